@@ -1,0 +1,410 @@
+"""Projects as their owners get them: baked, built, installed, linted, typed, tested, started, and called by the client.
+
+Not every combination of answers, but every pair of them: `pairwise` picks a dozen projects in which any two answers
+that may stand together do stand together somewhere. The interpreter that runs pytest has all dependencies. Each
+project is built into a wheel and installed into a directory of its own, so projects can be tested side by side.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import venv
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import httpx2
+import jwt
+import pytest
+from baking import bake
+from cryptography.hazmat.primitives.asymmetric import ec
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import CallToolResult, TextContent
+
+import dev
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(dev.__file__).parent
+START_SECONDS = 30
+SWITCHES = ("auth", "rate_limit", "request_logging", "examples", "deployment", "ci", "license")
+Answers = dict[str, str]
+
+
+# --- which projects ---------------------------------------------------------------------------------------------------
+
+
+def may_stand_together(answers: Mapping[str, str]) -> bool:
+    """A container listens beyond loopback, which the server refuses to do without authentication."""
+    return not (answers["auth"] == "none" and answers["deployment"] != "none")
+
+
+def pairs(answers: Answers) -> set[tuple[tuple[str, str], ...]]:
+    return set(itertools.combinations(sorted(answers.items()), 2))
+
+
+def pairwise(switches: Mapping[str, list[str]]) -> list[Answers]:
+    """A small list of answers, the defaults first, that holds every pair of choices that may stand together.
+
+    Greedy: each next project is the one with the most pairs that were not seen yet; the first of equals, so that the
+    list is the same on every machine.
+    """
+    combinations = (dict(zip(switches, choice, strict=True)) for choice in itertools.product(*switches.values()))
+    candidates = [answers for answers in combinations if may_stand_together(answers)]
+    wanted = set().union(*map(pairs, candidates))
+    chosen: list[Answers] = []
+    while wanted:
+        best = candidates[0] if not chosen else max(candidates, key=lambda answers: len(pairs(answers) & wanted))
+        chosen.append(best)
+        wanted -= pairs(best)
+    return chosen
+
+
+def switches() -> dict[str, list[str]]:
+    """The choices of the template. OAuth has tests of its own: it needs an authorization server to be called."""
+    questions = dev.Checkout(ROOT).questions()
+    return {name: [choice for choice in questions[name] if choice != "oauth"] for name in SWITCHES}
+
+
+PROJECTS = pairwise(switches())
+
+
+def title(answers: Answers) -> str:
+    return "-".join(answers.values())
+
+
+def test_every_pair_of_answers_is_in_some_project() -> None:
+    seen = set().union(*map(pairs, PROJECTS))
+    for one, other in itertools.combinations(SWITCHES, 2):
+        for left, right in itertools.product(switches()[one], switches()[other]):
+            forbidden = one == "auth" and left == "none" and other == "deployment" and right != "none"
+            assert (tuple(sorted([(one, left), (other, right)])) in seen) is not forbidden
+    assert all(map(may_stand_together, PROJECTS))
+    assert len(PROJECTS) <= 14, "each project costs half a minute"
+
+
+# --- a project and its server -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Project:
+    """A baked project, and the directory its wheel is installed in."""
+
+    path: Path
+    site: Path
+    answers: Answers
+
+    @property
+    def package(self) -> str:
+        return dev.package_of(self.path)
+
+    @property
+    def key(self) -> str:
+        return dev.read_env(self.path / ".env")["API_KEY"]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The environment of this process, without what would configure the server behind our back."""
+        own = {name: value for name, value in os.environ.items() if name not in {"PORT", "HOST", "API_KEY"}}
+        caches = {"MYPY_CACHE_DIR": str(self.path.parents[2] / "mypy"), "RUFF_NO_CACHE": "true"}
+        return {**own, **caches, "PYTHONPATH": str(self.site), "PYTHONUNBUFFERED": "1", **more}
+
+
+def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
+    """Run a command that has to succeed; return what it wrote."""
+    words = [str(word) for word in command]
+    done = subprocess.run(
+        words, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, f"{' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def python(*words: str | Path, project: Project) -> str:
+    return run(sys.executable, "-m", *words, cwd=project.path, env=project.environment())
+
+
+def installed(tmp_path: Path, **answers: str) -> Project:
+    """Bake a project and install it as a wheel. Its dependencies and the build backend are in our environment."""
+    path, site = bake(tmp_path / "baked", overwrite=False, hooks=True, **answers), tmp_path / "site"
+    flags = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
+    # uv_build looks for its program on the path, and nobody activated our environment.
+    here = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    run(sys.executable, "-m", "pip", "install", *flags, "--target", site, path, cwd=tmp_path, env=here)
+    assert any((site / "bin").iterdir()) or os.name == "nt"
+    return Project(path, site, answers)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@contextmanager
+def serving(project: Project, **settings: str) -> Iterator[Server]:
+    """The project's server on a free port. On POSIX it has to end with exit code 0 when it is told to."""
+    port = free_port()
+    log = project.path.parent / f"server-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", project.package, "serve"],
+            cwd=project.path,
+            env=project.environment(PORT=str(port), **settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until_live(f"http://127.0.0.1:{port}", process, log)
+        yield Server(f"http://127.0.0.1:{port}", process, log)
+        if os.name != "nt":
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=15) == 0, log.read_text()
+    finally:
+        dev.stop(process)
+
+
+def wait_until_live(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx2.get(f"{url}/livez", trust_env=False).status_code == 200:
+                return
+        except httpx2.TransportError:
+            time.sleep(0.1)
+    pytest.fail(f"the server did not start (exit code {process.poll()}):\n{log.read_text()}")
+
+
+# --- calling it -------------------------------------------------------------------------------------------------------
+
+Mode = Literal["auto", "legacy"]
+CALL = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/call",
+    "params": {"name": "hello_world", "arguments": {"name": "World"}},
+}
+
+
+@asynccontextmanager
+async def client(url: str, key: str | None, mode: Mode) -> AsyncIterator[Client]:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with (
+        httpx2.AsyncClient(headers=headers, trust_env=False) as http,
+        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as connected,
+    ):
+        yield connected
+
+
+def text_of(result: CallToolResult) -> str:
+    (content,) = result.content
+    assert isinstance(content, TextContent)
+    return content.text
+
+
+async def greet_over_http(url: str, key: str | None, mode: Mode) -> str:
+    async with client(url, key, mode) as connected:
+        names = [tool.name for tool in (await connected.list_tools()).tools]
+        assert "hello_world" in names
+        return text_of(await connected.call_tool("hello_world", {"name": "World"}))
+
+
+async def greet_over_stdio(project: Project, mode: Mode) -> str:
+    parameters = StdioServerParameters(
+        command=sys.executable, args=["-m", project.package, "stdio"], cwd=project.path, env=project.environment()
+    )
+    async with Client(stdio_client(parameters), mode=mode) as connected:
+        return text_of(await connected.call_tool("hello_world", {"name": "World"}))
+
+
+def post(url: str, key: str | None = None) -> httpx2.Response:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx2.post(f"{url}/mcp", json=CALL, headers=headers, trust_env=False)
+
+
+# --- the tests --------------------------------------------------------------------------------------------------------
+
+
+def check_source(project: Project) -> None:
+    """What the project's own CI does."""
+    python("ruff", "check", ".", project=project)
+    python("ruff", "format", "--check", ".", project=project)
+    python("mypy", "--strict", project=project)
+    report = python("pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", project=project)
+    assert " passed" in report
+    assert " skipped" not in report.splitlines()[-1] or os.name == "nt", report
+
+
+def check_server(project: Project) -> None:
+    """Closed without the key, if a key is asked for; open with it, for clients of both protocol eras."""
+    with serving(project) as server:
+        refused = post(server.url)
+        if project.answers["auth"] == "none":
+            assert refused.json()["result"]["content"][0]["text"] == "Hello, World!"
+        else:
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"].startswith("Bearer")
+            assert post(server.url, key="x" * 43).status_code == 401
+        for mode in ("auto", "legacy"):
+            assert anyio.run(greet_over_http, server.url, project.key, mode) == "Hello, World!"
+    assert project.key not in server.log.read_text()
+
+
+@pytest.mark.parametrize("answers", PROJECTS, ids=title)
+def test_a_project_passes_its_own_checks_and_serves_the_official_client(answers: Answers, tmp_path: Path) -> None:
+    project = installed(tmp_path, **answers)
+    check_source(project)
+    check_server(project)
+
+
+def test_the_default_project_serves_over_stdio(tmp_path: Path) -> None:
+    project = installed(tmp_path)
+    for mode in ("auto", "legacy"):
+        assert anyio.run(greet_over_stdio, project, mode) == "Hello, World!"
+
+
+def test_the_installed_command_is_the_module(tmp_path: Path) -> None:
+    project = installed(tmp_path)
+    (script,) = (path for path in (project.site / "bin").iterdir() if path.stem == project.path.name)
+    usage = run(sys.executable, script, "--help", cwd=project.path, env=project.environment())
+    assert all(command in usage for command in ("serve", "stdio", "check", "healthcheck"))
+    assert "can be used" in python(project.package, "check", project=project)
+
+
+class Issuer:
+    """An authorization server as far as a resource server sees one: its metadata, its public key, its tokens."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        public = jwt.algorithms.ECAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
+        self.documents: dict[str, Any] = {
+            "/.well-known/oauth-authorization-server": {"issuer": url, "jwks_uri": f"{url}/keys"},
+            "/keys": {"keys": [{**public, "kid": "one", "use": "sig", "alg": "ES256"}]},
+        }
+
+    def token(self, audience: str, *, lifetime: int = 300) -> str:
+        now = int(time.time())
+        claims = {"iss": self.url, "sub": "alice", "aud": audience, "iat": now, "exp": now + lifetime}
+        return jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": "one", "typ": "at+jwt"})
+
+
+@contextmanager
+def issuing() -> Iterator[Issuer]:
+    class Documents(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            document = issuer.documents.get(self.path)
+            self.send_response(404 if document is None else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(document).encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the name in the standard library)
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Documents) as server:
+        issuer = Issuer(f"http://127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield issuer
+        finally:
+            server.shutdown()
+
+
+def test_an_oauth_project_takes_the_tokens_of_its_issuer_that_are_meant_for_it(tmp_path: Path) -> None:
+    project = installed(tmp_path, auth="oauth")
+    check_source(project)
+    with issuing() as issuer:
+        development = {"OAUTH_ALLOW_HTTP_ISSUER": "true", "ENVIRONMENT": "development"}
+        with serving(project, OAUTH_ISSUER=issuer.url, **development) as server:
+            refused = post(server.url)
+            assert refused.status_code == 401
+            assert "resource_metadata=" in refused.headers["www-authenticate"]
+            assert post(server.url, issuer.token("https://another.example/mcp")).status_code == 401
+            assert post(server.url, issuer.token(f"{server.url}/mcp", lifetime=-60)).status_code == 401
+            assert post(server.url, Issuer(issuer.url).token(f"{server.url}/mcp")).status_code == 401
+            token = issuer.token(f"{server.url}/mcp")
+            for mode in ("auto", "legacy"):
+                assert anyio.run(greet_over_http, server.url, token, mode) == "Hello, World!"
+        assert token not in server.log.read_text()
+
+
+def test_an_oauth_project_does_not_start_before_it_knows_its_issuer(tmp_path: Path) -> None:
+    project = installed(tmp_path, auth="oauth")
+    command = [sys.executable, "-m", project.package, "serve"]
+    done = subprocess.run(
+        command, cwd=project.path, env=project.environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 78
+    assert "OAUTH_ISSUER" in done.stderr
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """A Redis of our own, in memory only."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        dev.stop(process)
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+def test_two_servers_with_one_redis_have_one_rate_limit(tmp_path: Path) -> None:
+    """With a limit in each process, 16 of 20 requests would pass."""
+    project = installed(tmp_path, rate_limit="redis")
+    settings = {"MAX_REQUESTS_PER_MINUTE": "1", "RATE_LIMIT_BURST": "8"}
+    with redis() as url, serving(project, REDIS_URL=url, **settings) as one:
+        with serving(project, REDIS_URL=url, **settings) as other:
+            statuses = [post(server.url, project.key).status_code for _ in range(10) for server in (one, other)]
+        assert statuses == [200] * 8 + [429] * 12
+
+
+def test_the_oldest_supported_cookiecutter_makes_the_same_project(tmp_path: Path) -> None:
+    """2.6 and the one that runs these tests differ in hooks, in prompts and in how they read switches."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    old = dev.Environment(tmp_path / "venv").python
+    pip = (old, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*pip, "cookiecutter==2.6.0", cwd=tmp_path)
+    config = tmp_path / "config.yaml"
+    places = {"cookiecutters_dir": str(tmp_path / "cloned"), "replay_dir": str(tmp_path / "replay")}
+    config.write_text(json.dumps(places), encoding="utf-8")
+    command = (old, "-m", "cookiecutter", "--no-input", "--config-file", config, "-o", tmp_path / "old", ROOT)
+    run(*command, cwd=tmp_path)
+    (project,) = (tmp_path / "old").iterdir()
+    newest = bake(tmp_path / "new")
+    assert contents(project) == contents(newest)
+    assert dev.read_env(project / ".env")["API_KEY"] != dev.read_env(newest / ".env")["API_KEY"]
+
+
+def contents(project: Path) -> dict[str, Any]:
+    return {name: (project / name).read_bytes() for name in dev.files_below(project) if name != ".env"}

@@ -1,0 +1,238 @@
+"""The repository itself: what must never be committed, what workflows may do, and that the documents tell the truth."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from baking import bake
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import dev
+
+ROOT = Path(dev.__file__).parent
+TEMPLATE = dev.Checkout(ROOT).template
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "AGENTS.md")
+WORKFLOWS = (ROOT / ".github/workflows/test.yml", TEMPLATE / ".github/workflows/ci.yml")
+
+
+@cache
+def tracked() -> tuple[str, ...]:
+    """What is in the repository, or would be with the next `git add`."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    if done.returncode != 0:  # a copy without its history, such as a downloaded archive
+        return tuple(dev.files_below(ROOT))
+    return tuple(name for name in done.stdout.split("\0") if name and (ROOT / name).is_file())
+
+
+def texts() -> dict[str, str]:
+    return {name: (ROOT / name).read_text(encoding="utf-8") for name in tracked()}
+
+
+# --- what must not be committed ---------------------------------------------------------------------------------------
+
+
+def test_no_secret_file_and_no_lock_file_is_tracked() -> None:
+    names = {Path(name).name for name in tracked()}
+    assert "cookiecutter.json" in names  # the list is not empty for some other reason
+    assert not names & {".env", "uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", ".cruft.json"}
+    assert not {name for name in names if name.endswith((".pem", ".key", ".p12")) or name.startswith("pylock.")}
+
+
+def test_no_key_is_tracked() -> None:
+    private_key = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/]{40}")
+    assigned = re.compile(
+        r"^[ \t]*(?:export )?(?:API_KEY|[A-Z_]*(?:SECRET|TOKEN|PASSWORD))[ \t]*[=:][ \t]*[\w-]{32,}$", re.M
+    )
+    found = {name for name, text in texts().items() if private_key.search(text) or assigned.search(text)}
+    assert not found
+    assert assigned.search("API_KEY=" + 43 * "k")
+    assert private_key.search("-----BEGIN " + "PRIVATE KEY-----\n" + 64 * "A")
+
+
+def test_no_package_index_is_named() -> None:
+    """Whoever installs decides where packages come from; a host in a file would decide for them."""
+    hosts = re.compile(
+        r"pypi\.(?:org|python)|files\.python" + r"hosted|(?:extra-)?index-url|registry\.npm" + "js", re.I
+    )
+    own = Path(__file__).relative_to(ROOT).as_posix()
+    assert not {name for name, text in texts().items() if name != own and hosts.search(text)}
+
+
+def test_every_file_is_utf8_with_lf() -> None:
+    assert not {name for name in tracked() if b"\r" in (ROOT / name).read_bytes()}
+    assert texts()[".gitattributes"].splitlines()[-1] == "* text=auto eol=lf"
+
+
+def test_generated_files_are_ignored() -> None:
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        pytest.skip("this copy has no git history to ask")
+    names = [".scratch/x", ".env", "uv.lock", "tests/__pycache__/x.pyc", ".mypy_cache/x", ".hypothesis/x"]
+    command = ["git", "check-ignore", *names]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split() == names
+
+
+def test_cookiecutter_finds_one_template_and_no_key_among_its_questions() -> None:
+    assert [path.name for path in ROOT.iterdir() if "{{" in path.name] == [TEMPLATE.name]
+    questions = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
+    assert not {name for name in questions if re.search("key|secret|token|password", name)}
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+
+@cache
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin) for pin in pins), "names and versions, nothing else"
+    assert pins == sorted(pins, key=str.lower)
+    return {canonicalize_name(name): version for name, version in (pin.split("==") for pin in pins)}
+
+
+def test_every_dependency_has_one_allowed_version(default_project: Path) -> None:
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]["dev"]
+    wanted = [Requirement(text) for text in (*own, *dev.requirements_of(default_project), "cookiecutter>=2.6")]
+    for requirement in wanted:
+        assert requirement.specifier.contains(constraints()[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_oldest_python_is_the_same_everywhere(default_project: Path) -> None:
+    project = tomllib.loads((default_project / "pyproject.toml").read_text(encoding="utf-8"))
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    oldest = ".".join(map(str, dev.OLDEST_PYTHON))
+    assert project["project"]["requires-python"] == f">={oldest}"
+    assert own["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
+    assert own["tool"]["mypy"]["python_version"] == oldest
+    for path in WORKFLOWS:
+        (job,) = load(path)["jobs"].values()
+        assert job["strategy"]["matrix"]["python"][0] == oldest
+
+
+# --- workflows --------------------------------------------------------------------------------------------------------
+
+
+def load(path: Path) -> dict[Any, Any]:
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_runs_pinned_actions_with_least_rights(path: Path) -> None:
+    text, workflow = path.read_text(encoding="utf-8"), load(path)
+    uses = re.findall(r"uses: *(.*)", text)
+    assert uses
+    for use in uses:
+        assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use), "a commit, and the version it is"
+    assert workflow["permissions"] == {}
+    # YAML 1.1 reads the key `on` as true. Pull requests of strangers must not run with the rights of the repository.
+    assert set(workflow[True]) <= {"push", "pull_request"}
+    for job in workflow["jobs"].values():
+        assert job["permissions"] == {"contents": "read"}
+        assert job["timeout-minutes"] <= 60
+        checkouts = [step for step in job["steps"] if "actions/checkout@" in step.get("uses", "")]
+        assert [step["with"]["persist-credentials"] for step in checkouts] == [False]
+        # An expression inside a script is pasted as text: a branch name could be a command.
+        assert not [step for step in job["steps"] if "${{" in step.get("run", "")]
+
+
+def test_the_template_is_tested_on_three_systems_with_the_one_command() -> None:
+    (job,) = load(WORKFLOWS[0])["jobs"].values()
+    assert {name.partition("-")[0] for name in job["strategy"]["matrix"]["os"]} == {"ubuntu", "macos", "windows"}
+    assert job["steps"][-1]["run"] == "python dev.py test"
+
+
+def test_the_workflow_of_a_project_does_what_its_owner_would(default_project: Path) -> None:
+    copied = default_project / ".github/workflows/ci.yml"
+    assert copied.read_bytes() == WORKFLOWS[1].read_bytes()
+    (job,) = load(copied)["jobs"].values()
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert commands[1:] == ["ruff check .", "ruff format --check .", "mypy --strict", "pytest"]
+
+
+def test_updates_of_actions_and_packages_are_proposed(tmp_path: Path) -> None:
+    updates = load(TEMPLATE / ".github/dependabot.yml")["updates"]
+    assert {update["package-ecosystem"] for update in updates} == {"pip", "github-actions"}
+    assert "{{" not in (TEMPLATE / ".github/dependabot.yml").read_text(encoding="utf-8")
+    assert not (bake(tmp_path, ci="none") / ".github").exists()
+
+
+def test_the_whole_check_is_one_command() -> None:
+    script = ROOT / ".ci/run"
+    assert os.name == "nt" or os.access(script, os.X_OK)
+    lines = script.read_text(encoding="utf-8").splitlines()
+    assert "set -eu" in lines
+    assert lines[-1] == "exec python3 dev.py test"
+
+
+# --- documents --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, "LICENSE"])
+def test_a_document_is_there(name: str) -> None:
+    assert len((ROOT / name).read_text(encoding="utf-8")) > 500
+
+
+def test_every_command_in_the_documents_exists() -> None:
+    found: set[str] = set()
+    for name in DOCUMENTS:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for command, rest in re.findall(r"python3? dev\.py ([a-z]+)([^`\n#]*)", text):
+            found.add(command)
+            answers = [word for word in rest.split() if re.fullmatch(r"[a-z_]+=\S+", word)]
+            dev.parse_answers(dev.Checkout(ROOT), answers)
+            if command != "test":
+                dev.parser().parse_args([command, *(word for word in rest.split() if word.startswith("--"))])
+    assert found == {"serve", "render", "sync", "test"}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_and_every_path_in_a_document_leads_somewhere(name: str, default_project: Path) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#]+)", text):
+        assert (ROOT / target).exists(), target
+    # `dir/file` or `file.ext` in backticks is a path here, or one in the generated project.
+    package = default_project / "src" / dev.package_of(default_project)
+    path = r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|md|json|toml|txt|yaml|yml))`"
+    for target in re.findall(path, text):
+        assert target.startswith(".scratch/") or any(
+            (place / target).exists() for place in (ROOT, default_project, package)
+        ), target
+
+
+def test_the_readme_explains_every_question_and_every_choice() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = {row[0]: row[1] for row in re.findall(r"^\| `([a-z_]+)` \| ([^|]*) \|", text, re.M)}
+    questions = dev.Checkout(ROOT).questions()
+    assert list(rows) == list(questions)
+    for name, default in questions.items():
+        if isinstance(default, list):
+            assert re.findall(r"`([^`]+)`", rows[name])[: len(default)] == default, name
+            assert re.match(r"\*\*`", rows[name]), f"{name}: the default is bold"
+
+
+def test_the_changelog_has_an_unreleased_section() -> None:
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+# --- code -------------------------------------------------------------------------------------------------------------
+
+
+def test_dev_and_hooks_need_the_standard_library_only() -> None:
+    for path in (ROOT / "dev.py", *(ROOT / "hooks").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names, path.name
