@@ -1,0 +1,73 @@
+"""Make `.env` out of `.env.example`, with a new API key in it: `python scripts/create_env.py`.
+
+This is the one command that completes a project generated with `--accept-hooks no`, and a fresh clone of your own
+repository: `.env` is in neither. An existing `.env` is left alone. To change the key, see "Key rotation" in
+SECURITY.md.
+
+The key is 256 random bits. It is written to `.env` and nowhere else, and never printed: terminals are recorded.
+Standard library only, so that it runs before anything is installed.
+"""
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+EMPTY_KEY = "API_KEY="
+# Without O_BINARY Windows would write CRLF; a Windows without symbolic links has no O_NOFOLLOW.
+CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+def fill_key(example: str, key: str) -> str:
+    """Return the text of `.env`.
+
+    Raises:
+        ValueError: if `example` has no line, or several, for the key.
+    """
+    lines = example.splitlines()
+    if lines.count(EMPTY_KEY) != 1:
+        raise ValueError(f".env.example must have exactly one line that is {EMPTY_KEY}. Put it back as it was.")
+    return "\n".join(EMPTY_KEY + key if line == EMPTY_KEY else line for line in lines) + "\n"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Create `path`, readable by its owner only, and write all of `text` or leave no file.
+
+    O_EXCL makes this one step: no other program can put a file, or a symbolic link to elsewhere, in between.
+
+    Raises:
+        FileExistsError: if there is anything at `path`, a dangling link included.
+    """
+    descriptor = os.open(path, CREATE, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), 0o600)  # a umask such as 0o777 would take the owner's rights as well
+            file.write(text.encode())
+    except BaseException:  # Ctrl-C too: half a file would be left alone next time
+        path.unlink()
+        raise
+
+
+def main() -> int:
+    """Make `.env`, or say why not."""
+    try:
+        example = (PROJECT / ".env.example").read_text(encoding="utf-8")
+        write_private(PROJECT / ".env", fill_key(example, secrets.token_urlsafe(32)))
+    except FileExistsError:
+        print(".env exists already and was left as it is.")
+    except FileNotFoundError:
+        print(".env.example is missing: restore it from the template or from git, and try again.", file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        print(f".env could not be made: {reason}", file=sys.stderr)
+        return 1
+    else:
+        print("Made .env with a new API key in it.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

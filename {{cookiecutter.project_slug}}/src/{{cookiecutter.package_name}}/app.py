@@ -1,0 +1,206 @@
+"""The HTTP application: the layers of a request in one list, top to bottom, and the routes below them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.subscriptions import ListenHandler
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp.types import SubscriptionsListenRequestParams
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from . import __version__
+from .auth.api_key import ApiKeyVerifier
+from .auth.jwks import IssuerKeys
+from .auth.jwt_verifier import JwtVerifier
+from .auth.principal import ANONYMOUS, current_principal
+from .auth.resource_metadata import ResourceMetadata
+from .auth.verifier import Verifier
+from .middleware.authentication import AuthenticationLayer
+from .middleware.authorization import AuthorizationLayer
+from .middleware.blocked_clients import BlockedClientsLayer
+from .middleware.errors import EXCEPTION_HANDLERS
+from .middleware.host_and_origin import HostAndOriginLayer
+from .middleware.rate_limit import RateLimitLayer
+from .middleware.request_body import RequestBodyLayer
+from .middleware.request_context import RequestContextLayer
+from .middleware.security_headers import SecurityHeadersLayer
+from .observability.events import EventLog
+from .observability.events_route import events_route
+from .observability.health import Health
+from .policy.guard import GuardedServer
+from .rate_limiter import RateLimiter
+from .server import build_server
+from .settings import Settings
+
+PROBES = frozenset({"/livez", "/readyz"})
+EVENTS = "/security/events"
+# What a browser may send and read across origins: the headers of MCP 2026-07-28 and of the revisions before it.
+_CORS_REQUEST = (
+    *("accept", "authorization", "content-type", "last-event-id", "x-request-id"),
+    *("mcp-protocol-version", "mcp-session-id", "mcp-method", "mcp-name"),
+)
+_CORS_RESPONSE = (
+    *("mcp-protocol-version", "mcp-session-id", "www-authenticate", "x-request-id"),
+    *("retry-after", "ratelimit", "ratelimit-policy"),
+)
+
+
+class McpEndpoint:
+    """The SDK's handler as an ASGI application, for the router."""
+
+    def __init__(self, manager: StreamableHTTPSessionManager) -> None:
+        self._manager = manager
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._manager.handle_request(scope, receive, send)
+
+
+def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
+    """Return the application that uvicorn serves.
+
+    `app.state.health` tells the owner of the sockets what to fill in, `app.state.stop_streams()` ends open streams
+    with a proper result, before a shutdown waits for them.
+
+    Args:
+        settings: what is on and how much of it.
+        mcp: serves another MCP server behind the same layers; by default the one with this project's tools.
+    """
+    events = EventLog()
+    mcp = mcp or build_server(events)
+    mcp.streamable_http_app(
+        json_response=True,
+        stateless_http=True,
+        max_request_body_size=settings.max_body_bytes,
+        # Our own layer judges Host and Origin, exactly and on every route.
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+    )
+    manager = mcp.session_manager
+    health = Health(version=__version__, environment=settings.environment, is_known=_is_known)
+    streams = _own_streams(mcp)
+    metadata = _resource_metadata(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with manager.run():
+            health.ready = True
+            try:
+                yield
+            finally:
+                health.ready = False
+
+    app = Starlette(
+        routes=[
+            # GET and DELETE belong to sessions, and this server keeps none: 405 says so (Streamable HTTP, 2025-11-25).
+            Route(settings.mcp_endpoint, McpEndpoint(manager), methods=["POST"]),
+            Route(settings.health_endpoint, health.health),
+            Route("/livez", health.live),
+            Route("/readyz", health.readiness),
+            Route(EVENTS, events_route(events)),
+            *(metadata.routes() if metadata is not None else ()),
+        ],
+        middleware=_layers(settings, events, metadata),
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False  # a redirect would be built from the Host header
+    app.state.health = health
+    app.state.events = events
+    app.state.stop_streams = streams.close if streams is not None else lambda: None
+    return app
+
+
+def _layers(settings: Settings, events: EventLog, metadata: ResourceMetadata | None) -> list[Middleware]:
+    """The way of a request, outermost first. A refusal passes all layers above it on its way out."""
+    challenge = 'Bearer realm="mcp"' + (f', resource_metadata="{metadata.url}"' if metadata is not None else "")
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url is not None else None
+    layers = [
+        Middleware(
+            RequestContextLayer,
+            events=events,
+            trusted_proxies=settings.trusted_proxies,
+            log_requests=settings.enable_request_logging,
+        ),
+        Middleware(SecurityHeadersLayer, https=(settings.public_url or "").startswith("https:")),
+        Middleware(BlockedClientsLayer, events=events, blocked=settings.blocked_clients),
+        # Above CORS, which answers preflights by itself: those must have come to the right host from a known origin.
+        Middleware(
+            HostAndOriginLayer,
+            events=events,
+            hosts=settings.allowed_hosts,
+            origins=(*settings.own_origins, *settings.trusted_origins),
+        ),
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.trusted_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=_CORS_REQUEST,
+            expose_headers=_CORS_RESPONSE,
+            max_age=600,
+        ),
+        Middleware(
+            AuthenticationLayer,
+            events=events,
+            verifiers=_verifiers(settings),
+            failures=RateLimiter(
+                "wrong_credentials",
+                per_minute=settings.max_failed_auth_per_minute,
+                burst=settings.max_failed_auth_per_minute,
+            ),
+            challenge=challenge,
+            anonymous=None if settings.enable_auth else ANONYMOUS,
+        ),
+    ]
+    if settings.enable_rate_limit:
+        limiter = RateLimiter(
+            "requests", per_minute=settings.max_requests_per_minute, burst=settings.burst, redis_url=redis_url
+        )
+        layers.append(Middleware(RateLimitLayer, events=events, limiter=limiter, exempt=PROBES))
+    return [
+        *layers,
+        Middleware(
+            AuthorizationLayer,
+            events=events,
+            public=PROBES | {settings.health_endpoint} | frozenset(metadata.paths if metadata is not None else ()),
+            protected=frozenset({EVENTS}),
+            challenge=challenge,
+        ),
+        Middleware(RequestBodyLayer, events=events, endpoint=settings.mcp_endpoint, max_bytes=settings.max_body_bytes),
+    ]
+
+
+def _verifiers(settings: Settings) -> list[Verifier]:
+    """Return who judges bearer tokens. The key goes first: comparing digests is cheaper than checking a signature."""
+    verifiers: list[Verifier] = []
+    if settings.api_key is not None:
+        verifiers.append(ApiKeyVerifier(settings.api_key.get_secret_value()))
+    if settings.oauth_issuer is not None and settings.auth_mode == "oauth":
+        audience = settings.oauth_audience or settings.resource_url
+        keys = IssuerKeys(settings.oauth_issuer)
+        verifiers.append(JwtVerifier(issuer=settings.oauth_issuer, audience=audience, keys=keys))
+    return verifiers
+
+
+def _resource_metadata(settings: Settings) -> ResourceMetadata | None:
+    if settings.oauth_issuer is None or settings.auth_mode != "oauth":
+        return None
+    return ResourceMetadata(settings.resource_url, settings.oauth_issuer)
+
+
+def _own_streams(mcp: MCPServer) -> ListenHandler | None:
+    """Serve `subscriptions/listen` by a handler that we can close: the SDK's own would outlive a SIGTERM."""
+    if not isinstance(mcp, GuardedServer):
+        return None
+    streams = ListenHandler(mcp.bus)
+    mcp.session_manager.app.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, streams)
+    return streams
+
+
+def _is_known() -> bool:
+    principal = current_principal.get()
+    return principal is not None and principal.kind != "anonymous"

@@ -1,0 +1,1 @@
+"""Who is calling: credentials, the verifiers that judge them, and the principal they stand for."""

@@ -1,0 +1,42 @@
+"""Who is calling. A principal is made by a verifier, cannot be changed, and never holds the credential."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Literal
+
+ALL_SCOPES = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated caller."""
+
+    id: str
+    """Stable and fit for logs: `key:default`, `oauth:<subject>`, `stdio`."""
+    kind: Literal["key", "oauth", "stdio", "anonymous"]
+    scopes: frozenset[str] = frozenset()
+
+    def may(self, scope: str) -> bool:
+        """Whether this principal holds `scope`."""
+        return scope in self.scopes or ALL_SCOPES in self.scopes
+
+
+STDIO = Principal("stdio", "stdio", frozenset({ALL_SCOPES}))
+"""Whoever started the process. The operating system has already judged that."""
+
+ANONYMOUS = Principal("anonymous", "anonymous", frozenset({ALL_SCOPES}))
+"""Everyone, when authentication is switched off."""
+
+current_principal: ContextVar[Principal | None] = ContextVar("current_principal", default=None)
+
+
+def get_principal() -> Principal:
+    """Return who is calling the tool, resource or prompt that asks.
+
+    Raises:
+        LookupError: outside of a call.
+    """
+    principal = current_principal.get()
+    if principal is None:
+        raise LookupError("there is no caller: get_principal() works while a tool, resource or prompt runs")
+    return principal

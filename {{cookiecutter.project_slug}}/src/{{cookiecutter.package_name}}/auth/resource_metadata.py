@@ -1,0 +1,35 @@
+"""OAuth protected resource metadata (RFC 9728): where a client without a token learns where to get one."""
+
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+_WELL_KNOWN = "/.well-known/oauth-protected-resource"
+
+
+class ResourceMetadata:
+    """The document, and the two places that clients look for it (RFC 9728, section 3.1).
+
+    Args:
+        resource: this server's resource URL.
+        issuer: the authorization server that issues tokens for it.
+    """
+
+    def __init__(self, resource: str, issuer: str) -> None:
+        parts = urlsplit(resource)
+        self.paths = (_WELL_KNOWN + parts.path, _WELL_KNOWN)
+        self.url = f"{parts.scheme}://{parts.netloc}{self.paths[0]}"
+        self._document = {
+            "resource": resource,
+            "authorization_servers": [issuer],
+            "bearer_methods_supported": ["header"],
+        }
+
+    def routes(self) -> list[Route]:
+        """Return the routes of both paths."""
+        return [Route(path, self._show) for path in self.paths]
+
+    async def _show(self, _: Request) -> Response:
+        return JSONResponse(self._document)

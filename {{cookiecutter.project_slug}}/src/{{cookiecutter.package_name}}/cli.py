@@ -1,0 +1,93 @@
+"""The command line: `serve`, `stdio`, `check`, `healthcheck`."""
+
+import argparse
+import http.client
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from . import __version__
+from .app import create_app
+from .http_server import serve
+from .observability.events import EventLog
+from .observability.logging import configure_logging
+from .server import build_server
+from .settings import EXIT_CONFIG, Settings, SettingsError, load_settings
+from .stdio_server import serve_stdio
+
+_DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 0, 1 for a failed check, 78 for settings that cannot be used."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        settings = load_settings(**_overrides(options))
+    except SettingsError as error:
+        print(
+            "These settings cannot be used:", *(f"  {problem}" for problem in error.problems), sep="\n", file=sys.stderr
+        )
+        return EXIT_CONFIG
+    run = {"serve": _serve, "stdio": _stdio, "check": _check, "healthcheck": _healthcheck}[options.command]
+    return run(settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=__name__.partition(".")[0].replace("_", "-"), description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    http_options = argparse.ArgumentParser(add_help=False)
+    http_options.add_argument("--host", help="address to listen on (setting HOST)")
+    http_options.add_argument("--port", type=int, help="port to listen on (setting PORT)")
+    commands.add_parser("serve", parents=[http_options], help="serve over HTTP until stopped")
+    commands.add_parser("stdio", help="serve the program that started this one, over standard input and output")
+    commands.add_parser("check", parents=[http_options], help="say whether the settings can be used, and exit")
+    commands.add_parser("healthcheck", parents=[http_options], help="ask the running server whether it lives")
+    return parser
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    given = {name: getattr(options, name, None) for name in ("host", "port")}
+    # stdio listens nowhere, so what only matters on a network must not keep it from starting.
+    if options.command == "stdio":
+        given |= {"enable_auth": False, "host": "127.0.0.1"}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    configure_logging(settings.log_level, log_format=settings.log_format, secrets=settings.secrets)
+
+
+def _serve(settings: Settings) -> int:
+    _log_to_stderr(settings)
+    serve(create_app(settings), settings)
+    return 0
+
+
+def _stdio(settings: Settings) -> int:
+    _log_to_stderr(settings)
+    serve_stdio(build_server(EventLog()))
+    return 0
+
+
+def _check(settings: Settings) -> int:
+    on = {True: "on", False: "OFF"}
+    print(f"The settings can be used. The server would listen on {settings.host}:{settings.port}, with")
+    print(f"  authentication {on[settings.enable_auth]}, rate limit {on[settings.enable_rate_limit]},", end=" ")
+    print(f"request logging {on[settings.enable_request_logging]}, as {settings.environment}.")
+    return 0
+
+
+def _healthcheck(settings: Settings) -> int:
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", "localhost"} else settings.host  # noqa: S104
+    connection = http.client.HTTPConnection(host, settings.port, timeout=3)
+    try:
+        connection.request("GET", "/livez", headers={"Host": f"127.0.0.1:{settings.port}"})
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        print(f"unhealthy: {error}", file=sys.stderr)
+        return 1
+    finally:
+        connection.close()
+    return 0 if status == http.HTTPStatus.OK else 1

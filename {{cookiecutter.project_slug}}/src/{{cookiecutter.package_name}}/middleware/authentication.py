@@ -1,0 +1,102 @@
+"""Finds out who is calling. An address that keeps presenting wrong credentials is put aside before they are looked at.
+
+Wrong credentials count, missing ones do not: real clients ask once without, to learn how to authenticate.
+"""
+
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..auth.bearer import AmbiguousCredential, bearer_token
+from ..auth.jwks import IssuerUnavailable
+from ..auth.principal import Principal, current_principal
+from ..auth.verifier import InvalidCredential, Verifier
+from ..observability.events import EventLog
+from ..observability.request_context import current_request
+from ..rate_limiter import RateLimiter
+from .client_address import client_key
+from .responses import Refusal
+
+
+class AuthenticationLayer:
+    """Args:
+    app: the next layer.
+    events: where failures are noted.
+    verifiers: asked in order; the first that knows the token decides.
+    failures: the penalty box, counting wrong credentials by address.
+    challenge: the value of `WWW-Authenticate` (RFC 9110, section 11.6.1).
+    anonymous: who calls without a valid credential, when that is allowed; None when it is not.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        events: EventLog,
+        verifiers: Sequence[Verifier],
+        failures: RateLimiter,
+        challenge: str,
+        anonymous: Principal | None = None,
+    ) -> None:
+        self.app = app
+        self._events = events
+        self._verifiers = tuple(verifiers)
+        self._failures = failures
+        self._anonymous = anonymous
+        self._invalid = Refusal(
+            401,
+            "The credential is not valid.",
+            headers=[(b"www-authenticate", f'{challenge}, error="invalid_token"'.encode())],
+        )
+        self._unavailable = Refusal(
+            503, "Tokens cannot be verified right now. Try again later.", headers=[(b"retry-after", b"30")]
+        )
+        self._ambiguous = Refusal(400, "Send exactly one Authorization header.")
+        self._penalty = Refusal(429, "Too many wrong credentials. Wait for the number of seconds in Retry-After.")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = current_request.get()
+        address = client_key(request.client if request is not None else "unknown")
+        if self._anonymous is None and any(name == b"authorization" for name, _ in scope["headers"]):
+            decision = await self._failures.peek(address)
+            if not decision.allowed:
+                self._events.record("rate_limit_exceeded", reason="wrong_credentials", retry_after=decision.retry_after)
+                retry_after = (b"retry-after", str(decision.retry_after).encode())
+                await self._penalty(scope, receive, send, headers=[retry_after])
+                return
+        try:
+            token = bearer_token(scope["headers"])
+            principal = None if token is None else await self._verified(token)
+        except IssuerUnavailable:
+            await self._unavailable(scope, receive, send)
+            return
+        except (AmbiguousCredential, InvalidCredential) as error:
+            if self._anonymous is None:
+                await self._refuse(error, address, scope, receive, send)
+                return
+            principal = None
+        current_principal.set(principal or self._anonymous)
+        await self.app(scope, receive, send)
+
+    async def _refuse(
+        self, error: AmbiguousCredential | InvalidCredential, address: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        await self._failures.hit(address)
+        if isinstance(error, InvalidCredential):
+            self._events.record("authentication_failed", path=scope["path"], reason=error.reason)
+            await self._invalid(scope, receive, send)
+        else:
+            self._events.record("authentication_failed", path=scope["path"], reason="ambiguous")
+            await self._ambiguous(scope, receive, send)
+
+    async def _verified(self, token: str) -> Principal:
+        failure = InvalidCredential("unknown")
+        for verifier in self._verifiers:
+            try:
+                return await verifier.verify(token)
+            except InvalidCredential as error:
+                failure = error
+        raise failure

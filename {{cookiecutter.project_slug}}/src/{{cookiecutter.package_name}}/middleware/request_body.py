@@ -1,0 +1,94 @@
+"""Reads the body of an MCP request once: bounded, one media type, strict JSON. What follows sees the same bytes."""
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..observability.events import EventLog
+from .responses import Refusal, send_json
+from .strict_json import InvalidJson, parse_json
+
+_PARSE_ERROR = -32700
+_INVALID_REQUEST = -32600
+
+
+class RequestBodyLayer:
+    """Args:
+    app: the next layer.
+    events: where refused bodies are noted.
+    endpoint: the path whose POST requests carry MCP messages.
+    max_bytes: largest body.
+    """
+
+    def __init__(self, app: ASGIApp, *, events: EventLog, endpoint: str, max_bytes: int) -> None:
+        self.app = app
+        self._events = events
+        self._endpoint = endpoint
+        self._max_bytes = max_bytes
+        self._too_large = Refusal(413, f"The body is larger than {max_bytes} bytes.", close=True)
+        self._wrong_type = Refusal(
+            415, "Send the body as `Content-Type: application/json`, not compressed.", close=True
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != self._endpoint:
+            await self.app(scope, receive, send)
+            return
+        if not _is_plain_json(scope["headers"]):
+            await self._wrong_type(scope, receive, send)
+            return
+        try:
+            body = await self._read(scope, receive)
+        except ClientDisconnect:
+            return  # nobody is left to read an answer, and half a message is not acted upon
+        if body is None:
+            await self._too_large(scope, receive, send)
+            return
+        try:
+            message = parse_json(body)
+        except InvalidJson as error:
+            await self._reject(send, _PARSE_ERROR, f"Parse error: {error}")
+            return
+        if not isinstance(message, dict):
+            await self._reject(send, _INVALID_REQUEST, "Invalid request: send one JSON-RPC message, not a batch")
+            return
+        await self.app(scope, _replay(body, receive), send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+        """Return the body, or None as soon as it is known to be too large."""
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        if declared.isdigit() and int(declared[:20]) > self._max_bytes:
+            return None
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += message.get("body", b"")
+            if len(body) > self._max_bytes:
+                return None
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    async def _reject(self, send: Send, code: int, text: str) -> None:
+        self._events.record("input_validation_failed", reason=text)
+        document = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": text}}
+        await send_json(send, 400, document, [(b"content-type", b"application/json")])
+
+
+def _is_plain_json(headers: list[tuple[bytes, bytes]]) -> bool:
+    types = [value for name, value in headers if name == b"content-type"]
+    encodings = [value for name, value in headers if name == b"content-encoding"]
+    if len(types) != 1 or any(encoding.strip().lower() != b"identity" for encoding in encodings):
+        return False
+    media_type, _, parameter = types[0].partition(b";")
+    charset = parameter.replace(b" ", b"").replace(b'"', b"").lower()
+    return media_type.strip().lower() == b"application/json" and charset in {b"", b"charset=utf-8"}
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replay

@@ -1,0 +1,1 @@
+"""What happened: logging, security events, health."""

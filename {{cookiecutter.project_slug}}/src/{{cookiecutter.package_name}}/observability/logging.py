@@ -1,0 +1,143 @@
+"""One pipeline for every log line: ours, uvicorn's and the SDK's, as JSON or for a terminal, on standard error.
+
+Standard output is never used: on stdio it is the protocol. No input can forge a line: JSON escapes by itself, the
+terminal form shows control characters as escapes. Credentials are blotted out by name and, for the configured key,
+by value, wherever they turn up.
+"""
+
+import logging
+import logging.config
+import sys
+import traceback
+from collections.abc import Iterable
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+_SECRET_NAMES = frozenset(
+    {"authorization", "api_key", "x-api-key", "cookie", "set-cookie", "password", "secret", "token", "access_token"}
+)
+_BLOT = "[redacted]"
+
+
+def configure_logging(
+    level: str, *, log_format: Literal["auto", "json", "console"] = "auto", secrets: Iterable[str] = ()
+) -> None:
+    """Send every logger through one handler.
+
+    Call it before `MCPServer` is made: the SDK configures the root logger if nobody has.
+
+    Args:
+        level: a standard level name.
+        log_format: `auto` is `console` on a terminal and `json` elsewhere.
+        secrets: values that must never be written, whatever line they turn up in.
+    """
+    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.stdlib.ExtraAdder(),
+        _redact_names,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {
+                "all": {
+                    "()": structlog.stdlib.ProcessorFormatter,
+                    "foreign_pre_chain": shared,
+                    "processors": [
+                        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                        *(_console() if console else _json()),
+                        _redact_values(secrets),
+                    ],
+                }
+            },
+            "handlers": {
+                "stderr": {"class": "logging.StreamHandler", "formatter": "all", "stream": "ext://sys.stderr"}
+            },
+            "root": {"handlers": ["stderr"], "level": level},
+            "loggers": {
+                # Our access line replaces uvicorn's; a client library's line for every request is not ours to print.
+                "uvicorn.access": {"handlers": [], "propagate": False},
+                "httpx2": {"level": "WARNING"},
+                "httpcore2": {"level": "WARNING"},
+                # The SDK narrates every session; what it warns of stays.
+                "mcp": {"level": "WARNING" if level != "DEBUG" else "DEBUG"},
+            },
+        }
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _json() -> list[Processor]:
+    # Locals would put tool arguments into the log.
+    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    return [_drop_color, structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
+
+
+def _console() -> list[Processor]:
+    return [
+        _drop_color,
+        _escape_message,
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), repr_native_str=True, exception_formatter=_indented_traceback
+        ),
+    ]
+
+
+def _indented_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+    """Print a traceback whose lines cannot be mistaken for log lines, whatever the exception's text holds."""
+    text = "".join(traceback.format_exception(*exc_info))
+    stream.write("".join(f"\n    | {escape_controls(line)}" for line in text.splitlines()))
+
+
+def escape_controls(text: str) -> str:
+    """Show control, format and line-separator characters as escapes, so that text stays on its line."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def _escape_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    event["event"] = escape_controls(str(event.get("event", "")))
+    return event
+
+
+def _drop_color(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    event.pop("color_message", None)  # uvicorn's second copy of its message
+    return event
+
+
+def _redact_names(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    for name in event:
+        if name.lower() in _SECRET_NAMES:
+            event[name] = _BLOT
+    return event
+
+
+def _redact_values(secrets: Iterable[str]) -> Processor:
+    known = [secret for secret in secrets if secret]
+
+    def redact(_: WrappedLogger, __: str, line: Any) -> Any:  # the renderer before it has made text of the event
+        for secret in known:
+            if secret in line:
+                line = line.replace(secret, _BLOT)
+        return line
+
+    return redact

@@ -1,0 +1,74 @@
+"""Strict tool arguments: no unknown members, no coercion, and a refusal that names the field and the rule only."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pydantic_core
+from mcp.server.mcpserver.tools.base import Tool
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
+from pydantic import ValidationError
+
+_LONGEST_NAME = 64
+
+
+class StrictMetadata(FuncMetadata):
+    """The SDK's argument reader without its leniency.
+
+    The SDK parses JSON out of strings, ignores unknown members and turns "7" into 7. A caller that sends the wrong
+    type has misunderstood the tool; guessing what it meant is how checks and uses come to disagree.
+    """
+
+    def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments as the function takes them.
+
+        Raises:
+            ValidationError: if they do not match the published schema.
+        """
+        # As JSON, because the arguments were JSON: a date is a string there, and strictness knows it.
+        document = pydantic_core.to_json(arguments_to_validate)
+        return self.arg_model.model_validate_json(document, strict=True, extra="forbid").model_dump_one_level()
+
+    def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return `data`: a string that happens to hold JSON is a string."""
+        return data
+
+
+def strict_tool(function: Callable[..., Any]) -> Tool:
+    """Return the SDK's tool for `function`, with strict arguments and a closed schema."""
+    tool = Tool.from_function(function)
+    lenient = tool.fn_metadata
+    tool.fn_metadata = StrictMetadata(
+        arg_model=lenient.arg_model,
+        output_schema=lenient.output_schema,
+        output_model=lenient.output_model,
+        wrap_output=lenient.wrap_output,
+    )
+    tool.parameters = _closed(tool.parameters)
+    return tool
+
+
+def rejection(error: ValidationError) -> str:
+    """Say which fields broke which rules, without the values and without links."""
+    problems = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        field = ".".join(_shown(part) for part in problem["loc"]) or "arguments"
+        problems.append(f"{field}: {problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(problems[:10])
+
+
+def _shown(part: str | int) -> str:
+    """A name that the caller may have chosen itself: short, and on one line."""
+    text = str(part)[:_LONGEST_NAME]
+    return text if text.isprintable() else ascii(text)
+
+
+def _closed(schema: Any) -> Any:
+    """Return `schema` with every object in it closed to further members."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(part) for name, part in schema.items()}
+    if isinstance(closed.get("properties"), dict) and closed.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    return closed

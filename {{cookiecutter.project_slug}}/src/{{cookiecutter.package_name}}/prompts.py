@@ -1,0 +1,15 @@
+"""Your prompts: texts that a user picks. Plain typed functions, listed in `PROMPTS`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .security import sanitize_input
+
+
+def introduce(name: Annotated[str, Field(max_length=100, description="Whom to introduce")]) -> str:
+    """Ask the model to introduce somebody in two sentences."""
+    return f"Introduce {sanitize_input(name)} in two friendly sentences."
+
+
+PROMPTS = (introduce,)

@@ -1,0 +1,296 @@
+"""Every switch of the server in one frozen object: environment variables, then `.env`, then a directory of secrets.
+
+A server that is not safe as configured does not start: `load_settings` names every problem at once.
+"""
+
+import ipaddress
+import os
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+EXIT_CONFIG = 78
+"""What `sysexits.h` calls EX_CONFIG."""
+
+MIN_KEY_LENGTH = 32
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_PLACEHOLDER = re.compile(r"change.?me|replace.?(me|this)|placeholder|example|your.?(api.?)?key", re.IGNORECASE)
+_HOST_LABELS = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.IGNORECASE)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_OPEN_PATHS = frozenset({"/livez", "/readyz"})
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. `problems` says what to change, a sentence each, without any value of a secret."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Settings(BaseSettings):
+    """What can be configured. Names in the environment are these in upper case; `.env.example` explains each."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    public_url: str | None = None
+    mcp_endpoint: str = "/mcp"
+    health_endpoint: str = "/health"
+    trusted_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
+    blocked_clients: Annotated[tuple[Network, ...], NoDecode] = ()
+
+    enable_auth: bool = True
+    auth_mode: Literal["api-key", "oauth"] = "api-key"
+    api_key: SecretStr | None = None
+    max_failed_auth_per_minute: Annotated[int, Field(ge=1, le=10_000)] = 10
+    oauth_issuer: str | None = None
+    oauth_audience: str | None = None
+    oauth_allow_http_issuer: bool = False
+
+    enable_rate_limit: bool = True
+    max_requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    redis_url: SecretStr | None = None
+
+    max_body_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    receive_timeout: Annotated[float, Field(gt=0, le=300)] = 10
+    keep_alive_timeout: Annotated[int, Field(ge=1, le=300)] = 5
+    shutdown_timeout: Annotated[int, Field(ge=1, le=600)] = 10
+
+    enable_request_logging: bool = True
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    environment: Literal["development", "production"] = "development"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("trusted_origins", "trusted_proxies", "blocked_clients", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies", "blocked_clients", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        # An address with host bits set (10.0.0.1/8) is a typing error worth hearing of, but a lone address is fine.
+        return tuple(_network(part) if isinstance(part, str) else part for part in value)
+
+    @field_validator("trusted_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(normal_origin(origin) for origin in value)
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url(cls, value: str | None) -> str | None:
+        return None if value is None else normal_origin(value)
+
+    @field_validator("mcp_endpoint", "health_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        if not _PATH.fullmatch(value) or any(part in {".", ".."} for part in value.split("/")):
+            raise ValueError("must be a path such as /mcp, without a slash at the end")
+        if value in _OPEN_PATHS:
+            raise ValueError(f"{value} is taken")
+        return value
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if problems := _contradictions(self):
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def burst(self) -> int:
+        """Requests that may come at once: `RATE_LIMIT_BURST`, or a whole minute's worth."""
+        return self.rate_limit_burst or self.max_requests_per_minute
+
+    @property
+    def own_origins(self) -> tuple[str, ...]:
+        """Origins of this server itself: a page served from there may call it."""
+        loopback = tuple(normal_origin(f"http://{name}:{self.port}") for name in ("127.0.0.1", "localhost", "[::1]"))
+        return (*loopback, *((self.public_url,) if self.public_url else ()))
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        """Values of `Host` that mean this server. Names of loopback stay allowed, for probes on the same machine."""
+        hosts = []
+        for origin in map(urlsplit, self.own_origins):
+            hosts.append(origin.netloc)
+            if origin.port is None:  # a client may write the default port or leave it out
+                hosts.append(f"{origin.netloc}:{_DEFAULT_PORTS[origin.scheme]}")
+        return tuple(hosts)
+
+    @property
+    def resource_url(self) -> str:
+        """The URL that clients know this server by: the OAuth resource (RFC 8707)."""
+        return (self.public_url or f"http://127.0.0.1:{self.port}") + self.mcp_endpoint
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must never be logged."""
+        return tuple(s.get_secret_value() for s in (self.api_key, self.redis_url) if s is not None)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings.
+
+    Args:
+        overrides: settings that win over every source, for tests and for command-line options.
+
+    Raises:
+        SettingsError: naming every problem.
+    """
+    directory = Path(os.environ.get("SECRETS_DIR", "/run/secrets"))
+    sources: dict[str, Any] = {"_secrets_dir": directory} if directory.is_dir() else {}
+    try:
+        return Settings(**sources, **overrides)
+    except ValidationError as error:
+        problems, faulty = _sentences(error)
+    if faulty:
+        # The rules between settings have not run yet: ask again with the faulty ones at their defaults.
+        defaults = {name: Settings.model_fields[name].default for name in faulty}
+        try:
+            Settings(**sources, **(overrides | defaults))
+        except ValidationError as error:
+            problems += _sentences(error)[0]
+    raise SettingsError(problems)
+
+
+def normal_origin(text: str) -> str:
+    """Return `text` as a browser would write it in `Origin` (RFC 6454, section 6.1).
+
+    Raises:
+        ValueError: saying what an origin looks like.
+    """
+    if text == "*":
+        raise ValueError("'*' is not allowed: list the exact origins, such as https://app.example.com")
+    try:
+        parts = urlsplit(text.removesuffix("/"))
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{text!r} is not an origin: write https://host or https://host:port") from None
+    host = parts.hostname or ""
+    if not host.isascii():
+        raise ValueError(f"{text!r}: write the host as browsers send it, in its xn-- form")
+    extra = parts.path or parts.query or parts.fragment or parts.username is not None or parts.password is not None
+    if parts.scheme not in _DEFAULT_PORTS or extra or not (_HOST_LABELS.fullmatch(host) or _is_address(host)):
+        raise ValueError(f"{text!r} is not an origin: write https://host or https://host:port, without a path")
+    name = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{name}" + ("" if port in {None, _DEFAULT_PORTS[parts.scheme]} else f":{port}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens on `host`."""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """Every rule between settings, each with what to do."""
+    problems = []
+    if settings.enable_auth and settings.auth_mode == "api-key" and settings.api_key is None:
+        problems.append("API_KEY: is missing while ENABLE_AUTH is true. Run `python scripts/create_env.py`.")
+    if settings.api_key is not None and (reason := _weakness(settings.api_key.get_secret_value())):
+        problems.append(
+            f"API_KEY: {reason}. Make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`."
+        )
+    if settings.enable_auth and settings.auth_mode == "oauth":
+        problems += _oauth_problems(settings)
+    if not is_loopback(settings.host):
+        if not settings.enable_auth:
+            problems.append(
+                f"HOST: {settings.host} is reachable by others while ENABLE_AUTH is false. "
+                "Set ENABLE_AUTH=true, or HOST=127.0.0.1."
+            )
+        if settings.public_url is None:
+            problems.append(
+                f"PUBLIC_URL: is needed to listen on {settings.host}, because other Host headers are refused. "
+                "Set it to the URL that clients use, such as https://mcp.example.com."
+            )
+    if settings.redis_url is not None and find_spec("redis") is None:
+        problems.append(
+            "REDIS_URL: needs the redis client. Install it: pip install redis, or this project's [redis] extra."
+        )
+    if settings.mcp_endpoint == settings.health_endpoint:
+        problems.append("HEALTH_ENDPOINT: is the same as MCP_ENDPOINT. Choose two different paths.")
+    if settings.rate_limit_burst is not None and not settings.enable_rate_limit:
+        problems.append("RATE_LIMIT_BURST: has no effect while ENABLE_RATE_LIMIT is false. Remove one of the two.")
+    return problems
+
+
+def _oauth_problems(settings: Settings) -> list[str]:
+    if settings.oauth_issuer is None:
+        return [
+            "OAUTH_ISSUER: is missing while AUTH_MODE is oauth. Set it to the issuer URL of your authorization server."
+        ]
+    issuer = urlsplit(settings.oauth_issuer)
+    local = (
+        settings.oauth_allow_http_issuer
+        and settings.environment == "development"
+        and is_loopback(issuer.hostname or "")
+    )
+    if issuer.scheme != "https" and not (issuer.scheme == "http" and local):
+        return [
+            "OAUTH_ISSUER: must start with https://. For an issuer on this machine set OAUTH_ALLOW_HTTP_ISSUER=true "
+            "with ENVIRONMENT=development."
+        ]
+    return []
+
+
+def _weakness(key: str) -> str | None:
+    if len(key) < MIN_KEY_LENGTH:
+        return f"is shorter than {MIN_KEY_LENGTH} characters"
+    if not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", key):
+        return "holds characters that a bearer token cannot carry"
+    if _PLACEHOLDER.search(key) or len(set(key)) < 12:
+        return "looks like a placeholder"
+    return None
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an address or network such as 192.0.2.7 or 10.0.0.0/8") from None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _sentences(error: ValidationError) -> tuple[list[str], set[str]]:
+    """Return a sentence for every problem, and the names of the settings that are wrong by themselves."""
+    sentences, faulty = [], set()
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["loc"]:
+            name = str(problem["loc"][0])
+            faulty.add(name)
+            sentences.append(f"{name.upper()}: {message}")
+        else:
+            sentences += message.splitlines()
+    return sentences, faulty

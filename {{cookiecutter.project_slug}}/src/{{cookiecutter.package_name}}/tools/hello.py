@@ -1,0 +1,14 @@
+"""The smallest honest tool: typed, bounded, and careful with what it is told."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ..security import sanitize_input
+
+
+async def hello_world(
+    name: Annotated[str, Field(min_length=1, max_length=100, description="Whom to greet")] = "World",
+) -> str:
+    """Greet somebody by name."""
+    return f"Hello, {sanitize_input(name)}!"
