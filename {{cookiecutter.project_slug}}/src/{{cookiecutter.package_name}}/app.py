@@ -11,7 +11,7 @@ from mcp.types import SubscriptionsListenRequestParams
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from . import __version__
@@ -26,6 +26,7 @@ from .middleware.authorization import AuthorizationLayer
 from .middleware.blocked_clients import BlockedClientsLayer
 from .middleware.errors import EXCEPTION_HANDLERS
 from .middleware.host_and_origin import HostAndOriginLayer
+from .middleware.message_framing import MessageFramingLayer
 from .middleware.rate_limit import RateLimitLayer
 from .middleware.request_body import RequestBodyLayer
 from .middleware.request_context import RequestContextLayer
@@ -51,6 +52,16 @@ _CORS_RESPONSE = (
 )
 
 
+class ExactRoute(Route):
+    """A route without parameters that serves its path and nothing else: Starlette's pattern accepts a final newline,
+    so that `/security/events%0a` would be another path to the layers and the same one to the router.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Say whether this is the path."""
+        return super().matches(scope) if scope["path"] == self.path else (Match.NONE, {})
+
+
 class McpEndpoint:
     """The SDK's handler as an ASGI application, for the router."""
 
@@ -71,7 +82,7 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
         settings: what is on and how much of it.
         mcp: serves another MCP server behind the same layers; by default the one with this project's tools.
     """
-    events = EventLog()
+    events = EventLog(secrets=settings.secrets)
     mcp = mcp or build_server(events)
     mcp.streamable_http_app(
         json_response=True,
@@ -97,11 +108,11 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
     app = Starlette(
         routes=[
             # GET and DELETE belong to sessions, and this server keeps none: 405 says so (Streamable HTTP, 2025-11-25).
-            Route(settings.mcp_endpoint, McpEndpoint(manager), methods=["POST"]),
-            Route(settings.health_endpoint, health.health),
-            Route("/livez", health.live),
-            Route("/readyz", health.readiness),
-            Route(EVENTS, events_route(events)),
+            ExactRoute(settings.mcp_endpoint, McpEndpoint(manager), methods=["POST"]),
+            ExactRoute(settings.health_endpoint, health.health),
+            ExactRoute("/livez", health.live),
+            ExactRoute("/readyz", health.readiness),
+            ExactRoute(EVENTS, events_route(events)),
             *(metadata.routes() if metadata is not None else ()),
         ],
         middleware=_layers(settings, events, metadata),
@@ -127,6 +138,7 @@ def _layers(settings: Settings, events: EventLog, metadata: ResourceMetadata | N
             log_requests=settings.enable_request_logging,
         ),
         Middleware(SecurityHeadersLayer, https=(settings.public_url or "").startswith("https:")),
+        Middleware(MessageFramingLayer),
         Middleware(BlockedClientsLayer, events=events, blocked=settings.blocked_clients),
         # Above CORS, which answers preflights by itself: those must have come to the right host from a known origin.
         Middleware(

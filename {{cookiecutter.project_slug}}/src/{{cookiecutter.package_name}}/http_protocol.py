@@ -36,6 +36,9 @@ class DeadlineProtocol(H11Protocol):
         """Leave the connection to the keep-alive time-out."""
         self._stop()
         super().on_response_complete()
+        # In there a pipelined request may have begun, whose body is still to come.
+        if self.cycle is not None and not self.cycle.response_complete and self.cycle.more_body:
+            self._start()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the clock."""

@@ -23,7 +23,7 @@ _PLACEHOLDER = re.compile(r"change.?me|replace.?(me|this)|placeholder|example|yo
 _HOST_LABELS = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
-_OPEN_PATHS = frozenset({"/livez", "/readyz"})
+_TAKEN_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/security/events"})
 
 
 class SettingsError(Exception):
@@ -84,16 +84,16 @@ class Settings(BaseSettings):
     def _upper(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("trusted_origins", "trusted_proxies", "blocked_clients", mode="before")
+    @field_validator("trusted_origins", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return _parts(value)
 
     @field_validator("trusted_proxies", "blocked_clients", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
         # An address with host bits set (10.0.0.1/8) is a typing error worth hearing of, but a lone address is fine.
-        return tuple(_network(part) if isinstance(part, str) else part for part in value)
+        return tuple(_network(part) if isinstance(part, str) else part for part in _parts(value))
 
     @field_validator("trusted_origins")
     @classmethod
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     def _endpoint(cls, value: str) -> str:
         if not _PATH.fullmatch(value) or any(part in {".", ".."} for part in value.split("/")):
             raise ValueError("must be a path such as /mcp, without a slash at the end")
-        if value in _OPEN_PATHS:
+        if value in _TAKEN_PATHS or value.startswith("/.well-known/"):
             raise ValueError(f"{value} is taken")
         return value
 
@@ -265,6 +265,10 @@ def _weakness(key: str) -> str | None:
     if _PLACEHOLDER.search(key) or len(set(key)) < 12:
         return "looks like a placeholder"
     return None
+
+
+def _parts(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def _network(text: str) -> Network:

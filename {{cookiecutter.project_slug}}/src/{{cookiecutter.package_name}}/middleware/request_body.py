@@ -1,5 +1,7 @@
 """Reads the body of an MCP request once: bounded, one media type, strict JSON. What follows sees the same bytes."""
 
+from typing import Any
+
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -48,8 +50,8 @@ class RequestBodyLayer:
         except InvalidJson as error:
             await self._reject(send, _PARSE_ERROR, f"Parse error: {error}")
             return
-        if not isinstance(message, dict):
-            await self._reject(send, _INVALID_REQUEST, "Invalid request: send one JSON-RPC message, not a batch")
+        if (flaw := _envelope_flaw(message)) is not None:
+            await self._reject(send, _INVALID_REQUEST, f"Invalid request: {flaw}")
             return
         await self.app(scope, _replay(body, receive), send)
 
@@ -83,6 +85,22 @@ def _is_plain_json(headers: list[tuple[bytes, bytes]]) -> bool:
     media_type, _, parameter = types[0].partition(b";")
     charset = parameter.replace(b" ", b"").replace(b'"', b"").lower()
     return media_type.strip().lower() == b"application/json" and charset in {b"", b"charset=utf-8"}
+
+
+def _envelope_flaw(message: Any) -> str | None:
+    """Say what keeps `message` from being JSON-RPC 2.0 as MCP uses it; the SDK would echo the message instead."""
+    if not isinstance(message, dict):
+        return "send one JSON-RPC message, not a batch"
+    is_call = "method" in message
+    answers = [isinstance(message.get(name), dict) for name in ("result", "error")]
+    rules = {
+        '`jsonrpc` must be "2.0"': message.get("jsonrpc") == "2.0",
+        "`id` must be a string or an integer": type(message.get("id", 0)) in {str, int},
+        "`method` must be a string": not is_call or isinstance(message["method"], str),
+        "`params` must be an object": isinstance(message.get("params", {}), dict),
+        "it is neither a request, a notification nor a response": is_call or ("id" in message and sum(answers) == 1),
+    }
+    return next((rule for rule, holds in rules.items() if not holds), None)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

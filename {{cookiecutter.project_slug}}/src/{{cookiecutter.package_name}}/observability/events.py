@@ -5,7 +5,7 @@ raises: a defence must not fail because nobody could be told.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -58,10 +58,12 @@ class EventLog:
 
     Args:
         keep: how many events are remembered; older ones live on in the log only.
+        secrets: values that must not be remembered, wherever a client put them.
     """
 
-    def __init__(self, keep: int = 1000) -> None:
+    def __init__(self, keep: int = 1000, *, secrets: Iterable[str] = ()) -> None:
         self._ring: deque[SecurityEvent] = deque(maxlen=keep)
+        self._secrets = tuple(secrets)
         self.total = 0
 
     def record(
@@ -85,7 +87,7 @@ class EventLog:
             timestamp=datetime.now(UTC).isoformat(timespec="milliseconds"),
             event=event,
             identifier=(identifier or "local")[:_LONGEST_DETAIL],
-            details={name: _bounded(value) for name, value in details.items()},
+            details={name: self._bounded(value) for name, value in details.items()},
             severity=severity or _SEVERITY[event],
         )
         self._ring.append(entry)
@@ -98,10 +100,12 @@ class EventLog:
         chosen = (event for event in reversed(self._ring) if kind is None or event.event == kind)
         return [asdict(event) for _, event in zip(range(limit), chosen, strict=False)]
 
-
-def _bounded(value: object) -> object:
-    if isinstance(value, bool | int | float) or value is None:
-        return value
-    if isinstance(value, list | tuple):
-        return [_bounded(item) for item in value[:20]]
-    return str(value)[:_LONGEST_DETAIL]
+    def _bounded(self, value: object) -> object:
+        if isinstance(value, bool | int | float) or value is None:
+            return value
+        if isinstance(value, list | tuple):
+            return [self._bounded(item) for item in value[:20]]
+        text = str(value)
+        for secret in self._secrets:  # before the cut, which could leave half of it
+            text = text.replace(secret, "[redacted]")
+        return text[:_LONGEST_DETAIL]

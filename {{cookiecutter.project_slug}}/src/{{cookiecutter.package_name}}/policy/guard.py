@@ -1,5 +1,6 @@
 """The one choke point: every tool call, resource read and prompt passes here, over HTTP of both eras and over stdio."""
 
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -27,12 +28,16 @@ from mcp.types import (
     TextContent,
 )
 from pydantic import AnyUrl, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from ..auth.principal import current_principal
 from ..observability.events import EventLog
 from ..security.errors import InvalidInput
 from .arguments import rejection, strict_tool
 from .declare import resource_declaration
+
+# What the SDK says; a prompt's own text could only pass for it by being a set of names.
+_MISSING = re.compile(r"Missing required arguments: \{('\w+'(, )?)+\}")
 
 audit_log = structlog.stdlib.get_logger("audit")
 error_log = structlog.stdlib.get_logger("error")
@@ -86,11 +91,15 @@ class GuardedServer(MCPServer[Any]):
             raise MCPError(code=INVALID_PARAMS, message="Unknown tool")
         async with self._audited("tool_call", tool=name, arguments=_sizes(arguments)) as audit:
             try:
-                return await super().call_tool(name, arguments, context)
+                result = await super().call_tool(name, arguments, context)
+                result.model_dump_json()  # half a surrogate pair cannot be sent: better found here than half-way out
+                return result
+            except (PydanticSerializationError, SystemExit) as error:  # argparse ends the process when given nonsense
+                return self._crashed(audit, name, error, error)
             except UnexpectedToolError as error:
                 if isinstance(cause := error.__cause__, InvalidInput):
                     return self._rejected(audit, name, str(cause))
-                return self._crashed(audit, name, error)
+                return self._crashed(audit, name, error, cause)
             except ToolError as error:
                 if isinstance(cause := error.__cause__, ValidationError):
                     return self._rejected(audit, name, rejection(cause))
@@ -116,6 +125,11 @@ class GuardedServer(MCPServer[Any]):
                     audit["outcome"] = "crashed"
                     self._events.record("tool_execution_failed", _caller(), resource=str(uri), reason="crash")
                 raise
+            except SystemExit:
+                audit["outcome"] = "crashed"
+                error_log.exception("resource crashed", uri=str(uri)[:200])
+                self._events.record("tool_execution_failed", _caller(), resource=str(uri), reason="crash")
+                raise MCPError(code=INTERNAL_ERROR, message="The resource failed") from None
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
@@ -131,21 +145,28 @@ class GuardedServer(MCPServer[Any]):
                     audit["outcome"] = "rejected"
                     self._events.record("input_validation_failed", _caller(), prompt=name, reason=reason)
                     raise MCPError(code=INVALID_PARAMS, message=f"Invalid prompt arguments: {reason}") from None
-                audit["outcome"] = "crashed"
-                error_log.exception("prompt crashed", prompt=name)
-                self._events.record("tool_execution_failed", _caller(), prompt=name, reason="crash")
-                raise MCPError(code=INTERNAL_ERROR, message="The prompt failed") from None
+                raise self._prompt_crashed(audit, name) from None
+            except SystemExit:
+                raise self._prompt_crashed(audit, name) from None
 
     def _rejected(self, audit: dict[str, Any], name: str, reason: str) -> CallToolResult:
         audit["outcome"] = "rejected"
         self._events.record("input_validation_failed", _caller(), tool=name, reason=reason)
         return _error_result(f"Invalid arguments: {reason}")
 
-    def _crashed(self, audit: dict[str, Any], name: str, error: UnexpectedToolError) -> CallToolResult:
+    def _crashed(
+        self, audit: dict[str, Any], name: str, error: BaseException, cause: BaseException | None
+    ) -> CallToolResult:
         audit["outcome"] = "crashed"
         error_log.error("tool crashed", tool=name, exc_info=error)
-        self._events.record("tool_execution_failed", _caller(), tool=name, reason=type(error.__cause__).__name__)
+        self._events.record("tool_execution_failed", _caller(), tool=name, reason=type(cause).__name__)
         return _error_result(f"The tool {name} failed. The server's log says why.")
+
+    def _prompt_crashed(self, audit: dict[str, Any], name: str) -> MCPError:
+        audit["outcome"] = "crashed"
+        error_log.exception("prompt crashed", prompt=name)
+        self._events.record("tool_execution_failed", _caller(), prompt=name, reason="crash")
+        return MCPError(code=INTERNAL_ERROR, message="The prompt failed")
 
     @asynccontextmanager
     async def _audited(self, action: str, **facts: object) -> AsyncIterator[dict[str, Any]]:
@@ -200,4 +221,4 @@ def _prompt_rejection(error: ValueError) -> str | None:
         return rejection(cause)
     if isinstance(cause, InvalidInput):
         return str(cause)
-    return str(cause) if str(cause).startswith("Missing required arguments") else None
+    return str(cause) if _MISSING.fullmatch(str(cause)) else None

@@ -11,6 +11,13 @@ _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z", re.IGNORECASE)
 _LOCAL_SUFFIXES = ("localhost", "local", "internal", "home.arpa", "alt", "onion", "test", "invalid", "example")
 
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+# What `is_global` calls public and is not: a cloud's own services, relays, site-local addresses, documentation.
+_NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("168.63.129.16/32", "192.88.99.0/24", "fec0::/10", "3fff::/20")))
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.ip_network("::/96")
+
+
 def validate_url(url: str, *, schemes: tuple[str, ...] = ("https",), max_length: int = 2048) -> str:
     """Return `url` unchanged if it names a public host over an allowed scheme.
 
@@ -51,7 +58,7 @@ def _check_host(parts: SplitResult) -> None:
     except ValueError:
         pass
     else:
-        if not address.is_global or address.is_multicast:
+        if not all(_is_public(form) for form in (address, *_embedded(address))):
             raise InvalidInput("the URL's address is not public")
         return
     labels = host.split(".")
@@ -62,3 +69,19 @@ def _check_host(parts: SplitResult) -> None:
         raise InvalidInput("the URL's host is an address in an unusual form")
     if len(labels) == 1 or any(f".{host}".endswith(f".{suffix}") for suffix in _LOCAL_SUFFIXES):
         raise InvalidInput("the URL's host is a local name")
+
+
+def _is_public(address: Address) -> bool:
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not any(address.version == network.version and address in network for network in _NOT_PUBLIC)
+    )
+
+
+def _embedded(address: Address) -> list[ipaddress.IPv4Address]:
+    """Return the IPv4 addresses that a translator on the way may take out of an IPv6 address."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return []
+    low = [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)] if address in _NAT64 or address in _COMPATIBLE else []
+    return [*low, *(form for form in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if form)]
