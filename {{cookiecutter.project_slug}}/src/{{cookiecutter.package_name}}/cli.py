@@ -80,7 +80,7 @@ def _check(settings: Settings) -> int:
 
 
 def _healthcheck(settings: Settings) -> int:
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", "localhost"} else settings.host  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     connection = http.client.HTTPConnection(host, settings.port, timeout=3)
     try:
         connection.request("GET", "/livez", headers={"Host": f"127.0.0.1:{settings.port}"})

@@ -6,7 +6,7 @@ while Redis is away each process counts by itself, so a limit is loosened but ne
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from throttled.asyncio import RateLimiterType, Throttled, rate_limiter, store
@@ -60,7 +60,9 @@ class RateLimiter:
     async def peek(self, key: str) -> Decision:
         """Say whether a place is left, without taking it."""
         state = await self._local.peek(key)
-        return _decision(state.remaining > 0, state)
+        # The library's own `retry_after` is that of a request already refused; here none has been made.
+        wait = state.reset_after - (self._quota.burst - 1) * 60 / self.per_minute
+        return _decision(state.remaining > 0, replace(state, retry_after=max(0.0, wait)))
 
     def _counter(self, where: store.BaseStore) -> Throttled:
         return Throttled(
@@ -81,7 +83,9 @@ def _redis_store(url: str) -> store.BaseStore:
     options = {
         "SOCKET_TIMEOUT": _REDIS_TIMEOUT,
         "SOCKET_CONNECT_TIMEOUT": _REDIS_TIMEOUT,
-        "CONNECTION_POOL_KWARGS": {"max_connections": 64},
+        # Callers beyond these wait their turn; the plain pool would raise, which looks like a Redis that is away.
+        "CONNECTION_POOL_CLASS": "redis.asyncio.BlockingConnectionPool",
+        "CONNECTION_POOL_KWARGS": {"max_connections": 8, "timeout": _REDIS_TIMEOUT},
     }
     return store.RedisStore(server=url, options=options)
 

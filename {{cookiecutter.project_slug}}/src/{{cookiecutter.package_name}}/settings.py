@@ -23,6 +23,7 @@ _PLACEHOLDER = re.compile(r"change.?me|replace.?(me|this)|placeholder|example|yo
 _HOST_LABELS = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_REDIS_URL = re.compile(r"(rediss?|unix)://")
 _TAKEN_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/security/events"})
 
 
@@ -167,6 +168,8 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**sources, **overrides)
     except ValidationError as error:
         problems, faulty = _sentences(error)
+    except UnicodeDecodeError:
+        raise SettingsError([".env: is not UTF-8. Save it in that encoding."]) from None
     if faulty:
         # The rules between settings have not run yet: ask again with the faulty ones at their defaults.
         defaults = {name: Settings.model_fields[name].default for name in faulty}
@@ -183,6 +186,8 @@ def normal_origin(text: str) -> str:
     Raises:
         ValueError: saying what an origin looks like.
     """
+    if not text.isprintable() or " " in text:
+        raise ValueError(f"{text!r} is not an origin: write https://host or https://host:port")
     if text == "*":
         raise ValueError("'*' is not allowed: list the exact origins, such as https://app.example.com")
     try:
@@ -194,9 +199,14 @@ def normal_origin(text: str) -> str:
     if not host.isascii():
         raise ValueError(f"{text!r}: write the host as browsers send it, in its xn-- form")
     extra = parts.path or parts.query or parts.fragment or parts.username is not None or parts.password is not None
-    if parts.scheme not in _DEFAULT_PORTS or extra or not (_HOST_LABELS.fullmatch(host) or _is_address(host)):
+    if (
+        parts.scheme not in _DEFAULT_PORTS
+        or extra
+        or "%" in host
+        or not (_HOST_LABELS.fullmatch(host) or _is_address(host))
+    ):
         raise ValueError(f"{text!r} is not an origin: write https://host or https://host:port, without a path")
-    name = f"[{host}]" if ":" in host else host
+    name = f"[{ipaddress.IPv6Address(host)}]" if ":" in host else host
     return f"{parts.scheme}://{name}" + ("" if port in {None, _DEFAULT_PORTS[parts.scheme]} else f":{port}")
 
 
@@ -231,6 +241,8 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append(
             "REDIS_URL: needs the redis client. Install it: pip install redis, or this project's [redis] extra."
         )
+    if settings.redis_url is not None and not _REDIS_URL.match(settings.redis_url.get_secret_value()):
+        problems.append("REDIS_URL: must start with redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0.")
     if settings.mcp_endpoint == settings.health_endpoint:
         problems.append("HEALTH_ENDPOINT: is the same as MCP_ENDPOINT. Choose two different paths.")
     if settings.rate_limit_burst is not None and not settings.enable_rate_limit:
@@ -243,7 +255,10 @@ def _oauth_problems(settings: Settings) -> list[str]:
         return [
             "OAUTH_ISSUER: is missing while AUTH_MODE is oauth. Set it to the issuer URL of your authorization server."
         ]
-    issuer = urlsplit(settings.oauth_issuer)
+    try:
+        issuer = urlsplit(settings.oauth_issuer)
+    except ValueError:
+        return ["OAUTH_ISSUER: is not a URL."]
     local = (
         settings.oauth_allow_http_issuer
         and settings.environment == "development"

@@ -58,7 +58,8 @@ class JwtVerifier:
     def _claims(self, token: str, header: dict[str, Any], jwk: dict[str, Any]) -> dict[str, Any]:
         curve = jwk.get("crv") if jwk.get("kty") != "RSA" else None
         algorithm = header.get("alg")
-        if algorithm not in _ALGORITHMS.get((jwk.get("kty"), curve), ()) or jwk.get("alg", algorithm) != algorithm:
+        family = next((names for kind, names in _ALGORITHMS.items() if kind == (jwk.get("kty"), curve)), ())
+        if algorithm not in family or jwk.get("alg", algorithm) != algorithm:
             raise InvalidCredential("algorithm")
         try:
             claims: dict[str, Any] = jwt.decode(

@@ -37,7 +37,7 @@ def client_key(address: str) -> str:
     parsed = parse_address(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         return f"{ipaddress.IPv6Address(int(parsed) >> 64 << 64)}/64"
-    return address
+    return str(parsed) if parsed is not None else address
 
 
 def parse_address(text: str) -> Address | None:

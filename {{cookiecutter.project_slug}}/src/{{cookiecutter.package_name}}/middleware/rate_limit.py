@@ -33,7 +33,8 @@ class RateLimitLayer:
             return
         principal, request = current_principal.get(), current_request.get()
         address = request.client if request is not None else "unknown"
-        key = principal.id if principal is not None else f"address:{client_key(address)}"
+        known = principal is not None and principal.kind != "anonymous"
+        key = principal.id if principal is not None and known else f"address:{client_key(address)}"
         decision = await self._limiter.hit(key)
         headers = self._headers(decision)
         if not decision.allowed:

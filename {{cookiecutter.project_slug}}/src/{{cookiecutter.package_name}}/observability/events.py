@@ -108,4 +108,5 @@ class EventLog:
         text = str(value)
         for secret in self._secrets:  # before the cut, which could leave half of it
             text = text.replace(secret, "[redacted]")
-        return text[:_LONGEST_DETAIL]
+        # Without halves of surrogate pairs: one of them would make every answer of /security/events fail.
+        return text[:_LONGEST_DETAIL].encode(errors="replace").decode()

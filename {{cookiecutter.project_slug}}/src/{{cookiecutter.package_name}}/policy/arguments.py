@@ -8,6 +8,8 @@ from mcp.server.mcpserver.tools.base import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from pydantic import ValidationError
 
+from ..security.errors import InvalidInput
+
 _LONGEST_NAME = 64
 
 
@@ -23,9 +25,13 @@ class StrictMetadata(FuncMetadata):
 
         Raises:
             ValidationError: if they do not match the published schema.
+            InvalidInput: if they are not valid Unicode; on stdio nobody has looked before.
         """
-        # As JSON, because the arguments were JSON: a date is a string there, and strictness knows it.
-        document = pydantic_core.to_json(arguments_to_validate)
+        try:
+            # As JSON, because the arguments were JSON: a date is a string there, and strictness knows it.
+            document = pydantic_core.to_json(arguments_to_validate)
+        except pydantic_core.PydanticSerializationError:
+            raise InvalidInput("the arguments are not valid Unicode") from None
         return self.arg_model.model_validate_json(document, strict=True, extra="forbid").model_dump_one_level()
 
     def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:

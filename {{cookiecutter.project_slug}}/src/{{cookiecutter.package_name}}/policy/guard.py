@@ -192,9 +192,16 @@ def _caller() -> str:
     return principal.id if principal is not None else "unknown"
 
 
-def _sizes(arguments: dict[str, Any]) -> dict[str, int]:
+def _sizes(arguments: dict[str, Any]) -> dict[str, int | None]:
     """What an audit line says of arguments: their names, bounded, and how many bytes of JSON each has."""
-    return {str(name)[:64]: len(pydantic_core.to_json(value)) for name, value in list(arguments.items())[:32]}
+    return {str(name)[:64]: _size(value) for name, value in list(arguments.items())[:32]}
+
+
+def _size(value: object) -> int | None:
+    try:
+        return len(pydantic_core.to_json(value))
+    except ValueError:  # half of a surrogate pair: the check of the arguments will say so
+        return None
 
 
 def _error_result(text: str) -> CallToolResult:
