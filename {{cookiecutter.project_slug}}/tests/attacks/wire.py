@@ -1,0 +1,115 @@
+"""HTTP as an attacker writes it: any header any number of times, any bytes, on a connection of its own."""
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..support.running import RunningServer
+
+Header = tuple[str, str | bytes]
+
+JSON: Header = ("Content-Type", "application/json")
+ACCEPT: Header = ("Accept", "application/json, text/event-stream")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body, as text."""
+        return self.body.decode()
+
+    def json(self) -> Any:
+        """The body, as what its JSON stands for."""
+        return json.loads(self.body)
+
+    def header(self, name: str) -> str | None:
+        """Return the value of a header that may be there once."""
+        values = [value for key, value in self.headers if key.lower() == name.lower()]
+        assert len(values) <= 1, f"{name} is there {len(values)} times"
+        return values[0] if values else None
+
+
+def send(
+    server: RunningServer,
+    method: str,
+    path: str,
+    headers: Iterable[Header] = (),
+    body: bytes = b"",
+    *,
+    host: str | None = None,
+) -> Answer:
+    """Send one request with exactly these headers, and `Host` and `Content-Length` where needed."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        connection.putheader("Host", host if host is not None else f"127.0.0.1:{server.port}")
+        for name, value in headers:
+            connection.putheader(name, value)
+        if body or method == "POST":
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body or None)
+        response = connection.getresponse()
+        return Answer(response.status, tuple(response.getheaders()), response.read())
+    finally:
+        connection.close()
+
+
+def key_of(server: RunningServer) -> Header:
+    """Return the header of a caller who holds the key."""
+    return "Authorization", f"Bearer {server.key}"
+
+
+def forwarded_for(addresses: str) -> Header:
+    """Return the header by which a proxy says who is behind it, and by which anybody may claim anything."""
+    return "X-Forwarded-For", addresses
+
+
+def post(server: RunningServer, body: bytes, headers: Iterable[Header] = (JSON,), path: str = "/mcp") -> Answer:
+    """Send a body to the MCP endpoint, with the key."""
+    return send(server, "POST", path, (key_of(server), ACCEPT, *headers), body)
+
+
+def rpc(server: RunningServer, method: str, params: dict[str, Any] | None = None) -> Any:
+    """Send one request as a client of the older revisions does, with the key, and return the JSON-RPC response."""
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}
+    return post(server, json.dumps(message).encode()).json()
+
+
+def call(server: RunningServer, tool: str, arguments: dict[str, Any]) -> tuple[bool, str]:
+    """Call a tool. Return whether the result is an error, and its text."""
+    result = rpc(server, "tools/call", {"name": tool, "arguments": arguments})["result"]
+    return result["isError"], "".join(block["text"] for block in result["content"])
+
+
+def request_text(server: RunningServer, start: str, headers: Iterable[str] = (), body: str = "") -> bytes:
+    """Return one request as bytes, for a connection that carries several, or a part of one."""
+    lines = [start, f"Host: 127.0.0.1:{server.port}", *headers]
+    if body:
+        lines.append(f"Content-Length: {len(body.encode())}")
+    return "\r\n".join([*lines, "", body]).encode()
+
+
+def seconds_until_closed(server: RunningServer, data: bytes, *, at_most: float = 5) -> float:
+    """Send bytes, wait in silence, and return after how many seconds the server hung up."""
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=at_most) as connection:
+        connection.sendall(data)
+        try:
+            while connection.recv(65536):
+                pass
+        except ConnectionResetError:
+            pass
+        except TimeoutError:
+            raise AssertionError(f"the connection is still open after {at_most} s") from None
+    return time.monotonic() - started

@@ -1,0 +1,33 @@
+"""Fixtures that every test may use."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from {{ cookiecutter.package_name }}.observability.logging import configure_logging
+from {{ cookiecutter.package_name }}.settings import Settings
+
+from .support.running import RunningServer, running_server
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Asynchronous tests run on asyncio, as the server does."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment() -> None:
+    """Keep the settings of whoever runs the tests away from them."""
+    for name in Settings.model_fields:
+        os.environ.pop(name.upper(), None)
+    os.environ["SECRETS_DIR"] = os.devnull
+    configure_logging("INFO", log_format="json")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    """The project's own server with every layer on, shared by the tests of one file."""
+    with running_server() as running:
+        yield running

@@ -1,0 +1,151 @@
+"""Finding out who is calling, and putting those aside who keep guessing."""
+
+from typing import Any
+
+import pytest
+
+from {{ cookiecutter.package_name }}.auth.api_key import ApiKeyVerifier
+from {{ cookiecutter.package_name }}.auth.jwks import IssuerUnavailable
+from {{ cookiecutter.package_name }}.auth.principal import ANONYMOUS, Principal
+from {{ cookiecutter.package_name }}.auth.verifier import InvalidCredential
+from {{ cookiecutter.package_name }}.middleware import authentication
+from {{ cookiecutter.package_name }}.observability.events import EventLog
+from {{ cookiecutter.package_name }}.rate_limiter import RateLimiter
+
+from ..support.asgi import Answer, Endpoint, ask, http_scope
+
+pytestmark = pytest.mark.anyio
+
+KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
+ALICE = Principal("oauth:alice", "oauth")
+
+
+class KnowsAlice:
+    """A second verifier, asked after the key's."""
+
+    async def verify(self, token: str) -> Principal:
+        if token == "away":
+            raise IssuerUnavailable
+        if token != "alice":
+            raise InvalidCredential("expired")
+        return ALICE
+
+
+class Setup:
+    """The layer with everything around it."""
+
+    def __init__(self, *, anonymous: Principal | None = None, failures: int = 3) -> None:
+        self.inner, self.events = Endpoint(), EventLog()
+        self.layer = authentication.AuthenticationLayer(
+            self.inner,
+            events=self.events,
+            verifiers=[ApiKeyVerifier(KEY), KnowsAlice()],
+            failures=RateLimiter("test", per_minute=failures, burst=failures),
+            challenge='Bearer realm="mcp"',
+            anonymous=anonymous,
+        )
+
+    async def ask(self, *credentials: str, client: str = "192.0.2.1") -> Answer:
+        headers = [(b"authorization", credential.encode()) for credential in credentials]
+        return await ask(self.layer, http_scope("/mcp", headers=headers), client=client)
+
+    @property
+    def reasons(self) -> list[Any]:
+        return [event["details"]["reason"] for event in self.events.recent()]
+
+
+async def test_the_first_verifier_that_knows_the_token_decides() -> None:
+    setup = Setup()
+    assert (await setup.ask(f"Bearer {KEY}")).status == 200
+    assert (await setup.ask("Bearer alice")).status == 200
+    assert [caller and caller.id for caller in setup.inner.principals] == ["key:default", "oauth:alice"]
+    assert setup.reasons == []
+
+
+async def test_without_a_credential_the_next_layers_decide() -> None:
+    setup = Setup()
+    assert (await setup.ask()).status == 200
+    assert setup.inner.principals == [None]
+
+
+async def test_a_wrong_credential_is_a_401_that_says_so_and_an_event_that_does_not_show_it() -> None:
+    setup = Setup()
+    answer = await setup.ask("Bearer wrong-key-of-mine")
+    assert answer.status == 401
+    assert answer.header("www-authenticate") == 'Bearer realm="mcp", error="invalid_token"'
+    assert answer.json()["detail"] == "The credential is not valid."
+    assert setup.inner.calls == 0
+    (event,) = setup.events.recent()
+    assert event["event"] == "authentication_failed"
+    assert event["details"]["reason"] == "expired", "the reason of the last verifier"
+    assert "wrong-key-of-mine" not in repr(event)
+
+
+@pytest.mark.parametrize("credential", ["Basic YTpi", "Bearer", "Bearer a b", "Bearer ключ"])
+async def test_a_malformed_credential_is_a_wrong_one(credential: str) -> None:
+    setup = Setup()
+    assert (await setup.ask(credential)).status == 401
+    assert setup.reasons == ["malformed"]
+
+
+async def test_two_credentials_are_a_400_even_if_one_is_right() -> None:
+    setup = Setup()
+    assert (await setup.ask(f"Bearer {KEY}", f"Bearer {KEY}")).status == 400
+    assert setup.inner.calls == 0
+    assert setup.reasons == ["ambiguous"]
+
+
+async def test_while_the_issuer_is_away_it_is_a_503_and_nobodys_fault() -> None:
+    setup = Setup(failures=1)
+    for _ in range(3):
+        answer = await setup.ask("Bearer away")
+        assert answer.status == 503
+        assert answer.header("retry-after") == "30"
+    assert setup.reasons == []
+
+
+async def test_after_too_many_wrong_credentials_even_the_right_one_is_not_looked_at() -> None:
+    setup = Setup(failures=3)
+    statuses = [(await setup.ask("Bearer wrong")).status for _ in range(4)]
+    assert statuses == [401, 401, 401, 429]
+    answer = await setup.ask(f"Bearer {KEY}")
+    assert answer.status == 429
+    assert answer.header("retry-after") == "20", "three a minute is one in twenty seconds"
+    assert setup.inner.calls == 0
+    assert setup.events.recent(1)[0]["event"] == "rate_limit_exceeded"
+
+
+async def test_missing_credentials_are_not_wrong_ones() -> None:
+    setup = Setup(failures=1)
+    for _ in range(5):
+        assert (await setup.ask()).status == 200
+    assert (await setup.ask(f"Bearer {KEY}")).status == 200
+
+
+async def test_somebody_in_the_penalty_box_can_still_call_without_a_credential() -> None:
+    setup = Setup(failures=1)
+    await setup.ask("Bearer wrong")
+    assert (await setup.ask("Bearer wrong")).status == 429
+    assert (await setup.ask()).status == 200
+
+
+async def test_the_penalty_is_for_one_address_and_an_ipv6_customer_is_one_address() -> None:
+    setup = Setup(failures=1)
+    await setup.ask("Bearer wrong", client="2001:db8::1")
+    assert (await setup.ask(f"Bearer {KEY}", client="2001:db8::ffff")).status == 429
+    assert (await setup.ask(f"Bearer {KEY}", client="2001:db8:0:1::1")).status == 200
+    assert (await setup.ask(f"Bearer {KEY}", client="192.0.2.1")).status == 200
+
+
+async def test_where_anybody_may_call_a_key_still_makes_a_difference() -> None:
+    setup = Setup(anonymous=ANONYMOUS)
+    for credentials in ([], [f"Bearer {KEY}"], ["Bearer wrong"], ["Basic x"], [f"Bearer {KEY}"] * 2):
+        assert (await setup.ask(*credentials)).status == 200
+    kinds = [caller and caller.kind for caller in setup.inner.principals]
+    assert kinds == ["anonymous", "key", "anonymous", "anonymous", "anonymous"]
+
+
+async def test_other_scopes_pass() -> None:
+    setup = Setup()
+    await ask(setup.layer, {"type": "lifespan"})
+    assert setup.inner.calls == 1

@@ -1,0 +1,67 @@
+"""Everything is closed, except what is listed as public."""
+
+import pytest
+
+from {{ cookiecutter.package_name }}.auth.principal import ANONYMOUS, Principal
+from {{ cookiecutter.package_name }}.middleware import authorization
+from {{ cookiecutter.package_name }}.observability.events import EventLog
+
+from ..support.asgi import Endpoint, ask, http_scope
+
+pytestmark = pytest.mark.anyio
+
+ALICE = Principal("oauth:alice", "oauth")
+
+
+async def status(path: str, caller: Principal | None, events: EventLog | None = None) -> int:
+    layer = authorization.AuthorizationLayer(
+        Endpoint(),
+        events=events or EventLog(),
+        public=frozenset({"/livez"}),
+        protected=frozenset({"/security/events"}),
+        challenge='Bearer realm="mcp"',
+    )
+    answer = await ask(layer, http_scope(path), caller=caller)
+    if answer.status == 401:
+        assert answer.header("www-authenticate") == 'Bearer realm="mcp"', "nothing was presented that could be wrong"
+    return answer.status
+
+
+@pytest.mark.parametrize(
+    ("path", "caller", "expected"),
+    [
+        ("/livez", None, 200),
+        ("/livez", ALICE, 200),
+        ("/mcp", None, 401),
+        ("/mcp", ALICE, 200),
+        ("/mcp", ANONYMOUS, 200),
+        ("/no-such-path", None, 401),
+        ("/livez/", None, 401),
+        ("/LIVEZ", None, 401),
+        ("/livez\n", None, 401),
+        ("//livez", None, 401),
+        ("/livez/../mcp", None, 401),
+        ("/security/events", None, 401),
+        ("/security/events", ANONYMOUS, 401),
+        ("/security/events", ALICE, 200),
+    ],
+)
+async def test_a_path_is_open_to_those_it_is_open_to(path: str, caller: Principal | None, expected: int) -> None:
+    assert await status(path, caller) == expected
+
+
+async def test_a_refusal_is_an_event() -> None:
+    events = EventLog()
+    await status("/mcp", None, events)
+    (event,) = events.recent()
+    assert event["event"] == "authentication_failed"
+    assert event["details"] == {"path": "/mcp", "reason": "missing"}
+
+
+async def test_other_scopes_pass() -> None:
+    inner = Endpoint()
+    layer = authorization.AuthorizationLayer(
+        inner, events=EventLog(), public=frozenset(), protected=frozenset(), challenge="Bearer"
+    )
+    await ask(layer, {"type": "lifespan"})
+    assert inner.calls == 1

@@ -1,0 +1,121 @@
+"""Security events: six kinds, bounded, and recording never fails."""
+
+import contextvars
+import dataclasses
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import structlog
+
+from {{ cookiecutter.package_name }}.observability import events, request_context
+from {{ cookiecutter.package_name }}.observability.events import EventLog
+
+
+@pytest.fixture
+def request_() -> Iterator[request_context.RequestContext]:
+    request = request_context.RequestContext("request-1", "192.0.2.1")
+    token = request_context.current_request.set(request)
+    yield request
+    request_context.current_request.reset(token)
+
+
+def test_the_six_kinds() -> None:
+    assert {
+        *("authentication_failed", "rate_limit_exceeded", "input_validation_failed"),
+        *("untrusted_origin_blocked", "tool_execution_failed", "http_error"),
+    } == events.KINDS
+
+
+def test_an_event_says_when_what_who_and_how_bad() -> None:
+    log = EventLog()
+    log.record("authentication_failed", "oauth:alice", reason="expired")
+    (event,) = log.recent()
+    age = datetime.now(UTC) - datetime.fromisoformat(event.pop("timestamp"))
+    assert timedelta(seconds=-1) < age < timedelta(seconds=10)
+    assert event == {
+        "event": "authentication_failed",
+        "identifier": "oauth:alice",
+        "details": {"reason": "expired"},
+        "severity": "high",
+    }
+
+
+def test_the_severity_is_the_kinds_own_unless_said_otherwise() -> None:
+    log = EventLog()
+    log.record("tool_execution_failed", severity="low")
+    log.record("tool_execution_failed")
+    assert [event["severity"] for event in log.recent()] == ["high", "low"]
+
+
+def test_in_a_request_the_event_knows_it_and_the_request_knows_of_the_event(
+    request_: request_context.RequestContext,
+) -> None:
+    log = EventLog()
+    log.record("http_error")
+    log.record("http_error", "oauth:alice")
+    by_alice, by_nobody = log.recent()
+    assert by_nobody["identifier"] == "192.0.2.1"
+    assert by_alice["identifier"] == "oauth:alice"
+    assert by_alice["details"] == {"request_id": "request-1", "client": "192.0.2.1"}
+    assert request_.event_recorded
+
+
+def test_outside_of_a_request_it_was_somebody_local() -> None:
+    log = EventLog()
+    contextvars.Context().run(log.record, "http_error")
+    assert log.recent()[0]["identifier"] == "local"
+
+
+def test_the_newest_comes_first_and_the_oldest_is_forgotten() -> None:
+    log = EventLog(keep=3)
+    for number in range(5):
+        log.record("http_error", number=number)
+    assert [event["details"]["number"] for event in log.recent()] == [4, 3, 2]
+    assert log.total == 5
+
+
+def test_one_kind_can_be_asked_for_and_a_number_of_them() -> None:
+    log = EventLog()
+    for number in range(4):
+        log.record("http_error", number=number)
+        log.record("rate_limit_exceeded", number=number)
+    assert [event["details"]["number"] for event in log.recent(2, "http_error")] == [3, 2]
+    assert len(log.recent(3)) == 3
+    assert log.recent(10, "untrusted_origin_blocked") == []
+
+
+def test_details_cannot_fill_the_memory() -> None:
+    log = EventLog()
+    log.record("http_error", "a" * 1000, text="a" * 100_000, items=["a" * 100_000] * 1000, inner={"a": "b" * 1000})
+    assert len(json.dumps(log.recent())) < 10_000
+
+
+@pytest.mark.parametrize("value", ["\ud800", "a\ud800b", "\x00\n", b"\xff", object(), [["\udfff"]], 1.5, None, True])
+def test_whatever_the_details_hold_they_can_be_sent(value: object) -> None:
+    """One lone surrogate, and `/security/events` would fail until the event leaves the ring."""
+    log = EventLog()
+    log.record("http_error", value=value)
+    assert json.dumps(log.recent(), ensure_ascii=False).encode()
+
+
+def test_a_secret_is_not_remembered_wherever_a_client_put_it() -> None:
+    log = EventLog(secrets=["hunter2-hunter2"])
+    log.record("http_error", path="/hunter2-hunter2", items=["hunter2-hunter2"], long="a" * 195 + "hunter2-hunter2")
+    assert "hunter2" not in repr(log.recent())
+
+
+def test_an_event_cannot_be_changed() -> None:
+    event = events.SecurityEvent("now", "http_error", "alice", {}, "low")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.severity = "high"  # type: ignore[misc]
+
+
+def test_an_event_is_one_log_line() -> None:
+    with structlog.testing.capture_logs() as lines:
+        EventLog().record("http_error", "alice", status=404)
+    (line,) = lines
+    assert line["event"] == "security_event"
+    assert (line["kind"], line["identifier"], line["severity"]) == ("http_error", "alice", "medium")
+    assert line["details"] == {"status": 404}

@@ -1,0 +1,156 @@
+"""One pipeline for every line: JSON or console, on standard error, and nothing can forge or leak."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import pytest
+import structlog
+
+from {{ cookiecutter.package_name }}.observability.logging import configure_logging, escape_controls
+
+SECRET = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
+Configure = Callable[..., io.StringIO]
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
+    """Configure logging into a buffer, and put everything back afterwards."""
+
+    def configured(log_format: Literal["auto", "json", "console"] = "json", level: str = "INFO") -> io.StringIO:
+        stream = io.StringIO()
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", stream)
+            configure_logging(level, log_format=log_format, secrets=[SECRET, ""])
+        return stream
+
+    yield configured
+    configure_logging("INFO", log_format="json")
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def our_log() -> structlog.stdlib.BoundLogger:
+    log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("test")
+    return log
+
+
+def test_our_lines_and_those_of_libraries_look_alike(configure: Configure) -> None:
+    stream = configure()
+    our_log().info("hello", number=7)
+    logging.getLogger("library").warning("hello %s", "there", extra={"number": 8})
+    ours, theirs = lines(stream)
+    assert (ours["event"], ours["number"], ours["logger"], ours["level"]) == ("hello", 7, "test", "info")
+    assert (theirs["event"], theirs["number"], theirs["logger"], theirs["level"]) == (
+        *("hello there", 8),
+        *("library", "warning"),
+    )
+    assert ours["timestamp"].endswith("Z")
+
+
+def test_lines_below_the_level_are_not_written(configure: Configure) -> None:
+    stream = configure(level="WARNING")
+    our_log().info("hello")
+    logging.getLogger("library").info("hello")
+    assert stream.getvalue() == ""
+
+
+def test_the_request_id_is_in_every_line_of_the_request(configure: Configure) -> None:
+    stream = configure()
+    with structlog.contextvars.bound_contextvars(request_id="request-1"):
+        our_log().info("hello")
+        logging.getLogger("library").warning("hello")
+    assert [line["request_id"] for line in lines(stream)] == ["request-1", "request-1"]
+
+
+def test_standard_output_stays_empty(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stdio it belongs to the protocol."""
+    for log_format in ("json", "console", "auto"):
+        configure(log_format)
+        our_log().info("hello")
+        logging.getLogger("uvicorn.error").error("hello")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_the_key_is_blotted_out_wherever_it_turns_up(configure: Configure, log_format: str) -> None:
+    stream = configure(log_format)
+    our_log().info(f"the key is {SECRET}", where=f"https://a.example/?key={SECRET}", nested={"a": [SECRET]})
+    logging.getLogger("library").warning("the key is %s", SECRET)
+    try:
+        raise RuntimeError(SECRET)
+    except RuntimeError:
+        our_log().exception("failed")
+    assert SECRET not in stream.getvalue()
+    assert stream.getvalue().count("[redacted]") >= 5
+
+
+@pytest.mark.parametrize(
+    "name", ["authorization", "Authorization", "api_key", "X-API-Key", "cookie", "password", "token"]
+)
+def test_credentials_are_blotted_out_by_name(configure: Configure, name: str) -> None:
+    stream = configure()
+    our_log().info("hello", **{name: "hunter2"})
+    (line,) = lines(stream)
+    assert line[name] == "[redacted]"
+
+
+@pytest.mark.parametrize("evil", ["a\nb", "a\r\nb", "a\x1b[2Jb", "a\u2028b", "a\x85b", "a\x0bb", "a\u202eb", "a\x00b"])
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_no_input_can_forge_a_line(configure: Configure, log_format: str, evil: str) -> None:
+    stream = configure(log_format)
+    our_log().info(evil, value=evil, nested={"a": [evil]})
+    logging.getLogger("library").warning("%s", evil)
+    text = stream.getvalue()
+    assert len(text.splitlines()) == 2
+    assert "\x1b[2J" not in text
+    assert "\u202e" not in text
+    assert "\x00" not in text
+
+
+def test_a_traceback_in_the_console_cannot_be_mistaken_for_lines(configure: Configure) -> None:
+    stream = configure("console")
+    try:
+        raise RuntimeError("first\n2026-01-01T00:00:00Z [info] forged\r\x1b[2J")
+    except RuntimeError:
+        our_log().exception("failed")
+    first, *rest = stream.getvalue().splitlines()
+    assert "failed" in first
+    assert rest
+    assert all(line.startswith("    | ") for line in rest)
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_traceback_in_json_has_no_local_variables(configure: Configure) -> None:
+    stream = configure()
+
+    def fails(argument: str) -> None:
+        raise RuntimeError("sorry")
+
+    try:
+        fails("hunter2")
+    except RuntimeError:
+        our_log().exception("failed")
+    (line,) = lines(stream)
+    assert line["exception"][0]["exc_type"] == "RuntimeError"
+    assert "hunter2" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Zoë Müller 你好", "Zoë Müller 你好"),
+        ("a\nb", "a\\nb"),
+        ("\x1b[0m", "\\x1b[0m"),
+        ("\u2028", "\\u2028"),
+        ("\u200b", "\\u200b"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_what_is_printable_stays_and_the_rest_is_escaped(text: str, shown: str) -> None:
+    assert escape_controls(text) == shown

@@ -1,0 +1,266 @@
+"""The guard that every tool call, resource read and prompt passes."""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import anyio
+import pytest
+import structlog
+from mcp import MCPError
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult
+from pydantic import Field
+
+from {{ cookiecutter.package_name }}.auth.principal import Principal, current_principal
+from {{ cookiecutter.package_name }}.observability.events import EventLog
+from {{ cookiecutter.package_name }}.policy.declare import resource
+from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
+from {{ cookiecutter.package_name }}.security import InvalidInput, sanitize_input
+
+from ..support.running import text
+
+pytestmark = pytest.mark.anyio
+
+ALICE = Principal("oauth:alice", "oauth")
+
+
+def greet(name: Annotated[str, Field(max_length=20)]) -> str:
+    """Greet."""
+    return f"Hello, {sanitize_input(name)}!"
+
+
+def crash() -> str:
+    """Fail in a way that nobody has thought of."""
+    raise RuntimeError("the password is hunter2")
+
+
+def refuse() -> str:
+    """Fail in a way that the caller may know of."""
+    raise ToolError("There is no such note.")
+
+
+async def hang() -> str:
+    """Take for ever."""
+    await anyio.sleep_forever()
+    return ""
+
+
+@resource("notes://{name}")
+def note(name: str) -> str:
+    """A note."""
+    if name == "crash":
+        raise RuntimeError("the password is hunter2")
+    return f"note {sanitize_input(name)}"
+
+
+def introduce(name: str) -> str:
+    """Introduce."""
+    if name == "crash":
+        raise ValueError("the password is hunter2")
+    return f"Introduce {sanitize_input(name)}."
+
+
+class Guarded:
+    """A guarded server with its events and its log."""
+
+    def __init__(self, log: list[Any]) -> None:
+        self.events, self.log = EventLog(), log
+        tools = (greet, crash, refuse, hang)
+        self.server = GuardedServer("test", tools=tools, resources=(note,), prompts=(introduce,), events=self.events)
+
+    async def call(self, tool: str, **arguments: Any) -> CallToolResult:
+        result = await self.server.call_tool(tool, arguments)
+        assert isinstance(result, CallToolResult)
+        return result
+
+    @property
+    def audit(self) -> dict[str, Any]:
+        """The one audit line."""
+        (line,) = [line for line in self.log if "outcome" in line]
+        assert line["duration_ms"] >= 0
+        noise = {"duration_ms", "log_level"}
+        return {name: value for name, value in line.items() if name not in noise}
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The one security event."""
+        (event,) = self.events.recent()
+        return event
+
+
+@pytest.fixture
+def guarded() -> Iterator[Guarded]:
+    with structlog.testing.capture_logs() as log:
+        token = current_principal.set(ALICE)
+        yield Guarded(log)
+        current_principal.reset(token)
+
+
+# --- tools ---
+
+
+async def test_a_call_that_goes_well_leaves_an_audit_line_without_values(guarded: Guarded) -> None:
+    result = await guarded.call("greet", name="hunter2")
+    assert text(result) == "Hello, hunter2!"
+    assert not result.is_error
+    assert guarded.audit == {
+        "event": "tool_call",
+        "principal": "oauth:alice",
+        "tool": "greet",
+        "arguments": {"name": len('"hunter2"')},
+        "outcome": "ok",
+    }
+    assert "hunter2" not in repr(guarded.log)
+    assert guarded.events.total == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"name": "a" * 21}, {"name": 7}, {}, {"name": "a", "more": 1}, {"name": "$(rm)"}]
+)
+async def test_refused_arguments_are_a_result_that_the_model_can_read(
+    guarded: Guarded, arguments: dict[str, Any]
+) -> None:
+    result = await guarded.call("greet", **arguments)
+    assert result.is_error
+    assert text(result).startswith("Invalid arguments: ")
+    assert "$(rm)" not in text(result)
+    assert "pydantic" not in text(result)
+    assert guarded.audit["outcome"] == "rejected"
+    assert (guarded.event["event"], guarded.event["identifier"]) == ("input_validation_failed", "oauth:alice")
+
+
+async def test_a_crash_never_shows_its_text(guarded: Guarded) -> None:
+    result = await guarded.call("crash")
+    assert result.is_error
+    assert text(result) == "The tool crash failed. The server's log says why."
+    assert guarded.audit["outcome"] == "crashed"
+    assert (guarded.event["event"], guarded.event["severity"]) == ("tool_execution_failed", "high")
+    assert guarded.event["details"]["reason"] == "RuntimeError"
+    assert "hunter2" not in repr(guarded.event)
+    assert [line["tool"] for line in guarded.log if line["event"] == "tool crashed"] == ["crash"]
+
+
+async def test_an_anticipated_failure_does(guarded: Guarded) -> None:
+    result = await guarded.call("refuse")
+    assert result.is_error
+    assert text(result).endswith("There is no such note.")
+    assert guarded.audit["outcome"] == "failed"
+    assert (guarded.event["event"], guarded.event["severity"]) == ("tool_execution_failed", "low")
+
+
+async def test_an_unknown_tool_is_an_error_of_the_protocol(guarded: Guarded) -> None:
+    with pytest.raises(MCPError) as error:
+        await guarded.call("no_such_tool")
+    assert error.value.error.code == INVALID_PARAMS
+    assert "no_such_tool" not in error.value.error.message
+
+
+async def test_a_cancelled_call_leaves_its_line(guarded: Guarded) -> None:
+    with anyio.move_on_after(0.02):
+        await guarded.call("hang")
+    assert guarded.audit["outcome"] == "cancelled"
+
+
+async def test_a_lone_surrogate_is_a_refusal_not_a_crash_of_the_guard(guarded: Guarded) -> None:
+    """Over HTTP the strict parser has refused it before; on stdio the SDK's own parser lets it pass."""
+    result = await guarded.call("greet", name="\ud800")
+    assert result.is_error
+    assert guarded.audit["outcome"] == "rejected"
+
+
+async def test_a_flood_of_arguments_does_not_flood_the_line(guarded: Guarded) -> None:
+    flood = {str(number) + "x" * 1000: "y" * 1000 for number in range(100)}
+    await guarded.call("greet", **flood)
+    assert len(json.dumps(guarded.audit)) < 5000
+
+
+# --- resources ---
+
+
+async def test_a_resource_that_is_read_leaves_an_audit_line(guarded: Guarded) -> None:
+    contents = await guarded.server.read_resource("notes://a")
+    assert "note a" in repr(contents)
+    assert guarded.audit == {
+        "event": "resource_read",
+        "principal": "oauth:alice",
+        "uri": "notes://a",
+        "outcome": "ok",
+    }
+
+
+async def test_a_resource_that_refuses_its_variable_is_invalid_params(guarded: Guarded) -> None:
+    with pytest.raises(MCPError) as error:
+        await guarded.server.read_resource("notes://$(rm)")
+    assert error.value.error.code == INVALID_PARAMS
+    assert guarded.audit["outcome"] == "rejected"
+    assert guarded.event["event"] == "input_validation_failed"
+
+
+async def test_a_resource_that_crashes_never_shows_its_text(guarded: Guarded) -> None:
+    with pytest.raises(Exception, match="notes://crash") as error:
+        await guarded.server.read_resource("notes://crash")
+    assert "hunter2" not in str(error.value)
+    assert guarded.audit["outcome"] == "crashed"
+    assert guarded.event["event"] == "tool_execution_failed"
+
+
+async def test_an_unknown_resource_leaves_its_line(guarded: Guarded) -> None:
+    with pytest.raises(Exception, match="nothing://here"):
+        await guarded.server.read_resource("nothing://here")
+    assert guarded.audit["outcome"] == "unknown"
+
+
+# --- prompts ---
+
+
+async def test_a_prompt_that_is_rendered_leaves_an_audit_line(guarded: Guarded) -> None:
+    await guarded.server.get_prompt("introduce", {"name": "hunter2"})
+    assert guarded.audit["event"] == "prompt_get"
+    assert guarded.audit["outcome"] == "ok"
+    assert "hunter2" not in repr(guarded.log)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"name": "$(rm)"}], ids=repr)
+async def test_a_prompt_that_refuses_its_arguments_is_invalid_params(
+    guarded: Guarded, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(MCPError) as error:
+        await guarded.server.get_prompt("introduce", arguments)
+    assert error.value.error.code == INVALID_PARAMS
+    assert guarded.audit["outcome"] == "rejected"
+    assert guarded.event["event"] == "input_validation_failed"
+
+
+async def test_a_prompt_that_crashes_never_shows_its_text(guarded: Guarded) -> None:
+    with pytest.raises(MCPError) as error:
+        await guarded.server.get_prompt("introduce", {"name": "crash"})
+    assert error.value.error.code == INTERNAL_ERROR
+    assert error.value.error.message == "The prompt failed"
+    assert guarded.audit["outcome"] == "crashed"
+
+
+async def test_an_unknown_prompt_is_invalid_params(guarded: Guarded) -> None:
+    with pytest.raises(MCPError) as error:
+        await guarded.server.get_prompt("no_such_prompt", {})
+    assert error.value.error.code == INVALID_PARAMS
+
+
+# --- how it is made ---
+
+
+def test_two_of_one_name_are_refused_at_the_start() -> None:
+    """The SDK would keep the first and drop the second with a warning."""
+    with pytest.raises(ValueError, match="two tools have the same name: greet"):
+        GuardedServer("test", tools=(greet, crash, greet), events=EventLog())
+    with pytest.raises(ValueError, match="two prompts have the same name: introduce"):
+        GuardedServer("test", prompts=(introduce, introduce), events=EventLog())
+
+
+def test_a_resource_without_uri_is_refused_at_the_start() -> None:
+    with pytest.raises(TypeError, match="greet is listed in RESOURCES"):
+        GuardedServer("test", resources=(greet,), events=EventLog())
+
+
+def test_a_refusal_of_ones_own_is_an_invalid_input() -> None:
+    assert issubclass(InvalidInput, ValueError)

@@ -1,0 +1,12 @@
+"""The one exception that the caller may see."""
+
+from {{ cookiecutter.package_name }} import security
+
+
+def test_everything_a_tool_author_needs_is_exported() -> None:
+    assert set(security.__all__) == {"InvalidInput", "sanitize_input", "validate_file_path", "validate_url"}
+    assert all(hasattr(security, name) for name in security.__all__)
+
+
+def test_a_refusal_is_a_value_error_so_that_pydantic_validators_can_raise_it() -> None:
+    assert issubclass(security.InvalidInput, ValueError)

@@ -1,0 +1,116 @@
+"""The command line."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from {{ cookiecutter.package_name }} import __main__, __version__, cli
+from {{ cookiecutter.package_name }}.observability.logging import configure_logging
+from {{ cookiecutter.package_name }}.settings import EXIT_CONFIG
+
+from .support.running import running_server
+
+KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run where there is no `.env`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("API_KEY", KEY)
+
+
+def test_check_says_what_is_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "--port", "8081"]) == 0
+    said = capsys.readouterr().out
+    assert "127.0.0.1:8081" in said
+    assert "authentication on, rate limit on" in said
+    assert KEY not in said
+
+
+def test_check_shouts_what_is_off(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("ENABLE_AUTH", "false")
+    assert cli.main(["check"]) == 0
+    assert "authentication OFF" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "healthcheck"])
+def test_unusable_settings_are_all_named_and_end_with_78(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("API_KEY", "tiny-key")
+    monkeypatch.setenv("PORT", "much")
+    assert cli.main([command]) == EXIT_CONFIG == 78
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "API_KEY: is shorter than 32 characters" in output.err
+    assert "PORT: " in output.err
+    assert "tiny-key" not in output.err
+    assert "Traceback" not in output.err
+
+
+def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PORT", "1001")
+    monkeypatch.setenv("HOST", "0.0.0.0")
+    assert cli.main(["check", "--host", "::1", "--port", "1002"]) == 0
+    assert "::1:1002" in capsys.readouterr().out
+    assert cli.main(["check"]) == EXIT_CONFIG, "beyond loopback PUBLIC_URL is needed"
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["serve", "--port", "much"]])
+def test_a_wrong_command_line_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+def test_stdio_needs_no_key_and_no_network_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("API_KEY")
+    monkeypatch.setenv("HOST", "0.0.0.0")
+    served: list[Any] = []
+    monkeypatch.setattr(cli, "serve_stdio", served.append)
+    assert cli.main(["stdio"]) == 0
+    assert len(served) == 1
+    configure_logging("INFO", log_format="json")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_healthcheck_finds_a_living_server_wherever_it_listens(host: str) -> None:
+    with running_server(host=host, public_url="https://mcp.example.com") as server:
+        assert cli.main(["healthcheck", "--port", str(server.port)]) == 0
+        os.environ["PUBLIC_URL"] = "https://mcp.example.com"
+        try:
+            assert cli.main(["healthcheck", "--host", host, "--port", str(server.port)]) == 0
+        finally:
+            del os.environ["PUBLIC_URL"]
+
+
+def test_healthcheck_finds_a_server_that_listens_on_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket on `::` is an IPv6 socket only: asyncio does not open it for both."""
+    monkeypatch.setenv("PUBLIC_URL", "https://mcp.example.com")
+    try:
+        with running_server(host="::", public_url="https://mcp.example.com") as server:
+            assert cli.main(["healthcheck", "--host", "::", "--port", str(server.port)]) == 0
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+
+
+def test_healthcheck_says_that_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
+    with running_server() as server:
+        port = server.port
+    assert cli.main(["healthcheck", "--port", str(port)]) == 1
+    assert "unhealthy" in capsys.readouterr().err
+
+
+def test_the_module_is_the_command() -> None:
+    assert vars(__main__)["main"] is cli.main

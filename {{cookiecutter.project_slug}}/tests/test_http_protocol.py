@@ -1,0 +1,101 @@
+"""The deadline for receiving: it closes who does not send, and nobody else."""
+
+import socket
+import time
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from {{ cookiecutter.package_name }}.http_protocol import DeadlineProtocol, deadline_protocol
+from {{ cookiecutter.package_name }}.observability.events import EventLog
+from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
+
+from .support.running import RunningServer, running_server
+
+DEADLINE = 0.4
+
+
+async def slow() -> str:
+    """Take longer than the deadline."""
+    await anyio.sleep(2 * DEADLINE)
+    return "done"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    mcp = GuardedServer("test", tools=(slow,), events=EventLog())
+    with running_server(mcp, receive_timeout=DEADLINE, keep_alive_timeout=30) as running:
+        yield running
+
+
+def head(server: RunningServer, line: str = "POST /mcp", length: int = 10) -> bytes:
+    headers = [
+        f"{line} HTTP/1.1",
+        f"Host: 127.0.0.1:{server.port}",
+        f"Authorization: Bearer {server.key}",
+        "Content-Type: application/json",
+        f"Content-Length: {length}",
+    ]
+    return ("\r\n".join(headers) + "\r\n\r\n").encode()
+
+
+def seconds_until_closed(server: RunningServer, data: bytes, *, drip: bool = False) -> float:
+    """Send `data`, then nothing or a byte now and then, until the server has closed the connection."""
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(data)
+        connection.settimeout(0.1 if drip else 5)
+        while True:
+            try:
+                if not connection.recv(65536):
+                    break
+            except TimeoutError:
+                assert drip, "the server has not closed the connection"
+                connection.sendall(b"a")
+            except ConnectionError:
+                break
+            assert time.monotonic() - started < 5, "the server has not closed the connection"
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("data", [b"", b"GET /livez HT"], ids=["silence", "half a header"])
+def test_who_does_not_send_a_request_is_closed(server: RunningServer, data: bytes) -> None:
+    assert DEADLINE * 0.8 < seconds_until_closed(server, data) < 3
+
+
+def test_who_sends_half_a_body_is_closed(server: RunningServer) -> None:
+    assert DEADLINE * 0.8 < seconds_until_closed(server, head(server) + b"12345") < 3
+
+
+def test_a_byte_now_and_then_does_not_help(server: RunningServer) -> None:
+    assert seconds_until_closed(server, head(server, length=1000), drip=True) < 3
+
+
+def test_a_pipelined_request_has_the_same_deadline(server: RunningServer) -> None:
+    """The first request is whole and answered; the second began before that and never ends."""
+    first = head(server, "GET /livez", length=0)
+    assert seconds_until_closed(server, first + head(server) + b"12345") < 3
+
+
+def test_a_long_call_is_not_cut(server: RunningServer) -> None:
+    assert server.call("slow", {}).json()["result"]["content"][0]["text"] == "done"
+
+
+def test_the_clock_starts_anew_for_every_request(server: RunningServer) -> None:
+    request = head(server, "GET /livez", length=0)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        for _ in range(3):
+            connection.sendall(request)
+            answer = b""
+            while not answer.endswith(b"ok\n"):
+                received = connection.recv(65536)
+                assert received, "the server has closed the connection"
+                answer += received
+            time.sleep(DEADLINE / 2)
+
+
+def test_each_server_has_its_own_deadline() -> None:
+    assert deadline_protocol(3).receive_timeout == 3
+    assert deadline_protocol(4).receive_timeout == 4
+    assert DeadlineProtocol.receive_timeout == 10

@@ -1,0 +1,38 @@
+"""The MCP server with what the team lists: nothing less, and nothing more."""
+
+import pytest
+
+from {{ cookiecutter.package_name }} import __version__, server
+from {{ cookiecutter.package_name }}.observability.events import EventLog
+from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
+from {{ cookiecutter.package_name }}.prompts import PROMPTS
+from {{ cookiecutter.package_name }}.resources import RESOURCES
+from {{ cookiecutter.package_name }}.tools import TOOLS
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def built() -> GuardedServer:
+    return server.build_server(EventLog())
+
+
+def test_it_is_named_after_the_package(built: GuardedServer) -> None:
+    assert built.name == server.__name__.partition(".")[0].replace("_", "-")
+    assert built.version == __version__
+
+
+async def test_it_has_the_tools_that_are_listed(built: GuardedServer) -> None:
+    assert [tool.name for tool in await built.list_tools()] == [function.__name__ for function in TOOLS]
+
+
+async def test_every_tool_tells_the_model_what_it_does_and_takes_nothing_else(built: GuardedServer) -> None:
+    for tool in await built.list_tools():
+        assert tool.description, f"{tool.name} needs a docstring: it is what the model reads"
+        assert tool.input_schema["additionalProperties"] is False
+
+
+async def test_it_has_the_resources_and_prompts_that_are_listed(built: GuardedServer) -> None:
+    resources = [*await built.list_resources(), *await built.list_resource_templates()]
+    assert len(resources) == len(RESOURCES)
+    assert [prompt.name for prompt in await built.list_prompts()] == [function.__name__ for function in PROMPTS]
