@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,9 @@ from mcp.types import CallToolResult, TextContent
 from {{ cookiecutter.package_name }}.app import create_app
 from {{ cookiecutter.package_name }}.http_server import make_server
 from {{ cookiecutter.package_name }}.settings import Settings, load_settings
+
+# Loaded once: every client would load the certificate authorities again, to speak plain HTTP.
+_TLS = ssl.create_default_context()
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,12 @@ class RunningServer:
 
     def get(self, path: str, **options: Any) -> httpx2.Response:
         """Send one GET on a connection of its own."""
-        return httpx2.get(self.url + path, trust_env=False, **options)
+        return httpx2.get(self.url + path, verify=_TLS, trust_env=False, **options)
 
     def post(self, message: Any, *, path: str = "/mcp", **options: Any) -> httpx2.Response:
         """Send one JSON-RPC message with the key, unless `headers` says otherwise."""
         options.setdefault("headers", self.credentials)
-        return httpx2.post(self.url + path, json=message, trust_env=False, **options)
+        return httpx2.post(self.url + path, json=message, verify=_TLS, trust_env=False, **options)
 
     def call(self, tool: str, arguments: dict[str, Any], **options: Any) -> httpx2.Response:
         """Call a tool with one plain POST, as a client of the older revisions does."""
@@ -79,7 +83,7 @@ class RunningServer:
     async def client(self, mode: str = "auto") -> AsyncIterator[Client]:
         """Connect the official client, in the newest protocol mode or as a client of the older revisions."""
         async with (
-            httpx2.AsyncClient(headers=self.credentials, trust_env=False) as http_client,
+            httpx2.AsyncClient(headers=self.credentials, verify=_TLS, trust_env=False) as http_client,
             Client(streamable_http_client(self.url + "/mcp", http_client=http_client), mode=mode) as client,
         ):
             yield client
