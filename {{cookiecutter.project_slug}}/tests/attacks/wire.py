@@ -40,6 +40,24 @@ class Answer:
         return values[0] if values else None
 
 
+class _Connection(http.client.HTTPConnection):
+    """Sends head and body at once: a server that refuses the head hangs up, perhaps before a later body arrives."""
+
+    def __init__(self, host: str, port: int, timeout: float) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._pending = b""
+
+    def send(self, data: Any) -> None:
+        """Keep what the library would send piece by piece."""
+        self._pending += bytes(data)
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """Send everything, then read the answer."""
+        self.connect()
+        self.sock.sendall(self._pending)
+        return super().getresponse()
+
+
 def send(
     server: RunningServer,
     method: str,
@@ -50,7 +68,7 @@ def send(
     host: str | None = None,
 ) -> Answer:
     """Send one request with exactly these headers, and `Host` and `Content-Length` where needed."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = _Connection("127.0.0.1", server.port, timeout=10)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         connection.putheader("Host", host if host is not None else f"127.0.0.1:{server.port}")
