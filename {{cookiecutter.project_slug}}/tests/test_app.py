@@ -33,8 +33,8 @@ def layers(**settings: Any) -> list[str]:
 def test_the_order_of_the_layers() -> None:
     """Refusals of a layer pass the layers above it, and only those: the order is the design."""
     assert layers() == [
-        "RequestContextLayer",
         "SecurityHeadersLayer",
+        "RequestContextLayer",
         "MessageFramingLayer",
         "BlockedClientsLayer",
         "HostAndOriginLayer",
@@ -43,6 +43,7 @@ def test_the_order_of_the_layers() -> None:
         "RateLimitLayer",
         "AuthorizationLayer",
         "RequestBodyLayer",
+        "ScopeLayer",
     ]
 
 

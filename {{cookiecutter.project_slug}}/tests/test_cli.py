@@ -1,6 +1,7 @@
 """The command line."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run where there is no `.env`."""
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run where there is no `.env`, and put the logging back afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("API_KEY", KEY)
+    yield
+    configure_logging("INFO", log_format="json")
 
 
 def test_check_says_what_is_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +84,6 @@ def test_stdio_needs_no_key_and_no_network_settings(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cli, "serve_stdio", served.append)
     assert cli.main(["stdio"]) == 0
     assert len(served) == 1
-    configure_logging("INFO", log_format="json")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
@@ -110,6 +112,28 @@ def test_healthcheck_says_that_nobody_listens(capsys: pytest.CaptureFixture[str]
         port = server.port
     assert cli.main(["healthcheck", "--port", str(port)]) == 1
     assert "unhealthy" in capsys.readouterr().err
+
+
+def test_tools_are_listed_locked_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("API_KEY")
+    assert cli.main(["tools", "check"]) == 1
+    assert "tools.lock.json is missing" in capsys.readouterr().err
+    assert cli.main(["tools", "lock"]) == 0
+    assert (tmp_path / "tools.lock.json").exists()
+    assert cli.main(["tools", "check"]) == 0
+    assert cli.main(["tools", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[2].startswith("TOOL ")
+
+
+def test_in_production_the_server_does_not_start_without_the_lock(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    for command in ("serve", "stdio"):
+        assert cli.main([command]) == EXIT_CONFIG
+        assert "tools.lock.json is missing: review the tools" in capsys.readouterr().err
 
 
 def test_the_module_is_the_command() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from {{ cookiecutter.package_name }}.http_protocol import DeadlineProtocol, deadline_protocol
 from {{ cookiecutter.package_name }}.observability.events import EventLog
+from {{ cookiecutter.package_name }}.policy import tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 
 from .support.running import RunningServer, running_server
@@ -16,6 +17,7 @@ from .support.running import RunningServer, running_server
 DEADLINE = 0.4
 
 
+@tool(read_only=True)
 async def slow() -> str:
     """Take longer than the deadline."""
     await anyio.sleep(2 * DEADLINE)

@@ -7,6 +7,7 @@ from {{ cookiecutter.package_name }}.observability.events import EventLog
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 from {{ cookiecutter.package_name }}.prompts import PROMPTS
 from {{ cookiecutter.package_name }}.resources import RESOURCES
+from {{ cookiecutter.package_name }}.settings import load_settings
 from {{ cookiecutter.package_name }}.tools import TOOLS
 
 pytestmark = pytest.mark.anyio
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 def built() -> GuardedServer:
-    return server.build_server(EventLog())
+    return server.build_server(EventLog(), load_settings(_env_file=None, enable_auth=False))
 
 
 def test_it_is_named_after_the_package(built: GuardedServer) -> None:

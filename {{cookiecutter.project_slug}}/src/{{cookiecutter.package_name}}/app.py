@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from mcp.server.mcpserver import MCPServer
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.subscriptions import ListenHandler
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import SubscriptionsListenRequestParams
@@ -12,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
 from . import __version__
 from .auth.api_key import ApiKeyVerifier
@@ -21,6 +20,7 @@ from .auth.jwt_verifier import JwtVerifier
 from .auth.principal import ANONYMOUS, current_principal
 from .auth.resource_metadata import ResourceMetadata
 from .auth.verifier import Verifier
+from .mcp_endpoint import McpEndpoint, SessionManager
 from .middleware.authentication import AuthenticationLayer
 from .middleware.authorization import AuthorizationLayer
 from .middleware.blocked_clients import BlockedClientsLayer
@@ -30,6 +30,7 @@ from .middleware.message_framing import MessageFramingLayer
 from .middleware.rate_limit import RateLimitLayer
 from .middleware.request_body import RequestBodyLayer
 from .middleware.request_context import RequestContextLayer
+from .middleware.scopes import ScopeLayer
 from .middleware.security_headers import SecurityHeadersLayer
 from .observability.events import EventLog
 from .observability.events_route import events_route
@@ -62,16 +63,6 @@ class ExactRoute(Route):
         return super().matches(scope) if scope["path"] == self.path else (Match.NONE, {})
 
 
-class McpEndpoint:
-    """The SDK's handler as an ASGI application, for the router."""
-
-    def __init__(self, manager: StreamableHTTPSessionManager) -> None:
-        self._manager = manager
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._manager.handle_request(scope, receive, send)
-
-
 def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
     """Return the application that uvicorn serves.
 
@@ -82,18 +73,19 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
         settings: what is on and how much of it.
         mcp: serves another MCP server behind the same layers; by default the one with this project's tools.
     """
-    events = EventLog(secrets=settings.secrets)
-    mcp = mcp or build_server(events)
-    mcp.streamable_http_app(
-        json_response=True,
-        stateless_http=True,
+    mcp = mcp or build_server(EventLog(secrets=settings.secrets), settings)
+    guarded = mcp if isinstance(mcp, GuardedServer) else None
+    events = guarded.events if guarded is not None else EventLog(secrets=settings.secrets)
+    mcp.streamable_http_app()  # makes the SDK's own manager, through which its low-level server is reached
+    manager = SessionManager(
+        mcp.session_manager.app,
+        stateless=True,
         max_request_body_size=settings.max_body_bytes,
         # Our own layer judges Host and Origin, exactly and on every route.
-        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+        security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    manager = mcp.session_manager
     health = Health(version=__version__, environment=settings.environment, is_known=_is_known)
-    streams = _own_streams(mcp)
+    streams = _own_streams(guarded, manager)
     metadata = _resource_metadata(settings)
 
     @asynccontextmanager
@@ -115,7 +107,7 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
             ExactRoute(EVENTS, events_route(events)),
             *(metadata.routes() if metadata is not None else ()),
         ],
-        middleware=_layers(settings, events, metadata),
+        middleware=_layers(settings, events, metadata, guarded),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
@@ -126,18 +118,20 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
     return app
 
 
-def _layers(settings: Settings, events: EventLog, metadata: ResourceMetadata | None) -> list[Middleware]:
+def _layers(
+    settings: Settings, events: EventLog, metadata: ResourceMetadata | None, guarded: GuardedServer | None
+) -> list[Middleware]:
     """The way of a request, outermost first. A refusal passes all layers above it on its way out."""
     challenge = 'Bearer realm="mcp"' + (f', resource_metadata="{metadata.url}"' if metadata is not None else "")
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url is not None else None
     layers = [
+        Middleware(SecurityHeadersLayer, https=(settings.public_url or "").startswith("https:")),
         Middleware(
             RequestContextLayer,
             events=events,
             trusted_proxies=settings.trusted_proxies,
             log_requests=settings.enable_request_logging,
         ),
-        Middleware(SecurityHeadersLayer, https=(settings.public_url or "").startswith("https:")),
         Middleware(MessageFramingLayer),
         Middleware(BlockedClientsLayer, events=events, blocked=settings.blocked_clients),
         # Above CORS, which answers preflights by itself: those must have come to the right host from a known origin.
@@ -173,8 +167,7 @@ def _layers(settings: Settings, events: EventLog, metadata: ResourceMetadata | N
             "requests", per_minute=settings.max_requests_per_minute, burst=settings.burst, redis_url=redis_url
         )
         layers.append(Middleware(RateLimitLayer, events=events, limiter=limiter, exempt=PROBES))
-    return [
-        *layers,
+    layers += [
         Middleware(
             AuthorizationLayer,
             events=events,
@@ -184,6 +177,9 @@ def _layers(settings: Settings, events: EventLog, metadata: ResourceMetadata | N
         ),
         Middleware(RequestBodyLayer, events=events, endpoint=settings.mcp_endpoint, max_bytes=settings.max_body_bytes),
     ]
+    if guarded is not None:
+        layers.append(Middleware(ScopeLayer, events=events, missing=guarded.access.missing, challenge=challenge))
+    return layers
 
 
 def _verifiers(settings: Settings) -> list[Verifier]:
@@ -204,12 +200,12 @@ def _resource_metadata(settings: Settings) -> ResourceMetadata | None:
     return ResourceMetadata(settings.resource_url, settings.oauth_issuer)
 
 
-def _own_streams(mcp: MCPServer) -> ListenHandler | None:
+def _own_streams(guarded: GuardedServer | None, manager: SessionManager) -> ListenHandler | None:
     """Serve `subscriptions/listen` by a handler that we can close: the SDK's own would outlive a SIGTERM."""
-    if not isinstance(mcp, GuardedServer):
+    if guarded is None:
         return None
-    streams = ListenHandler(mcp.bus)
-    mcp.session_manager.app.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, streams)
+    streams = ListenHandler(guarded.bus)
+    manager.app.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, streams)
     return streams
 
 

@@ -1,9 +1,10 @@
-"""The command line: `serve`, `stdio`, `check`, `healthcheck`."""
+"""The command line: `serve`, `stdio`, `check`, `healthcheck`, `tools`."""
 
 import argparse
 import http.client
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from . import __version__
@@ -11,26 +12,31 @@ from .app import create_app
 from .http_server import serve
 from .observability.events import EventLog
 from .observability.logging import configure_logging
-from .server import build_server
+from .policy.tools import GuardedTool
+from .server import build_server, unchecked_server
 from .settings import EXIT_CONFIG, Settings, SettingsError, load_settings
 from .stdio_server import serve_stdio
+from .tool_commands import check_tools, list_tools, lock_tools
 
+_TOOL_COMMANDS = {
+    "list": "print a table of the tools",
+    "lock": "record the tools as approved in the lock file",
+    "check": "print what has changed since then; exit 1 if anything has",
+}
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 1 for a failed check, 78 for settings that cannot be used."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         settings = load_settings(**_overrides(options))
+        return _COMMANDS[options.command](settings)
     except SettingsError as error:
         print(
             "These settings cannot be used:", *(f"  {problem}" for problem in error.problems), sep="\n", file=sys.stderr
         )
         return EXIT_CONFIG
-    run = {"serve": _serve, "stdio": _stdio, "check": _check, "healthcheck": _healthcheck}[options.command]
-    return run(settings)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,13 +50,18 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("stdio", help="serve the program that started this one, over standard input and output")
     commands.add_parser("check", parents=[http_options], help="say whether the settings can be used, and exit")
     commands.add_parser("healthcheck", parents=[http_options], help="ask the running server whether it lives")
+    tools = commands.add_parser("tools", help="list, approve or check the tools").add_subparsers(
+        dest="tools_command", required=True, metavar="COMMAND"
+    )
+    for name, text in _TOOL_COMMANDS.items():
+        tools.add_parser(name, help=text).set_defaults(command=f"tools {name}")
     return parser
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name, None) for name in ("host", "port")}
-    # stdio listens nowhere, so what only matters on a network must not keep it from starting.
-    if options.command == "stdio":
+    # These listen nowhere, so what only matters on a network must not keep them from running.
+    if options.command == "stdio" or options.command.startswith("tools"):
         given |= {"enable_auth": False, "host": "127.0.0.1"}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -67,7 +78,7 @@ def _serve(settings: Settings) -> int:
 
 def _stdio(settings: Settings) -> int:
     _log_to_stderr(settings)
-    serve_stdio(build_server(EventLog()))
+    serve_stdio(build_server(EventLog(secrets=settings.secrets), settings))
     return 0
 
 
@@ -91,3 +102,22 @@ def _healthcheck(settings: Settings) -> int:
     finally:
         connection.close()
     return 0 if status == http.HTTPStatus.OK else 1
+
+
+def _tools(command: Callable[[Mapping[str, GuardedTool], Path], int]) -> Callable[[Settings], int]:
+    def run(settings: Settings) -> int:
+        _log_to_stderr(settings)
+        return command(unchecked_server(EventLog(), settings).guarded_tools, settings.tools_lock)
+
+    return run
+
+
+_COMMANDS: dict[str, Callable[[Settings], int]] = {
+    "serve": _serve,
+    "stdio": _stdio,
+    "check": _check,
+    "healthcheck": _healthcheck,
+    "tools list": _tools(list_tools),
+    "tools lock": _tools(lock_tools),
+    "tools check": _tools(check_tools),
+}

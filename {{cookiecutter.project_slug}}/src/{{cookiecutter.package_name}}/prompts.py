@@ -4,9 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from .policy import prompt
 from .security import sanitize_input
 
 
+@prompt(title="Introduce somebody")
 def introduce(name: Annotated[str, Field(max_length=100, description="Whom to introduce")]) -> str:
     """Ask the model to introduce somebody in two sentences."""
     return f"Introduce {sanitize_input(name)} in two friendly sentences."

@@ -12,7 +12,7 @@ import structlog
 from throttled.asyncio import RateLimiterType, Throttled, rate_limiter, store
 from throttled.exceptions import StoreUnavailableError
 
-log = structlog.stdlib.get_logger("rate_limit")
+log = structlog.get_logger("rate_limit")
 
 _REDIS_TIMEOUT = 0.25  # seconds a request may wait for Redis before it is counted locally
 _REDIS_COOL_DOWN = 5.0  # seconds before Redis is tried again

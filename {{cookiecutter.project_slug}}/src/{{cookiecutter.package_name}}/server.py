@@ -1,18 +1,51 @@
 """Builds the MCP server from what the team lists: `TOOLS`, `RESOURCES` and `PROMPTS`. Nothing is added later."""
 
+import structlog
+
 from . import __version__
 from .observability.events import EventLog
+from .policy.approval import objections
 from .policy.guard import GuardedServer
 from .prompts import PROMPTS
 from .resources import RESOURCES
+from .settings import Settings, SettingsError
 from .tools import TOOLS
 
+NAME = __name__.partition(".")[0].replace("_", "-")
 
-def build_server(events: EventLog) -> GuardedServer:
+
+log = structlog.get_logger("tools")
+
+
+def build_server(events: EventLog, settings: Settings) -> GuardedServer:
     """Return the server that HTTP and stdio both serve.
 
     Args:
         events: where the guard notes refusals and failures.
+        settings: its limits.
+
+    Raises:
+        SettingsError: in production, if the tools are not as approved in the lock file.
     """
-    name = __name__.partition(".")[0].replace("_", "-")
-    return GuardedServer(name, version=__version__, tools=TOOLS, resources=RESOURCES, prompts=PROMPTS, events=events)
+    server = unchecked_server(events, settings)
+    if against := objections(server.guarded_tools, settings.tools_lock):
+        if settings.environment == "production":
+            raise SettingsError(against)
+        for line in against:
+            log.warning(line, hint="in production the server would not start")
+    return server
+
+
+def unchecked_server(events: EventLog, settings: Settings) -> GuardedServer:
+    """Return the server with its tools as they are, for commands that look at them."""
+    return GuardedServer(
+        NAME,
+        version=__version__,
+        tools=TOOLS,
+        resources=RESOURCES,
+        prompts=PROMPTS,
+        events=events,
+        max_concurrent_calls=settings.max_concurrent_calls,
+        max_result_bytes=settings.max_result_bytes,
+        redis_url=settings.redis_url.get_secret_value() if settings.redis_url is not None else None,
+    )

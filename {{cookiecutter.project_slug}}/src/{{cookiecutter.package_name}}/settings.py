@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
+    max_result_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
+    max_concurrent_calls: Annotated[int, Field(ge=1, le=100_000)] = 100
     max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1000
     receive_timeout: Annotated[float, Field(gt=0, le=300)] = 10
     keep_alive_timeout: Annotated[int, Field(ge=1, le=300)] = 5
@@ -78,6 +80,7 @@ class Settings(BaseSettings):
     enable_request_logging: bool = True
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
+    tools_lock: Path = Path("tools.lock.json")
     environment: Literal["development", "production"] = "development"
 
     @field_validator("log_level", mode="before")

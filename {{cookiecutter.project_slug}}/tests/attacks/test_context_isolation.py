@@ -15,6 +15,7 @@ from {{ cookiecutter.package_name }} import app
 from {{ cookiecutter.package_name }}.auth.principal import Principal, get_principal
 from {{ cookiecutter.package_name }}.auth.verifier import InvalidCredential
 from {{ cookiecutter.package_name }}.observability.events import EventLog
+from {{ cookiecutter.package_name }}.policy import tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 
 from ..support.running import RunningServer, running_server, text, wait_until
@@ -36,6 +37,7 @@ class People:
         return Principal(f"key:{token}", "key", frozenset({token}))
 
 
+@tool(read_only=True, max_concurrency=50)
 async def who_am_i(*, wait: float) -> str:
     """Say who calls, before and after a pause."""
     before = get_principal()
@@ -45,6 +47,7 @@ async def who_am_i(*, wait: float) -> str:
     return after.id
 
 
+@tool(read_only=True, max_concurrency=50)
 def who_am_i_in_a_thread() -> str:
     """Say who calls, from a thread."""
     return get_principal().id

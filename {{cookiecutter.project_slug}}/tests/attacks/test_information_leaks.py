@@ -11,7 +11,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel
 
 from {{ cookiecutter.package_name }}.observability.events import EventLog
-from {{ cookiecutter.package_name }}.policy.declare import resource
+from {{ cookiecutter.package_name }}.policy import prompt, resource, tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 
 from ..support.running import RunningServer, running_server, text
@@ -60,33 +60,39 @@ def failures() -> dict[str, BaseException]:
 KINDS = sorted(failures())
 
 
+@tool(read_only=True)
 async def crash(kind: str) -> str:
     """Fail."""
     await asyncio.sleep(0)
     raise failures()[kind]
 
 
+@tool(read_only=True)
 def crash_in_a_thread(kind: str) -> str:
     """Fail in a thread."""
     raise failures()[kind]
 
 
+@tool(read_only=True)
 def chained(kind: str) -> str:
     """Fail because of a failure."""
     raise RuntimeError("while connecting") from failures()[kind]
 
 
+@tool(read_only=True)
 def wrong_result() -> int:
     """Return something else than promised."""
     result: Any = SECRET
     return cast(int, result)
 
 
+@tool(read_only=True)
 def half_a_character() -> str:
     """Return what no JSON can carry: names of files hold such halves."""
     return "notes-\udcff.txt"
 
 
+@tool(read_only=True)
 def refuse() -> str:
     """Fail as expected."""
     raise ToolError("The order 42 does not exist.")
@@ -104,6 +110,7 @@ def crashing_template(name: str) -> str:
     raise failures()[name]
 
 
+@prompt()
 def crashing_prompt(kind: str) -> str:
     """Fail."""
     raise failures()[kind]

@@ -18,12 +18,14 @@ INJECTIONS = [*(f"a{line_break}{FORGED}{line_break}" for line_break in BREAKS), 
 PROGRAM = """
 import sys
 from PACKAGE import app, cli
+from PACKAGE.policy import tool
 from PACKAGE.policy.guard import GuardedServer
 
+@tool(read_only=True)
 def crash(text: str) -> str:
     raise RuntimeError(text) from ValueError(text)
 
-app.build_server = lambda events: GuardedServer("crashing", tools=(crash,), events=events)
+app.build_server = lambda events, settings: GuardedServer("crashing", tools=(crash,), events=events)
 sys.exit(cli.main(["serve"]))
 """
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from {{ cookiecutter.package_name }}.observability.events import KINDS, EventLog
-from {{ cookiecutter.package_name }}.policy.declare import resource
+from {{ cookiecutter.package_name }}.policy import prompt, resource, tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 
 from ..support.running import RunningServer, running_server, wait_until
@@ -25,11 +25,13 @@ SECRET = "do-not-remember"
 WRONG: Header = ("Authorization", "Bearer invalid-key")
 
 
+@tool(read_only=True)
 def greet(name: str) -> str:
     """Greet."""
     return f"Hello, {name}!"
 
 
+@tool(read_only=True)
 def crash(name: str) -> str:
     """Fail."""
     raise RuntimeError(name)
@@ -41,6 +43,7 @@ def greeting(name: str) -> str:
     return f"Hello, {name}!"
 
 
+@prompt()
 def introduce(name: str) -> str:
     """Introduce."""
     return f"This is {name}."

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from {{ cookiecutter.package_name }}.observability.events import EventLog
+from {{ cookiecutter.package_name }}.policy import tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 
 from ..support.running import RunningServer, running_server, wait_until
@@ -19,6 +20,7 @@ DEADLINE = 0.4
 PING = '{"jsonrpc": "2.0", "id": 1, "method": "ping"}'
 
 
+@tool(read_only=True)
 async def take_your_time(seconds: float) -> str:
     """Take longer than a client may take to send its request."""
     await anyio.sleep(seconds)

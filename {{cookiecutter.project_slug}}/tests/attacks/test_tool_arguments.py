@@ -12,6 +12,7 @@ from mcp import MCPError
 from pydantic import BaseModel, Field
 
 from {{ cookiecutter.package_name }}.observability.events import EventLog
+from {{ cookiecutter.package_name }}.policy import tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 
 from ..support.running import RunningServer, running_server, text
@@ -42,6 +43,7 @@ class Parcel:
     weight: float
 
 
+@tool(read_only=True)
 def order(
     *,
     count: Annotated[int, Field(ge=1, le=10)] = 1,

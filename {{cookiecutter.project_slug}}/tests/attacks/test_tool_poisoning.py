@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from {{ cookiecutter.package_name }}.observability.events import EventLog
+from {{ cookiecutter.package_name }}.policy import prompt, tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 from {{ cookiecutter.package_name }}.prompts import PROMPTS
 from {{ cookiecutter.package_name }}.resources import RESOURCES
@@ -36,23 +37,23 @@ def texts(value: Any) -> Iterator[str]:
 
 def test_a_client_is_told_of_what_the_project_lists_and_nothing_else(server: RunningServer) -> None:
     told = listings(server)
-    assert [tool["name"] for tool in told["tools/list"]["tools"]] == [tool.__name__ for tool in TOOLS]
-    assert [prompt["name"] for prompt in told["prompts/list"]["prompts"]] == [prompt.__name__ for prompt in PROMPTS]
+    assert [entry["name"] for entry in told["tools/list"]["tools"]] == [function.__name__ for function in TOOLS]
+    assert [entry["name"] for entry in told["prompts/list"]["prompts"]] == [function.__name__ for function in PROMPTS]
     count = len(told["resources/list"]["resources"])
     assert count + len(told["resources/templates/list"]["resourceTemplates"]) == len(RESOURCES)
 
 
 def test_no_message_adds_or_changes_a_tool(server: RunningServer) -> None:
     before = listings(server)
-    tool = {"name": "poison", "description": INJECTION, "inputSchema": {"type": "object"}}
+    poison = {"name": "poison", "description": INJECTION, "inputSchema": {"type": "object"}}
     for method in ("tools/add", "tools/register", "tools/update", "tools/list", "notifications/tools/list_changed"):
-        for params in (tool, {"tool": tool}, {"tools": [tool]}, {"_meta": {"tools": [tool]}}):
+        for params in (poison, {"tool": poison}, {"tools": [poison]}, {"_meta": {"tools": [poison]}}):
             for number in ({"id": 1}, {}):
                 message = {"jsonrpc": "2.0", "method": method, "params": params} | number
                 post(server, json.dumps(message).encode())
-    post(server, json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": [tool]}}).encode())
+    post(server, json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": [poison]}}).encode())
     for method in ("PUT", "PATCH", "DELETE"):
-        send(server, method, "/mcp", [key_of(server)], json.dumps(tool).encode())
+        send(server, method, "/mcp", [key_of(server)], json.dumps(poison).encode())
     assert listings(server) == before
 
 
@@ -75,7 +76,10 @@ def test_a_second_tool_or_prompt_of_the_same_name_keeps_the_server_from_starting
         """Do something else."""
         return ""
 
+    declare_tool, declare_prompt = tool(read_only=True), prompt()
+    tools = [declare_tool(function) for function in (first, shadowed)]
     with pytest.raises(ValueError, match="same name: shadowed"):
-        GuardedServer("twice", events=EventLog(), tools=(first, shadowed))
+        GuardedServer("twice", events=EventLog(), tools=tools)
+    prompts = [declare_prompt(function) for function in (first, shadowed)]
     with pytest.raises(ValueError, match="same name: shadowed"):
-        GuardedServer("twice", events=EventLog(), prompts=(first, shadowed))
+        GuardedServer("twice", events=EventLog(), prompts=prompts)

@@ -35,8 +35,8 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def our_log() -> structlog.stdlib.BoundLogger:
-    log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("test")
+def our_log() -> structlog.typing.FilteringBoundLogger:
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger("test")
     return log
 
 
@@ -58,6 +58,24 @@ def test_lines_below_the_level_are_not_written(configure: Configure) -> None:
     our_log().info("hello")
     logging.getLogger("library").info("hello")
     assert stream.getvalue() == ""
+
+
+def test_a_logger_in_use_follows_a_change_of_form_and_of_standard_error(configure: Configure) -> None:
+    log = our_log()
+    first = configure("console")
+    log.info("hello")
+    second = configure("json")
+    log.info("again")
+    assert len(first.getvalue().splitlines()) == 1
+    assert [line["event"] for line in lines(second)] == ["again"]
+
+
+def test_our_lines_and_theirs_are_blotted_and_named_alike(configure: Configure) -> None:
+    stream = configure()
+    our_log().error("hello", token="hunter2")
+    logging.getLogger("test").error("hello", extra={"token": "hunter2"})
+    ours, theirs = lines(stream)
+    assert ours | {"timestamp": ""} == theirs | {"timestamp": ""}
 
 
 def test_the_request_id_is_in_every_line_of_the_request(configure: Configure) -> None:

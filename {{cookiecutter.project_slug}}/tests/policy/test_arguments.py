@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from {{ cookiecutter.package_name }}.policy.arguments import rejection, strict_tool
+from {{ cookiecutter.package_name }}.policy import tool
+from {{ cookiecutter.package_name }}.policy.arguments import closed_schema, rejection
+from {{ cookiecutter.package_name }}.policy.tools import guarded_tool
 from {{ cookiecutter.package_name }}.security import InvalidInput
 
 
@@ -20,6 +22,7 @@ class Point(BaseModel):
     label: str = ""
 
 
+@tool(read_only=True)
 def everything(
     *,
     number: int = 0,
@@ -35,7 +38,7 @@ def everything(
     return ""
 
 
-TOOL = strict_tool(everything)
+TOOL = guarded_tool(everything).tool
 
 
 def read(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -108,13 +111,26 @@ def test_the_published_schema_says_so() -> None:
 
 
 def test_an_object_of_any_members_stays_open() -> None:
+    @tool(read_only=True)
     def tags(values: dict[str, int]) -> str:
+        """Tag."""
         return ""
 
-    tool = strict_tool(tags)
-    assert tool.parameters["properties"]["values"]["additionalProperties"] == {"type": "integer"}
+    tagging = guarded_tool(tags).tool
+    assert tagging.parameters["properties"]["values"]["additionalProperties"] == {"type": "integer"}
     tagged = {"a": 1}
-    assert tool.fn_metadata.validate_arguments({"values": tagged}) == {"values": tagged}
+    assert tagging.fn_metadata.validate_arguments({"values": tagged}) == {"values": tagged}
+
+
+def test_closing_a_schema_leaves_the_given_one_as_it_is() -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
+    assert closed_schema(schema)["additionalProperties"] is False
+    assert "additionalProperties" not in schema
+
+
+def test_half_a_surrogate_pair_is_an_invalid_input() -> None:
+    with pytest.raises(InvalidInput, match="not valid Unicode"):
+        read({"text": "\ud800"})
 
 
 def test_a_name_that_the_caller_chose_is_short_and_on_one_line() -> None:

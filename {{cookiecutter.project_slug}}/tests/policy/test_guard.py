@@ -1,7 +1,7 @@
 """The guard that every tool call, resource read and prompt passes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Annotated, Any
 
 import anyio
@@ -14,7 +14,8 @@ from pydantic import Field
 
 from {{ cookiecutter.package_name }}.auth.principal import Principal, current_principal
 from {{ cookiecutter.package_name }}.observability.events import EventLog
-from {{ cookiecutter.package_name }}.policy.declare import resource
+from {{ cookiecutter.package_name }}.policy import prompt, resource, tool
+from {{ cookiecutter.package_name }}.policy.access import INSUFFICIENT_SCOPE
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 from {{ cookiecutter.package_name }}.security import InvalidInput, sanitize_input
 
@@ -25,21 +26,25 @@ pytestmark = pytest.mark.anyio
 ALICE = Principal("oauth:alice", "oauth")
 
 
+@tool(read_only=True)
 def greet(name: Annotated[str, Field(max_length=20)]) -> str:
     """Greet."""
     return f"Hello, {sanitize_input(name)}!"
 
 
+@tool(read_only=True)
 def crash() -> str:
     """Fail in a way that nobody has thought of."""
     raise RuntimeError("the password is hunter2")
 
 
+@tool(read_only=True)
 def refuse() -> str:
     """Fail in a way that the caller may know of."""
     raise ToolError("There is no such note.")
 
 
+@tool(read_only=True)
 async def hang() -> str:
     """Take for ever."""
     await anyio.sleep_forever()
@@ -54,6 +59,7 @@ def note(name: str) -> str:
     return f"note {sanitize_input(name)}"
 
 
+@prompt()
 def introduce(name: str) -> str:
     """Introduce."""
     if name == "crash":
@@ -136,7 +142,7 @@ async def test_a_crash_never_shows_its_text(guarded: Guarded) -> None:
     assert text(result) == "The tool crash failed. The server's log says why."
     assert guarded.audit["outcome"] == "crashed"
     assert (guarded.event["event"], guarded.event["severity"]) == ("tool_execution_failed", "high")
-    assert guarded.event["details"]["reason"] == "RuntimeError"
+    assert guarded.event["details"]["reason"] == "crashed"
     assert "hunter2" not in repr(guarded.event)
     assert [line["tool"] for line in guarded.log if line["event"] == "tool crashed"] == ["crash"]
 
@@ -154,6 +160,8 @@ async def test_an_unknown_tool_is_an_error_of_the_protocol(guarded: Guarded) -> 
         await guarded.call("no_such_tool")
     assert error.value.error.code == INVALID_PARAMS
     assert "no_such_tool" not in error.value.error.message
+    assert guarded.audit["outcome"] == "unknown"
+    assert guarded.event["event"] == "input_validation_failed"
 
 
 async def test_a_cancelled_call_leaves_its_line(guarded: Guarded) -> None:
@@ -244,6 +252,8 @@ async def test_an_unknown_prompt_is_invalid_params(guarded: Guarded) -> None:
     with pytest.raises(MCPError) as error:
         await guarded.server.get_prompt("no_such_prompt", {})
     assert error.value.error.code == INVALID_PARAMS
+    assert guarded.audit["outcome"] == "unknown"
+    assert guarded.event["event"] == "input_validation_failed"
 
 
 # --- how it is made ---
@@ -257,9 +267,123 @@ def test_two_of_one_name_are_refused_at_the_start() -> None:
         GuardedServer("test", prompts=(introduce, introduce), events=EventLog())
 
 
-def test_a_resource_without_uri_is_refused_at_the_start() -> None:
-    with pytest.raises(TypeError, match="greet is listed in RESOURCES"):
-        GuardedServer("test", resources=(greet,), events=EventLog())
+@pytest.mark.parametrize("listed", ["tools", "resources", "prompts"])
+def test_what_is_not_declared_is_refused_at_the_start(listed: str) -> None:
+    def forgotten() -> str:
+        return ""
+
+    undeclared: dict[str, Any] = {listed: (forgotten,)}
+    with pytest.raises(TypeError, match=f"forgotten is listed in {listed.upper()} but not declared"):
+        GuardedServer("test", events=EventLog(), **undeclared)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda server: server.add_tool(crash),
+        lambda server: server.tool()(crash),
+        lambda server: server.remove_tool("greet"),
+        lambda server: server.add_prompt(None),
+        lambda server: server.prompt()(crash),
+        lambda server: server.remove_prompt("introduce"),
+        lambda server: server.add_resource(None),
+        lambda server: server.resource("more://notes")(crash),
+    ],
+)
+def test_what_is_served_cannot_be_changed_afterwards(guarded: Guarded, change: Callable[[Any], object]) -> None:
+    with pytest.raises(RuntimeError, match="list them in TOOLS, RESOURCES, PROMPTS"):
+        change(guarded.server)
+
+
+def test_the_tools_cannot_be_exchanged_either(guarded: Guarded) -> None:
+    with pytest.raises(TypeError):
+        guarded.server.guarded_tools["greet"] = guarded.server.guarded_tools["crash"]  # type: ignore[index]
+
+
+# --- scopes ---
+
+
+@tool(read_only=True, scopes=["secrets:read"])
+def secret_tool() -> str:
+    """Tell."""
+    return "secret"
+
+
+@resource("secret://{name}", scopes=["secrets:read"])
+def secret_template(name: str) -> str:
+    """Tell."""
+    return name
+
+
+@resource("secret://fixed", scopes=["secrets:read", "secrets:list"])
+def secret_resource() -> str:
+    """Tell."""
+    return "secret"
+
+
+@prompt(scopes=["secrets:read"])
+def secret_prompt() -> str:
+    """Tell."""
+    return "secret"
+
+
+@pytest.fixture
+def secretive(guarded: Guarded) -> Guarded:
+    guarded.server = GuardedServer(
+        "test",
+        tools=(greet, secret_tool),
+        resources=(note, secret_template, secret_resource),
+        prompts=(introduce, secret_prompt),
+        events=guarded.events,
+    )
+    return guarded
+
+
+async def listed(server: GuardedServer) -> list[str]:
+    names = [item.name for item in await server.list_tools()]
+    names += [item.name for item in await server.list_resources()]
+    names += [item.name for item in await server.list_resource_templates()]
+    return names + [item.name for item in await server.list_prompts()]
+
+
+async def test_what_a_caller_may_not_call_is_not_listed(secretive: Guarded) -> None:
+    assert await listed(secretive.server) == ["greet", "note", "introduce"]
+
+
+async def test_what_a_caller_may_call_is_listed(secretive: Guarded) -> None:
+    current_principal.set(Principal("oauth:bob", "oauth", frozenset({"secrets:read"})))
+    assert "secret_resource" not in await listed(secretive.server), "one scope of two is not enough"
+    current_principal.set(Principal("key:default", "key", frozenset({"*"})))
+    assert len(await listed(secretive.server)) == 7
+
+
+@pytest.mark.parametrize(
+    ("ask", "needed"),
+    [
+        (lambda server: server.call_tool("secret_tool", {}), ["secrets:read"]),
+        (lambda server: server.read_resource("secret://a"), ["secrets:read"]),
+        (lambda server: server.read_resource("secret://fixed"), ["secrets:list", "secrets:read"]),
+        (lambda server: server.get_prompt("secret_prompt", {}), ["secrets:read"]),
+    ],
+)
+async def test_a_call_beyond_the_scopes_names_all_that_are_needed(
+    secretive: Guarded, ask: Callable[[GuardedServer], Awaitable[Any]], needed: list[str]
+) -> None:
+    with pytest.raises(MCPError) as error:
+        await ask(secretive.server)
+    assert error.value.error.code == INSUFFICIENT_SCOPE
+    assert error.value.error.data == {"required_scopes": needed}
+    assert secretive.audit["outcome"] == "forbidden"
+    assert secretive.event["details"]["reason"] == "insufficient_scope"
+
+
+async def test_hidden_text_of_a_resource_is_stripped(guarded: Guarded) -> None:
+    @resource("hidden://text")
+    def hidden() -> str:
+        return "seen\U000e0068\U000e0069\u202e"
+
+    server = GuardedServer("test", resources=(hidden,), events=guarded.events)
+    assert "content='seen'" in repr(await server.read_resource("hidden://text"))
 
 
 def test_a_refusal_of_ones_own_is_an_invalid_input() -> None:

@@ -9,7 +9,7 @@ import anyio
 import httpx2
 import structlog
 
-log = structlog.stdlib.get_logger("auth")
+log = structlog.get_logger("auth")
 
 _FRESH = 600.0  # seconds that fetched keys are used without asking again
 _STALE = 86_400.0  # seconds that old keys are still used while the issuer does not answer

@@ -13,6 +13,15 @@ _PARSE_ERROR = -32700
 _INVALID_REQUEST = -32600
 
 
+_PARSED = "mcp_message"
+
+
+def parsed_message(scope: Scope) -> dict[str, Any]:
+    """Return the message that the layer read, or an empty one where it read none."""
+    message: dict[str, Any] = scope.get("state", {}).get(_PARSED, {})
+    return message
+
+
 class RequestBodyLayer:
     """Args:
     app: the next layer.
@@ -53,6 +62,7 @@ class RequestBodyLayer:
         if (flaw := _envelope_flaw(message)) is not None:
             await self._reject(send, _INVALID_REQUEST, f"Invalid request: {flaw}")
             return
+        scope.setdefault("state", {})[_PARSED] = message
         await self.app(scope, _replay(body, receive), send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:

@@ -17,8 +17,8 @@ from .responses import Refusal
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 _LONGEST_PATH = 200
 
-access_log = structlog.stdlib.get_logger("access")
-error_log = structlog.stdlib.get_logger("error")
+access_log = structlog.get_logger("access")
+error_log = structlog.get_logger("error")
 
 
 class RequestContextLayer:

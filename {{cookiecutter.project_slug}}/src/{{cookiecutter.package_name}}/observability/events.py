@@ -38,7 +38,7 @@ _SEVERITY: Mapping[str, Severity] = MappingProxyType(
 KINDS = frozenset(_SEVERITY)
 _LONGEST_DETAIL = 200
 
-log = structlog.stdlib.get_logger("security")
+log = structlog.get_logger("security")
 
 
 @dataclass(frozen=True, slots=True)

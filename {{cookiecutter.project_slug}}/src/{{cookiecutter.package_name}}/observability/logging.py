@@ -10,7 +10,7 @@ import logging.config
 import sys
 import traceback
 from collections.abc import Iterable
-from typing import Any, Literal, TextIO
+from typing import Any, ClassVar, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
@@ -34,16 +34,55 @@ def configure_logging(
         secrets: values that must never be written, whatever line they turn up in.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    shared: list[Processor] = [
+    prepare: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
-        structlog.stdlib.PositionalArgumentsFormatter(),
-        structlog.stdlib.ExtraAdder(),
         _redact_names,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
     ]
+    render = [*(_console() if console else _json()), _redact_values(secrets)]
+    _configure_ours(level, [*prepare, *render])
+    _configure_others(level, prepare, render)
+
+
+class _NamedWriter:
+    """Writes lines to standard error, and has the name that `add_logger_name` asks for.
+
+    Loggers are made once and kept. They follow `configure_logging`, which may be called again.
+    """
+
+    stream: ClassVar[TextIO] = sys.stderr
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def _write(self, line: str) -> None:
+        self.stream.write(f"{line}\n")  # in one call, so that lines of two threads do not mix
+        self.stream.flush()
+
+    debug = info = warning = error = critical = _write
+
+
+# One list for ever, for the same reason.
+_our_processors: list[Processor] = []
+
+
+def _configure_ours(level: str, processors: list[Processor]) -> None:
+    """Our own loggers write straight to standard error: through the standard library a line costs twice as much."""
+    _our_processors[:] = processors
+    _NamedWriter.stream = sys.stderr
+    structlog.configure(
+        processors=_our_processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=_NamedWriter,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _configure_others(level: str, prepare: list[Processor], render: list[Processor]) -> None:
+    """What uvicorn and the SDK log goes the same way, in the same form."""
+    foreign: list[Processor] = [structlog.stdlib.ExtraAdder(), *prepare]
     logging.config.dictConfig(
         {
             "version": 1,
@@ -51,12 +90,8 @@ def configure_logging(
             "formatters": {
                 "all": {
                     "()": structlog.stdlib.ProcessorFormatter,
-                    "foreign_pre_chain": shared,
-                    "processors": [
-                        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                        *(_console() if console else _json()),
-                        _redact_values(secrets),
-                    ],
+                    "foreign_pre_chain": foreign,
+                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
                 }
             },
             "handlers": {
@@ -72,16 +107,6 @@ def configure_logging(
                 "mcp": {"level": "WARNING" if level != "DEBUG" else "DEBUG"},
             },
         }
-    )
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
     )
 
 

@@ -1,1 +1,5 @@
-"""What a call may do: the guard that every tool call, resource read and prompt passes."""
+"""What a call may do. Import from here: `from <package>.policy import tool, resource, prompt`."""
+
+from .declare import prompt, resource, tool
+
+__all__ = ["prompt", "resource", "tool"]

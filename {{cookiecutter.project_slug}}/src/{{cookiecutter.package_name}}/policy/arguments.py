@@ -1,10 +1,8 @@
 """Strict tool arguments: no unknown members, no coercion, and a refusal that names the field and the rule only."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pydantic_core
-from mcp.server.mcpserver.tools.base import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from pydantic import ValidationError
 
@@ -39,20 +37,6 @@ class StrictMetadata(FuncMetadata):
         return data
 
 
-def strict_tool(function: Callable[..., Any]) -> Tool:
-    """Return the SDK's tool for `function`, with strict arguments and a closed schema."""
-    tool = Tool.from_function(function)
-    lenient = tool.fn_metadata
-    tool.fn_metadata = StrictMetadata(
-        arg_model=lenient.arg_model,
-        output_schema=lenient.output_schema,
-        output_model=lenient.output_model,
-        wrap_output=lenient.wrap_output,
-    )
-    tool.parameters = _closed(tool.parameters)
-    return tool
-
-
 def rejection(error: ValidationError) -> str:
     """Say which fields broke which rules, without the values and without links."""
     problems = []
@@ -68,13 +52,13 @@ def _shown(part: str | int) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def _closed(schema: Any) -> Any:
+def closed_schema(schema: Any) -> Any:
     """Return `schema` with every object in it closed to further members."""
     if isinstance(schema, list):
-        return [_closed(part) for part in schema]
+        return [closed_schema(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    closed = {name: _closed(part) for name, part in schema.items()}
+    closed = {name: closed_schema(part) for name, part in schema.items()}
     if isinstance(closed.get("properties"), dict) and closed.get("type") == "object":
         closed.setdefault("additionalProperties", False)
     return closed

@@ -1,23 +1,28 @@
-"""The one choke point: every tool call, resource read and prompt passes here, over HTTP of both eras and over stdio."""
+"""The one choke point: every tool call, resource read and prompt passes here, over HTTP of both eras and over stdio.
 
+What is served is fixed once the server is made: no tool can add, remove or replace another.
+"""
+
+import os
 import re
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, NoReturn
 
-import pydantic_core
 import structlog
 from mcp import MCPError
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import (
     ResourceError,
     ResourceNotFoundError,
-    ToolError,
     UnexpectedResourceError,
-    UnexpectedToolError,
 )
+from mcp.server.mcpserver.prompts import Prompt
+from mcp.server.mcpserver.resources import Resource
+from mcp.server.request_state import RequestStateSecurity
 from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp.types import (
     INTERNAL_ERROR,
@@ -25,39 +30,49 @@ from mcp.types import (
     CallToolResult,
     GetPromptResult,
     InputRequiredResult,
-    TextContent,
 )
+from mcp.types import Prompt as PromptListing
+from mcp.types import Resource as ResourceListing
+from mcp.types import ResourceTemplate as TemplateListing
+from mcp.types import Tool as ToolListing
 from pydantic import AnyUrl, ValidationError
-from pydantic_core import PydanticSerializationError
 
-from ..auth.principal import current_principal
 from ..observability.events import EventLog
 from ..security.errors import InvalidInput
-from .arguments import rejection, strict_tool
-from .declare import resource_declaration
+from .access import Access, missing_scopes, require
+from .arguments import rejection
+from .audit import audited, caller, sizes
+from .confirmation import LIFETIME
+from .declare import PromptPolicy, ResourcePolicy, policy_of
+from .output import clean_text
+from .tool_guard import ToolGuard
+from .tools import GuardedTool, guarded_tool
 
 # What the SDK says; a prompt's own text could only pass for it by being a set of names.
 _MISSING = re.compile(r"Missing required arguments: \{('\w+'(, )?)+\}")
 
-audit_log = structlog.stdlib.get_logger("audit")
-error_log = structlog.stdlib.get_logger("error")
+error_log = structlog.get_logger("error")
 
 
 class GuardedServer(MCPServer[Any]):
-    """An MCP server whose tools, resources and prompts are all called through the guard.
+    """An MCP server whose tools, resources and prompts are all called through the guard, and fixed once it is made.
 
     Args:
         name: what clients are told; also the audience of sealed request state.
         version: the project's version.
         instructions: for the model, on how to use the server.
-        tools: plain typed functions.
+        tools: functions declared with `@tool`.
         resources: functions declared with `@resource`.
-        prompts: plain typed functions.
+        prompts: functions declared with `@prompt`.
         events: where refusals and failures are noted.
+        max_concurrent_calls: tool calls that may run at the same time, all tools together.
+        max_result_bytes: largest result of a tool.
+        state_key: 32 bytes or more that seal what clients carry between rounds; random if not given.
+        redis_url: shares the tools' rate limits between processes.
 
     Raises:
         ValueError: if two tools or two prompts have the same name.
-        TypeError: if a resource has not been declared.
+        TypeError: if a function has not been declared.
     """
 
     def __init__(
@@ -70,162 +85,196 @@ class GuardedServer(MCPServer[Any]):
         resources: Sequence[Callable[..., Any]] = (),
         prompts: Sequence[Callable[..., Any]] = (),
         events: EventLog,
+        max_concurrent_calls: int = 100,
+        max_result_bytes: int = 1_048_576,
+        state_key: bytes | None = None,
+        redis_url: str | None = None,
     ) -> None:
-        self._events = events
+        self._frozen = False
+        self.events = events
+        self._guard = ToolGuard(
+            events=events, max_concurrent_calls=max_concurrent_calls, max_result_bytes=max_result_bytes
+        )
         self.bus = InMemorySubscriptionBus()
-        guarded = [strict_tool(function) for function in tools]
-        self._tool_names = _distinct("tool", [tool.name for tool in guarded])
-        self._prompt_names = _distinct("prompt", [function.__name__ for function in prompts])
-        super().__init__(name, version=version, instructions=instructions, tools=guarded, subscriptions=self.bus)
+        guarded = [guarded_tool(function, redis_url=redis_url) for function in tools]
+        _refuse_twice("tool", [entry.tool.name for entry in guarded])
+        _refuse_twice("prompt", [function.__name__ for function in prompts])
+        # The SDK would keep the first of two, the table of scopes the last.
+        _refuse_twice("resource", [policy_of(function, ResourcePolicy).uri for function in resources])
+        self.guarded_tools: Mapping[str, GuardedTool] = MappingProxyType({g.tool.name: g for g in guarded})
+        self.access = Access(self.guarded_tools, resources, prompts)
+        security = RequestStateSecurity(
+            keys=[state_key or os.urandom(32)], ttl=LIFETIME, bind_principal=lambda _: caller()
+        )
+        super().__init__(
+            name,
+            version=version,
+            instructions=instructions,
+            tools=[entry.tool for entry in guarded],
+            subscriptions=self.bus,
+            request_state_security=security,
+        )
+        self.middleware.insert(0, self._note_refused_state)
         for function in resources:
-            declared = resource_declaration(function)
+            declared = policy_of(function, ResourcePolicy)
             self.resource(declared.uri, title=declared.title, mime_type=declared.mime_type)(function)
         for function in prompts:
-            self.prompt()(function)
+            self.prompt(title=policy_of(function, PromptPolicy).title)(function)
+        self._frozen = True
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        """Call a tool. Refusals and failures come back as results that the model can read."""
-        if name not in self._tool_names:
-            raise MCPError(code=INVALID_PARAMS, message="Unknown tool")
-        async with self._audited("tool_call", tool=name, arguments=_sizes(arguments)) as audit:
-            try:
-                result = await super().call_tool(name, arguments, context)
-                result.model_dump_json()  # half a surrogate pair cannot be sent: better found here than half-way out
-                return result
-            except (PydanticSerializationError, SystemExit) as error:  # argparse ends the process when given nonsense
-                return self._crashed(audit, name, error, error)
-            except UnexpectedToolError as error:
-                if isinstance(cause := error.__cause__, InvalidInput):
-                    return self._rejected(audit, name, str(cause))
-                return self._crashed(audit, name, error, cause)
-            except ToolError as error:
-                if isinstance(cause := error.__cause__, ValidationError):
-                    return self._rejected(audit, name, rejection(cause))
-                audit["outcome"] = "failed"
-                self._events.record("tool_execution_failed", _caller(), severity="low", tool=name, reason=str(error))
-                return _error_result(str(error))
+        """Call a tool through the guard."""
+        guarded = self.guarded_tools.get(name)
+        if guarded is None:
+            await self._unknown("tool_call", "tool", name)
+        call_unguarded = super().call_tool
+        return await self._guard.call(guarded, arguments, context, lambda: call_unguarded(name, arguments, context))
 
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
         """Read a resource. The text of an unexpected exception stays on the server."""
-        async with self._audited("resource_read", uri=str(uri)[:200]) as audit:
+        async with audited("resource_read", uri=str(uri)[:200]) as audit:
+            require(self.access.required("resources/read", {"uri": str(uri)}), self.events, audit, resource=str(uri))
             try:
-                return await super().read_resource(uri, context)
+                contents = await super().read_resource(uri, context)
             except ResourceError as error:
-                if isinstance(cause := _root(error), InvalidInput | ValidationError):
+                reason = _refused_input(error)
+                if reason is not None:
                     audit["outcome"] = "rejected"
-                    reason = rejection(cause) if isinstance(cause, ValidationError) else str(cause)
-                    self._events.record("input_validation_failed", _caller(), resource=str(uri), reason=reason)
+                    self.events.record("input_validation_failed", caller(), resource=str(uri), reason=reason)
                     raise MCPError(code=INVALID_PARAMS, message=f"Invalid resource URI: {reason}") from None
                 audit["outcome"] = "unknown" if isinstance(error, ResourceNotFoundError) else "failed"
                 if isinstance(error, UnexpectedResourceError):
                     audit["outcome"] = "crashed"
-                    self._events.record("tool_execution_failed", _caller(), resource=str(uri), reason="crash")
+                    self.events.record("tool_execution_failed", caller(), resource=str(uri), reason="crashed")
                 raise
-            except SystemExit:
-                audit["outcome"] = "crashed"
-                error_log.exception("resource crashed", uri=str(uri)[:200])
-                self._events.record("tool_execution_failed", _caller(), resource=str(uri), reason="crash")
-                raise MCPError(code=INTERNAL_ERROR, message="The resource failed") from None
+            except SystemExit:  # argparse ends the process when it is given nonsense
+                raise self._crashed(audit, resource=str(uri)) from None
+            if isinstance(contents, InputRequiredResult):
+                return contents
+            return [_clean_contents(item) for item in contents]
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
         """Render a prompt. An unknown name or a wrong argument is the caller's error, a crash is ours."""
-        if name not in self._prompt_names:
-            raise MCPError(code=INVALID_PARAMS, message="Unknown prompt")
-        async with self._audited("prompt_get", prompt=name, arguments=_sizes(arguments or {})) as audit:
+        if not self.access.has_prompt(name):
+            await self._unknown("prompt_get", "prompt", name)
+        async with audited("prompt_get", prompt=name, arguments=sizes(arguments or {})) as audit:
+            require(self.access.required("prompts/get", {"name": name}), self.events, audit, prompt=name)
             try:
                 return await super().get_prompt(name, arguments, context)
             except ValueError as error:
-                if (reason := _prompt_rejection(error)) is not None:
+                reason = _refused_input(error)
+                if reason is None and _MISSING.fullmatch(str(error)):
+                    reason = str(error)
+                if reason is not None:
                     audit["outcome"] = "rejected"
-                    self._events.record("input_validation_failed", _caller(), prompt=name, reason=reason)
+                    self.events.record("input_validation_failed", caller(), prompt=name, reason=reason)
                     raise MCPError(code=INVALID_PARAMS, message=f"Invalid prompt arguments: {reason}") from None
-                raise self._prompt_crashed(audit, name) from None
+                raise self._crashed(audit, prompt=name) from None
             except SystemExit:
-                raise self._prompt_crashed(audit, name) from None
+                raise self._crashed(audit, prompt=name) from None
 
-    def _rejected(self, audit: dict[str, Any], name: str, reason: str) -> CallToolResult:
-        audit["outcome"] = "rejected"
-        self._events.record("input_validation_failed", _caller(), tool=name, reason=reason)
-        return _error_result(f"Invalid arguments: {reason}")
+    async def list_tools(self) -> list[ToolListing]:
+        """List the tools that the caller may call."""
+        return [tool for tool in await super().list_tools() if self._visible("tools/call", "name", tool.name)]
 
-    def _crashed(
-        self, audit: dict[str, Any], name: str, error: BaseException, cause: BaseException | None
-    ) -> CallToolResult:
+    async def list_resources(self) -> list[ResourceListing]:
+        """List the resources that the caller may read."""
+        return [item for item in await super().list_resources() if self._visible("resources/read", "uri", item.uri)]
+
+    async def list_resource_templates(self) -> list[TemplateListing]:
+        """List the resource templates that the caller may read from."""
+        templates = await super().list_resource_templates()
+        return [item for item in templates if self._visible("resources/read", "uri", item.uri_template)]
+
+    async def list_prompts(self) -> list[PromptListing]:
+        """List the prompts that the caller may get."""
+        return [prompt for prompt in await super().list_prompts() if self._visible("prompts/get", "name", prompt.name)]
+
+    async def _unknown(self, action: str, kind: str, name: str) -> NoReturn:
+        """Refuse a name that nobody has declared. Guessing names leaves a trail."""
+        async with audited(action, **{kind: name[:64]}) as audit:
+            audit["outcome"] = "unknown"
+            self.events.record("input_validation_failed", caller(), subject=kind, name=name, reason="unknown")
+            raise MCPError(code=INVALID_PARAMS, message=f"Unknown {kind}")
+
+    def _crashed(self, audit: dict[str, Any], **what: str) -> MCPError:
+        """Note the exception being handled, whose text stays on the server."""
         audit["outcome"] = "crashed"
-        error_log.error("tool crashed", tool=name, exc_info=error)
-        self._events.record("tool_execution_failed", _caller(), tool=name, reason=type(cause).__name__)
-        return _error_result(f"The tool {name} failed. The server's log says why.")
+        (kind,) = what
+        error_log.exception(f"{kind} crashed", **what)
+        self.events.record("tool_execution_failed", caller(), reason="crashed", subject=kind, name=what[kind])
+        return MCPError(code=INTERNAL_ERROR, message=f"The {kind} failed")
 
-    def _prompt_crashed(self, audit: dict[str, Any], name: str) -> MCPError:
-        audit["outcome"] = "crashed"
-        error_log.exception("prompt crashed", prompt=name)
-        self._events.record("tool_execution_failed", _caller(), prompt=name, reason="crash")
-        return MCPError(code=INTERNAL_ERROR, message="The prompt failed")
+    def _visible(self, method: str, member: str, name: str) -> bool:
+        return not missing_scopes(self.access.required(method, {member: name}))
 
-    @asynccontextmanager
-    async def _audited(self, action: str, **facts: object) -> AsyncIterator[dict[str, Any]]:
-        """Write one audit line when the block ends, whichever way. The block sets `outcome` if it is not `ok`."""
-        audit: dict[str, Any] = {"principal": _caller(), **facts, "outcome": "ok"}
-        started = time.perf_counter()
+    async def _note_refused_state(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Leave an event where the SDK refuses an answer: forged, expired, somebody else's, for other arguments."""
         try:
-            yield audit
-        except MCPError:
-            if audit["outcome"] == "ok":
-                audit["outcome"] = "refused"
+            return await call_next(ctx)
+        except MCPError as error:
+            if isinstance(error.error.data, dict) and error.error.data.get("reason") == "invalid_request_state":
+                tool = str((ctx.params or {}).get("name", ""))
+                self.events.record("input_validation_failed", caller(), tool=tool, reason="invalid_confirmation")
             raise
-        except BaseException:
-            if audit["outcome"] == "ok":
-                audit["outcome"] = "cancelled"
-            raise
-        finally:
-            audit_log.info(action, **audit, duration_ms=round((time.perf_counter() - started) * 1000, 2))
+
+    def add_tool(self, *args: Any, **options: Any) -> None:
+        """Refuse: tools are listed in `TOOLS`."""
+        _refuse_change()
+
+    def remove_tool(self, name: str) -> None:
+        """Refuse: tools are listed in `TOOLS`."""
+        _refuse_change()
+
+    def remove_prompt(self, name: str) -> None:
+        """Refuse: prompts are listed in `PROMPTS`."""
+        _refuse_change()
+
+    def add_prompt(self, prompt: Prompt) -> None:
+        """Add a prompt while the server is made."""
+        if self._frozen:
+            _refuse_change()
+        super().add_prompt(prompt)
+
+    def resource(  # type: ignore[override]  # the options are the SDK's
+        self, uri: str, **options: Any
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Add a resource while the server is made."""
+        if self._frozen:
+            _refuse_change()
+        return super().resource(uri, **options)
+
+    def add_resource(self, resource: Resource) -> None:
+        """Add a resource while the server is made."""
+        if self._frozen:
+            _refuse_change()
+        super().add_resource(resource)
 
 
-def _caller() -> str:
-    principal = current_principal.get()
-    return principal.id if principal is not None else "unknown"
-
-
-def _sizes(arguments: dict[str, Any]) -> dict[str, int | None]:
-    """What an audit line says of arguments: their names, bounded, and how many bytes of JSON each has."""
-    return {str(name)[:64]: _size(value) for name, value in list(arguments.items())[:32]}
-
-
-def _size(value: object) -> int | None:
-    try:
-        return len(pydantic_core.to_json(value))
-    except ValueError:  # half of a surrogate pair: the check of the arguments will say so
-        return None
-
-
-def _error_result(text: str) -> CallToolResult:
-    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
-
-
-def _distinct(what: str, names: list[str]) -> frozenset[str]:
+def _refuse_twice(what: str, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"two {what}s have the same name: {', '.join(twice)}. Rename one, or list it once.")
-    return frozenset(names)
 
 
-def _root(error: BaseException) -> BaseException:
+def _refuse_change() -> NoReturn:
+    raise RuntimeError("the server's tools, resources and prompts are fixed: list them in TOOLS, RESOURCES, PROMPTS")
+
+
+def _refused_input(error: BaseException) -> str | None:
+    """Return why an input was refused, if that is what is at the root of `error`."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return error
+    if isinstance(error, ValidationError):
+        return rejection(error)
+    return str(error) if isinstance(error, InvalidInput) else None
 
 
-def _prompt_rejection(error: ValueError) -> str | None:
-    """Return why the arguments of a prompt were refused, or None if it was not the arguments."""
-    cause = _root(error)
-    if isinstance(cause, ValidationError):
-        return rejection(cause)
-    if isinstance(cause, InvalidInput):
-        return str(cause)
-    return str(cause) if _MISSING.fullmatch(str(cause)) else None
+def _clean_contents(item: ReadResourceContents) -> ReadResourceContents:
+    return replace(item, content=clean_text(item.content)) if isinstance(item.content, str) else item

@@ -4,9 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ..policy import tool
 from ..security import sanitize_input
 
 
+@tool(title="Greet", read_only=True, open_world=False)
 async def hello_world(
     name: Annotated[str, Field(min_length=1, max_length=100, description="Whom to greet")] = "World",
 ) -> str:

@@ -1,0 +1,110 @@
+"""Asks a person before a destructive tool runs, showing the exact arguments.
+
+Newer clients are asked by a multi-round trip (MCP 2026-07-28): the answer comes back with a state that the SDK has
+sealed, bound to principal, tool and arguments, and dated; here each state is accepted once. Older clients with a
+channel back (stdio) are asked over it. Where nobody can be asked, the tool is not run.
+"""
+
+import asyncio
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mcp.server.mcpserver import Context
+from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import BaseModel, Field
+
+LIFETIME = 300.0
+"""Seconds that a person has to answer."""
+
+_LONGEST_QUESTION = 4000
+_KEY = "confirm"
+
+Outcome = Literal["accepted", "declined", "cancelled", "replayed", "cannot_ask", "too_long_to_show"]
+
+
+class Answer(BaseModel):
+    """The form that the person fills in."""
+
+    confirm: bool = Field(title="Run it", description="Whether to run the tool with exactly these arguments")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The call cannot go on before the client has put this to a person."""
+
+    result: InputRequiredResult
+
+
+class Confirmations:
+    """Questions that have been answered, so that no answer counts twice."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, float] = {}
+
+    async def ask(self, context: Context[Any, Any] | None, tool: str, arguments: dict[str, Any]) -> Outcome | Question:
+        """Return what the person said, or the question to send.
+
+        Args:
+            context: of the call.
+            tool: its name.
+            arguments: what it will be called with.
+        """
+        question = _question(tool, arguments)
+        if context is None or context.client_capabilities is None or context.client_capabilities.elicitation is None:
+            return "cannot_ask"
+        if len(question) > _LONGEST_QUESTION:
+            return "too_long_to_show"
+        if context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+            return await _ask_directly(context, question)
+        if context.request_state is None:
+            return Question(_input_required(question))
+        return self._judge(context.request_state, (context.input_responses or {}).get(_KEY))
+
+    def _judge(self, state: str, answer: object) -> Outcome:
+        now = time.monotonic()
+        # The seal has expired for older ones, so they cannot come back.
+        self._used = {nonce: until for nonce, until in self._used.items() if until > now}
+        if state in self._used:
+            return "replayed"
+        self._used[state] = now + 2 * LIFETIME
+        if not isinstance(answer, ElicitResult):
+            return "cancelled"
+        return _outcome(answer.action, (answer.content or {}).get("confirm"))
+
+
+def is_answer(context: Context[Any, Any] | None) -> bool:
+    """Whether a call brings the sealed state of a question along: the SDK has checked it, and it counts once."""
+    return context is not None and context.request_state is not None
+
+
+async def _ask_directly(context: Context[Any, Any], question: str) -> Outcome:
+    try:
+        async with asyncio.timeout(LIFETIME):  # a question that nobody answers must not keep its slot
+            answer = await context.elicit(question, Answer)
+    except TimeoutError:
+        return "cancelled"
+    return _outcome(answer.action, answer.data.confirm if answer.action == "accept" else None)
+
+
+def _outcome(action: Literal["accept", "decline", "cancel"], confirm: object) -> Outcome:
+    if action == "accept":
+        return "accepted" if confirm is True else "declined"
+    return "declined" if action == "decline" else "cancelled"
+
+
+def _input_required(question: str) -> InputRequiredResult:
+    form = ElicitRequestFormParams(message=question, requested_schema=Answer.model_json_schema())
+    return InputRequiredResult(
+        input_requests={_KEY: ElicitRequest(params=form)}, request_state=secrets.token_urlsafe(16)
+    )
+
+
+def _question(tool: str, arguments: dict[str, Any]) -> str:
+    shown = json.dumps(arguments, indent=2, ensure_ascii=False)
+    # What a person cannot see must not be in what the person agrees to.
+    shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in shown)
+    return f"Run the tool {tool} with these arguments?\n{shown}"

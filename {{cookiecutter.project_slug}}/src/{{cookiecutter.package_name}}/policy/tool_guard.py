@@ -1,0 +1,174 @@
+"""The way of one tool call: scopes, rate, slots, strict arguments, confirmation, deadline, your function, hygiene.
+
+Every refusal and failure becomes a result that the model can read, an event, and the outcome of the audit line.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.types import CallToolResult, InputRequiredResult, TextContent
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from ..observability.events import EventLog, Severity
+from ..security.errors import InvalidInput
+from .access import require
+from .arguments import rejection
+from .audit import audited, caller, sizes
+from .concurrency import Slots, current_slot
+from .confirmation import Confirmations, Question, is_answer
+from .output import ResultTooLarge, clean_result, clean_text
+from .tools import GuardedTool
+
+Result = CallToolResult | InputRequiredResult
+Run = Callable[[], Awaitable[Result]]
+
+error_log = structlog.get_logger("error")
+
+# What a call may end with beside a result. argparse ends the process when it is given nonsense; half a surrogate pair
+# in a result cannot be sent.
+_EXPLAINED = (ToolError, ValidationError, InvalidInput, ResultTooLarge, PydanticSerializationError, SystemExit)
+
+_LONGEST_ERROR = 2000  # characters of what a tool says when it refuses
+
+_NOT_CONFIRMED = {
+    "declined": "The person declined. Nothing was done.",
+    "cancelled": "The person did not answer. Nothing was done.",
+    "replayed": "That confirmation was used already. Nothing was done; call the tool again to ask anew.",
+    "cannot_ask": "This tool asks a person before it runs, and this client cannot ask. Nothing was done.",
+    "too_long_to_show": "The arguments are too long to be shown to a person. Nothing was done.",
+}
+
+
+class ToolGuard:
+    """Runs tools within their policies.
+
+    Args:
+        events: where refusals and failures are noted.
+        max_concurrent_calls: calls that may run at the same time, all tools together.
+        max_result_bytes: largest result, as JSON.
+    """
+
+    def __init__(self, *, events: EventLog, max_concurrent_calls: int, max_result_bytes: int) -> None:
+        self._events = events
+        self._slots = Slots(max_concurrent_calls)
+        self._confirmations = Confirmations()
+        self._max_result_bytes = max_result_bytes
+
+    async def call(
+        self, guarded: GuardedTool, arguments: dict[str, Any], context: Context[Any, Any] | None, run: Run
+    ) -> Result:
+        """Call a tool.
+
+        Args:
+            guarded: the tool.
+            arguments: what the caller sent.
+            context: of the call.
+            run: calls the tool itself, by the SDK.
+
+        Raises:
+            MCPError: if the caller lacks a scope, or the tool raised it.
+        """
+        name, policy = guarded.tool.name, guarded.policy
+        async with audited("tool_call", tool=name, arguments=sizes(arguments)) as audit:
+            require(policy.scopes, self._events, audit, tool=name)
+            # The answer to a question belongs to the call that was counted when the question was put.
+            limiter = None if policy.confirm and is_answer(context) else guarded.limiter
+            if limiter is not None and not (decision := await limiter.hit(caller())).allowed:
+                audit["outcome"] = "rate_limited"
+                self._events.record("rate_limit_exceeded", caller(), tool=name, retry_after=decision.retry_after)
+                return _error(f"Too many calls of {name}. Try again in {decision.retry_after} seconds.")
+            slot = self._slots.take(name, policy.max_concurrency)
+            if slot is None:
+                audit["outcome"] = "busy"
+                self._events.record("rate_limit_exceeded", caller(), tool=name, reason="busy")
+                return _error(f"{name} is busy. Try again in a moment.")
+            current_slot.set(slot)
+            try:
+                return await self._within_deadline(guarded, arguments, context, run, audit)
+            except _EXPLAINED as error:
+                return self._explained(name, error, audit)
+            finally:
+                slot.release()
+
+    async def _within_deadline(
+        self,
+        guarded: GuardedTool,
+        arguments: dict[str, Any],
+        context: Context[Any, Any] | None,
+        run: Run,
+        audit: dict[str, Any],
+    ) -> Result:
+        name, seconds = guarded.tool.name, guarded.policy.timeout
+        if guarded.policy.confirm:
+            guarded.tool.fn_metadata.validate_arguments(arguments)  # a person is asked about valid calls only
+            if (instead := await self._not_confirmed(name, arguments, context, audit)) is not None:
+                return instead
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                result = await run()
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            text = f"{name} did not finish within {seconds:g} seconds and was stopped."
+            return self._failed(name, "timeout", text, audit, severity="medium")
+        if isinstance(result, InputRequiredResult):
+            audit["outcome"] = "asked"
+            return result
+        cleaned, removed = clean_result(result, max_bytes=self._max_result_bytes)
+        if removed:
+            self._events.record(
+                "tool_execution_failed", caller(), severity="medium", tool=name, reason="hidden_text", removed=removed
+            )
+        return cleaned
+
+    async def _not_confirmed(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None, audit: dict[str, Any]
+    ) -> Result | None:
+        """Return None if a person has agreed, else what to answer instead."""
+        outcome = await self._confirmations.ask(context, name, arguments)
+        if isinstance(outcome, Question):
+            audit["outcome"] = "asked"
+            if context is not None and context.input_responses:
+                self._events.record("input_validation_failed", caller(), tool=name, reason="unasked_answer")
+            return outcome.result
+        if outcome == "accepted":
+            return None
+        severity: Severity = "medium" if outcome == "replayed" else "low"
+        return self._failed(name, outcome, _NOT_CONFIRMED[outcome], audit, severity=severity)
+
+    def _explained(self, name: str, error: BaseException, audit: dict[str, Any]) -> CallToolResult:
+        """Tell a wrong argument, an anticipated failure and a crash apart. A crash does not speak to the caller."""
+        cause = error.__cause__ if isinstance(error, ToolError) else error
+        crash = isinstance(error, UnexpectedToolError | PydanticSerializationError | SystemExit)
+        if isinstance(cause, ValidationError) and not crash:
+            return self._rejected(name, rejection(cause), audit)
+        if isinstance(cause, InvalidInput):
+            return self._rejected(name, str(cause), audit)
+        if crash:
+            error_log.error("tool crashed", tool=name, exc_info=error)
+            text = f"The tool {name} failed. The server's log says why."
+            return self._failed(name, "crashed", text, audit, severity="high")
+        outcome = "too_large" if isinstance(error, ResultTooLarge) else "failed"
+        text = str(error) if len(str(error)) <= _LONGEST_ERROR else f"{str(error)[:_LONGEST_ERROR]}…"
+        return self._failed(name, outcome, clean_text(text), audit, severity="low")
+
+    def _rejected(self, name: str, reason: str, audit: dict[str, Any]) -> CallToolResult:
+        audit["outcome"] = "rejected"
+        self._events.record("input_validation_failed", caller(), tool=name, reason=reason)
+        return _error(f"Invalid arguments: {reason}")
+
+    def _failed(
+        self, name: str, outcome: str, text: str, audit: dict[str, Any], *, severity: Severity
+    ) -> CallToolResult:
+        audit["outcome"] = outcome
+        self._events.record("tool_execution_failed", caller(), severity=severity, tool=name, reason=outcome)
+        return _error(text)
+
+
+def _error(text: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)

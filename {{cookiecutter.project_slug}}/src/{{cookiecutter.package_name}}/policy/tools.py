@@ -1,0 +1,89 @@
+"""Makes guarded tools of plain functions: strict arguments, annotations from the policy, blocking work told apart."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from mcp.server.mcpserver.tools.base import Tool
+from mcp.types import ToolAnnotations
+
+from ..rate_limiter import RateLimiter
+from .arguments import StrictMetadata, closed_schema
+from .concurrency import current_slot
+from .declare import ToolPolicy, policy_of
+
+# Threads for blocking tools. They cannot be stopped, so they are counted by slots and not by this.
+_THREADS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedTool:
+    """A tool with everything that the guard knows of it."""
+
+    tool: Tool
+    policy: ToolPolicy
+    blocking: bool
+    limiter: RateLimiter | None
+
+
+def guarded_tool(function: Callable[..., Any], *, redis_url: str | None = None) -> GuardedTool:
+    """Return the guarded tool for `function`.
+
+    Args:
+        function: declared with `@tool`.
+        redis_url: shares the tool's rate limit between processes.
+
+    Raises:
+        TypeError: if it was not declared, or declares parameters that cannot be described.
+    """
+    policy = policy_of(function, ToolPolicy)
+    annotations = ToolAnnotations(
+        title=policy.title,
+        read_only_hint=policy.read_only,
+        destructive_hint=policy.destructive,
+        idempotent_hint=policy.idempotent,
+        open_world_hint=policy.open_world,
+    )
+    tool = Tool.from_function(function, title=policy.title, annotations=annotations)
+    lenient = tool.fn_metadata
+    tool.fn_metadata = StrictMetadata(
+        arg_model=lenient.arg_model,
+        output_schema=lenient.output_schema,
+        output_model=lenient.output_model,
+        wrap_output=lenient.wrap_output,
+    )
+    tool.parameters = closed_schema(tool.parameters)
+    blocking = not inspect.iscoroutinefunction(inspect.unwrap(function))
+    if blocking:
+        tool.fn, tool.is_async = _in_thread(function), True
+    limiter = None
+    if (calls := policy.calls_per_minute) is not None:
+        limiter = RateLimiter(f"tool:{tool.name}", per_minute=calls, burst=calls, redis_url=redis_url)
+    return GuardedTool(tool, policy, blocking, limiter)
+
+
+def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap blocking work so that its caller can leave at the deadline, while the slot stays taken until it ends."""
+    limiter: anyio.CapacityLimiter | None = None
+
+    @functools.wraps(function)
+    async def run(**arguments: Any) -> Any:
+        nonlocal limiter
+        limiter = limiter or anyio.CapacityLimiter(_THREADS)  # needs a running loop
+        slot = current_slot.get()
+
+        def work() -> Any:
+            if not slot.keep():
+                return None  # the caller has left before the thread began
+            try:
+                return function(**arguments)
+            finally:
+                slot.release(by_thread=True)
+
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
+
+    return run
