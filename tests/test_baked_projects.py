@@ -81,7 +81,21 @@ def switches() -> dict[str, list[str]]:
     return {name: [choice for choice in questions[name] if choice != "oauth"] for name in SWITCHES}
 
 
+def covering(projects: list[Answers]) -> list[Answers]:
+    """The few of `projects`, the first among them, in which every choice occurs at least once. Greedy."""
+    chosen = projects[:1]
+    wanted = {item for answers in projects for item in answers.items()} - set(projects[0].items())
+    while wanted:
+        best = max(projects, key=lambda answers: len(set(answers.items()) & wanted))
+        chosen.append(best)
+        wanted -= set(best.items())
+    return chosen
+
+
 PROJECTS = pairwise(switches())
+# Every project is linted, typed, tested, booted and called. These run all of their tests, two minutes each; the others
+# those that look at the answers: settings, documents, the command line, the tools.
+RUN_ALL_TESTS = covering(PROJECTS)
 
 
 def title(answers: Answers) -> str:
@@ -96,6 +110,12 @@ def test_every_pair_of_answers_is_in_some_project() -> None:
             assert (tuple(sorted([(one, left), (other, right)])) in seen) is not forbidden
     assert all(map(may_stand_together, PROJECTS))
     assert len(PROJECTS) <= 14, "each project costs half a minute"
+
+
+def test_every_answer_is_in_some_project_that_runs_all_of_its_tests() -> None:
+    for question, choices in switches().items():
+        assert {answers[question] for answers in RUN_ALL_TESTS} == set(choices)
+    assert len(RUN_ALL_TESTS) <= 4, "each of these costs two minutes"
 
 
 # --- a project and its server -----------------------------------------------------------------------------------------
@@ -252,7 +272,12 @@ def check_source(project: Project) -> None:
     python("ruff", "check", ".", project=project)
     python("ruff", "format", "--check", ".", project=project)
     python("mypy", "--strict", project=project)
-    report = python("pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", project=project)
+    which = (
+        []
+        if project.answers in RUN_ALL_TESTS
+        else [*sorted(map(str, project.path.glob("tests/test_*.py"))), "tests/tools"]
+    )
+    report = python("pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *which, project=project)
     assert " passed" in report
     assert " skipped" not in report.splitlines()[-1] or sys.platform != "linux", report  # redis-server
 
@@ -277,6 +302,13 @@ def test_a_project_passes_its_own_checks_and_serves_the_official_client(answers:
     project = installed(tmp_path, **answers)
     check_source(project)
     check_server(project)
+
+
+def test_the_attacks_on_a_teams_tools_find_what_they_should(tmp_path: Path) -> None:
+    """The project's slow tests: tools as they must not be written, and races that last half a minute."""
+    project = installed(tmp_path)
+    report = python("pytest", "-q", "-m", "slow", "-p", "no:cacheprovider", "-p", "no:xdist", project=project)
+    assert " passed" in report
 
 
 def test_the_default_project_serves_over_stdio(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `stdio`, `check`, `healthcheck`, `tools`."""
+"""The command line: `serve`, `stdio`, `check`, `healthcheck`, `tools`, `attack`."""
 
 import argparse
 import http.client
@@ -9,6 +9,7 @@ from typing import Any
 
 from . import __version__
 from .app import create_app
+from .attack_command import attack_tools
 from .http_server import serve
 from .observability.events import EventLog
 from .observability.logging import configure_logging
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("stdio", help="serve the program that started this one, over standard input and output")
     commands.add_parser("check", parents=[http_options], help="say whether the settings can be used, and exit")
     commands.add_parser("healthcheck", parents=[http_options], help="ask the running server whether it lives")
+    commands.add_parser("attack", help="attack every tool in a copy of the server; exit 1 if anything gives way")
     tools = commands.add_parser("tools", help="list, approve or check the tools").add_subparsers(
         dest="tools_command", required=True, metavar="COMMAND"
     )
@@ -61,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name, None) for name in ("host", "port")}
     # These listen nowhere, so what only matters on a network must not keep them from running.
-    if options.command == "stdio" or options.command.startswith("tools"):
+    if options.command in {"stdio", "attack"} or options.command.startswith("tools"):
         given |= {"enable_auth": False, "host": "127.0.0.1"}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -104,6 +106,11 @@ def _healthcheck(settings: Settings) -> int:
     return 0 if status == http.HTTPStatus.OK else 1
 
 
+def _attack(settings: Settings) -> int:
+    _log_to_stderr(settings)
+    return attack_tools()
+
+
 def _tools(command: Callable[[Mapping[str, GuardedTool], Path], int]) -> Callable[[Settings], int]:
     def run(settings: Settings) -> int:
         _log_to_stderr(settings)
@@ -117,6 +124,7 @@ _COMMANDS: dict[str, Callable[[Settings], int]] = {
     "stdio": _stdio,
     "check": _check,
     "healthcheck": _healthcheck,
+    "attack": _attack,
     "tools list": _tools(list_tools),
     "tools lock": _tools(lock_tools),
     "tools check": _tools(check_tools),

@@ -1,6 +1,9 @@
 """The issuer's keys: found, cached, and fetched again with restraint."""
 
+import json
 from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -9,8 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from {{ cookiecutter.package_name }}.auth import jwks
 from {{ cookiecutter.package_name }}.auth.jwks import IssuerKeys, IssuerUnavailable
+from {{ cookiecutter.package_name }}.security import fetch
 
+from ..support.certificates import Authority
 from ..support.issuer import KEYS, METADATA, Issuer, public_jwk, running_issuer
+from ..support.outside import PUBLIC, Canary, Outside, Server, answers, outside_world, redirect, reply
 from ..support.running import free_port
 
 pytestmark = pytest.mark.anyio
@@ -188,3 +194,108 @@ async def test_only_200_is_an_answer(issuer: Issuer, status: int) -> None:
     with pytest.raises(IssuerUnavailable):
         await IssuerKeys(issuer.url).key("key-1")
     assert set(issuer.requests) <= {METADATA, "/.well-known/openid-configuration"}
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside]:
+    with outside_world(monkeypatch) as outside:
+        yield outside
+
+
+@pytest.fixture
+def canary() -> Iterator[Canary]:
+    canary = Canary()
+    yield canary
+    canary.close()
+
+
+class HttpsIssuer:
+    """An issuer at https://login.example.com:8443. `documents` maps paths to answers."""
+
+    url = "https://login.example.com:8443"
+
+    def __init__(self, authority: Authority) -> None:
+        self.documents = {
+            METADATA: reply(json.dumps({"issuer": self.url, "jwks_uri": self.url + KEYS}).encode()),
+            KEYS: reply(json.dumps({"keys": [{"kid": "key-1"}]}).encode()),
+        }
+        self.server = Server(
+            answers(lambda path: self.documents.get(path) or reply(status="404 Not Found")),
+            context=authority.server_context("login.example.com"),
+        )
+
+    def point_keys_at(self, url: str) -> None:
+        self.documents[METADATA] = reply(json.dumps({"issuer": self.url, "jwks_uri": url}).encode())
+
+
+@pytest.fixture
+def https_issuer(outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpsIssuer]:
+    authority = Authority(tmp_path)
+    monkeypatch.setattr(fetch, "_system_authorities", authority.client_context)
+    issuer = HttpsIssuer(authority)
+    outside.site("login.example.com", PUBLIC, issuer.server)
+    yield issuer
+    issuer.server.close()
+
+
+async def test_an_https_issuer_on_a_port_of_its_own(outside: Outside, https_issuer: HttpsIssuer) -> None:
+    assert await IssuerKeys(https_issuer.url).key("key-1") == {"kid": "key-1"}
+    assert outside.dialled == [(PUBLIC, 8443)] * 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://127.0.0.1:{port}/keys", "https://localhost/keys", "https://inside.example.com/keys"),
+        *("http://127.0.0.1:{port}/keys", "https://169.254.169.254/keys", "https://login.example.com:22/keys"),
+    ],
+)
+async def test_keys_that_are_said_to_be_inside(
+    outside: Outside, https_issuer: HttpsIssuer, canary: Canary, url: str
+) -> None:
+    outside.name("inside.example.com", "10.0.0.1")
+    outside.name("localhost", "127.0.0.1")
+    https_issuer.point_keys_at(url.replace("{port}", str(canary.port)))
+    with pytest.raises(IssuerUnavailable):
+        await IssuerKeys(https_issuer.url).key("key-1")
+    assert canary.connections == 0
+    assert {host for host, _ in outside.dialled} == {PUBLIC}
+
+
+@pytest.mark.parametrize("path", [METADATA, KEYS])
+async def test_a_redirect_chooses_the_keys(outside: Outside, https_issuer: HttpsIssuer, path: str) -> None:
+    evil = reply(json.dumps({"keys": [{"kid": "key-1"}], "issuer": https_issuer.url}).encode())
+    https_issuer.documents |= {path: redirect("/evil"), "/evil": evil}
+    with pytest.raises(IssuerUnavailable):
+        await IssuerKeys(https_issuer.url).key("key-1")
+    assert not any(b"/evil" in request for request in https_issuer.server.requests)
+
+
+async def test_an_issuer_inside_needs_its_network_to_be_named(outside: Outside, https_issuer: HttpsIssuer) -> None:
+    outside.site("login.example.com", "10.1.2.3", https_issuer.server)
+    with pytest.raises(IssuerUnavailable):
+        await IssuerKeys(https_issuer.url).key("key-1")
+    assert outside.dialled == []
+    inside = IssuerKeys(https_issuer.url, networks=[ip_network("10.1.0.0/16")])
+    assert await inside.key("key-1") is not None
+
+
+async def test_an_http_issuer_of_development_is_on_this_machine(outside: Outside) -> None:
+    outside.name("login.example.com", "10.0.0.1")
+    for url in ("http://10.0.0.1", "http://login.example.com"):
+        with pytest.raises(IssuerUnavailable):
+            await IssuerKeys(url).key("key-1")
+    assert outside.dialled == []
+
+
+async def test_a_proxy_in_the_environment(issuer: Issuer, canary: Canary, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{canary.port}")
+    assert await IssuerKeys(issuer.url).key("key-1") is not None
+    assert canary.connections == 0
+
+
+async def test_a_compressed_key_set(https_issuer: HttpsIssuer) -> None:
+    https_issuer.documents[KEYS] = reply(b"\x1f\x8b", "Content-Encoding: gzip")
+    with pytest.raises(IssuerUnavailable):
+        await IssuerKeys(https_issuer.url).key("key-1")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 
+from {{ cookiecutter.package_name }}.middleware.scopes import ScopeLayer
 from {{ cookiecutter.package_name }}.observability.events import EventLog
 from {{ cookiecutter.package_name }}.policy import prompt, resource, tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
@@ -308,7 +309,7 @@ async def test_another_spelling_of_an_address_opens_nothing(server: RunningServe
 
 async def test_the_guard_refuses_by_itself_too(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tool that calls others, or a transport without HTTP, does not pass the layer."""
-    monkeypatch.setattr("{{ cookiecutter.package_name }}.middleware.scopes.ScopeLayer.__call__", _let_pass)
+    monkeypatch.setattr(ScopeLayer, "__call__", _let_pass)
     for what, needed, ask in attempts():
         async for client in _clients(server):
             if needed:

@@ -2,12 +2,17 @@
 
 import json
 import time
+from collections.abc import Iterable
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
-import httpx2
 import structlog
+
+from ..security.addresses import IPNetwork
+from ..security.dialling import FetchError
+from ..security.fetch import SafeFetcher
 
 log = structlog.get_logger("auth")
 
@@ -16,6 +21,7 @@ _STALE = 86_400.0  # seconds that old keys are still used while the issuer does 
 _COOL_DOWN = 30.0  # seconds between two fetches, whatever tokens claim
 _TIMEOUT = 5.0  # seconds for one fetch
 _LARGEST = 262_144  # bytes of one document
+_LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 class IssuerUnavailable(Exception):
@@ -28,11 +34,15 @@ class IssuerKeys:
     Only what the configured issuer's own metadata names is fetched: nothing in a token ever leads to a request.
 
     Args:
-        issuer: the issuer identifier (RFC 8414, section 2).
+        issuer: the issuer identifier (RFC 8414, section 2). One with http is for development: the settings admit it on
+            this machine only.
+        networks: internal networks in which the issuer may be.
+        proxy: URL of an egress proxy.
     """
 
-    def __init__(self, issuer: str) -> None:
+    def __init__(self, issuer: str, *, networks: Iterable[IPNetwork] = (), proxy: str | None = None) -> None:
         self._issuer = issuer
+        self._fetcher = _fetcher(issuer, networks, proxy)
         self._keys: list[dict[str, Any]] = []
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
@@ -69,26 +79,38 @@ class IssuerKeys:
             return
         self._tried_at = now
         try:
-            self._keys = await _fetch_keys(self._issuer)
-        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, ValueError) as error:
+            self._keys = await _fetch_keys(self._fetcher, self._issuer)
+        except (TimeoutError, ValueError) as error:
             log.error("the issuer's keys could not be fetched", issuer=self._issuer, cause=type(error).__name__)
         else:
             self._fetched_at = now
 
 
-async def _fetch_keys(issuer: str) -> list[dict[str, Any]]:
-    # Environment proxies and redirects would let somebody else choose where the keys come from.
-    async with httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=_TIMEOUT) as client:
-        with anyio.fail_after(2 * _TIMEOUT):
-            metadata = await _first_metadata(client, issuer)
-            document = await _get(client, metadata["jwks_uri"])
+def _fetcher(issuer: str, networks: Iterable[IPNetwork], proxy: str | None) -> SafeFetcher:
+    parts = urlsplit(issuer)
+    local = parts.scheme == "http"
+    return SafeFetcher(
+        schemes=("https", "http") if local else ("https",),
+        ports={443, parts.port or (80 if local else 443)},
+        networks=(*networks, *(_LOOPBACK if local else ())),
+        proxy=proxy,
+        max_bytes=_LARGEST,
+        max_redirects=0,  # nobody else chooses where the keys come from
+        timeout=_TIMEOUT,
+    )
+
+
+async def _fetch_keys(fetcher: SafeFetcher, issuer: str) -> list[dict[str, Any]]:
+    with anyio.fail_after(2 * _TIMEOUT):
+        metadata = await _first_metadata(fetcher, issuer)
+        document = await _get(fetcher, metadata["jwks_uri"])
     keys = document.get("keys")
     if not isinstance(keys, list):
         raise ValueError("no key set")
     return [key for key in keys if isinstance(key, dict) and key.get("use", "sig") == "sig"]
 
 
-async def _first_metadata(client: httpx2.AsyncClient, issuer: str) -> dict[str, Any]:
+async def _first_metadata(fetcher: SafeFetcher, issuer: str) -> dict[str, Any]:
     """Return the issuer's metadata (RFC 8414, section 3.1; OpenID Connect Discovery 1.0, section 4)."""
     parts = urlsplit(issuer)
     origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
@@ -97,8 +119,10 @@ async def _first_metadata(client: httpx2.AsyncClient, issuer: str) -> dict[str, 
         f"{origin}{path}/.well-known/openid-configuration",
     ):
         try:
-            metadata = await _get(client, url)
-        except (httpx2.HTTPStatusError, ValueError):
+            metadata = await _get(fetcher, url)
+        except FetchError:
+            raise  # there is nobody to ask for the second document either
+        except ValueError:
             continue
         # Mix-up defence (RFC 8414, section 3.3), and no way from https to http.
         uri = metadata.get("jwks_uri")
@@ -111,16 +135,11 @@ async def _first_metadata(client: httpx2.AsyncClient, issuer: str) -> dict[str, 
     raise ValueError("no usable metadata")
 
 
-async def _get(client: httpx2.AsyncClient, url: str) -> dict[str, Any]:
-    async with client.stream("GET", url, headers={"accept": "application/json"}) as response:
-        if response.status_code != httpx2.codes.OK:
-            raise httpx2.HTTPStatusError("not found", request=response.request, response=response)
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > _LARGEST:
-                raise ValueError("document too large")
-    document = json.loads(body)
+async def _get(fetcher: SafeFetcher, url: str) -> dict[str, Any]:
+    answer = await fetcher.get(url, headers={"accept": "application/json"})
+    if answer.status != 200:
+        raise ValueError("not found")
+    document = json.loads(answer.body)
     if not isinstance(document, dict):
         raise ValueError("not an object")
     return document

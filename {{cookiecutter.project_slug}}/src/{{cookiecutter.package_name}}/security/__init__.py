@@ -1,8 +1,47 @@
 """Safe ways to handle what a model said. Import from here: `from <package>.security import sanitize_input`."""
 
-from .errors import InvalidInput
+from .commands import Finished, Option, Programs, options, run_argv
+from .dialling import FetchError
+from .errors import CommandError, InvalidInput
+from .fetch import Fetched, SafeFetcher
 from .paths import validate_file_path
-from .text import sanitize_input
+from .safe_root import SafeRoot
+from .templates import fill_url
+from .text import (
+    Argument,
+    Identifier,
+    Name,
+    Text,
+    check_argument,
+    check_identifier,
+    check_name,
+    check_text,
+    sanitize_input,
+)
 from .urls import validate_url
 
-__all__ = ["InvalidInput", "sanitize_input", "validate_file_path", "validate_url"]
+__all__ = [
+    "Argument",
+    "CommandError",
+    "FetchError",
+    "Fetched",
+    "Finished",
+    "Identifier",
+    "InvalidInput",
+    "Name",
+    "Option",
+    "Programs",
+    "SafeFetcher",
+    "SafeRoot",
+    "Text",
+    "check_argument",
+    "check_identifier",
+    "check_name",
+    "check_text",
+    "fill_url",
+    "options",
+    "run_argv",
+    "sanitize_input",
+    "validate_file_path",
+    "validate_url",
+]

@@ -1,4 +1,4 @@
-"""The one exception that means: this input is refused, and the caller may know why."""
+"""The two exceptions of this package: the input is refused, or the program did not do what it should."""
 
 
 class InvalidInput(ValueError):
@@ -6,3 +6,7 @@ class InvalidInput(ValueError):
 
     The message names the rule and the place, never the value: it goes back to the caller and into the event log.
     """
+
+
+class CommandError(Exception):
+    """A program that could not be started, or did not end in time. The message may be shown to the caller."""

@@ -1,21 +1,30 @@
 """The pure check of a relative path. It sees text, not the disk: opening below a root is the real defence."""
 
 import re
+import unicodedata
 from pathlib import PurePosixPath
 
 from .errors import InvalidInput
 
+# Names that open devices in every directory of Windows, with any extension. Superscript digits count there.
 _DEVICES = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$"}
     | {f"{name}{digit}" for name in ("com", "lpt") for digit in "0123456789¹²³"}
 )
-_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f<>"|?*:\\]')
+# The colon covers drive letters and NTFS alternate streams, the backslash Windows separators and UNC paths. Beyond
+# ASCII: C1 controls, line separators, surrogates, and what reorders or hides a part of what a person is shown.
+_FORBIDDEN = re.compile(
+    '[\x00-\x1f\x7f-\x9f<>"|?*:\\\\\u200b\u200e\u200f\u061c\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff'
+    "\U000e0000-\U000e007f]"
+)
+_PERCENT_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 
 
 def validate_file_path(path: str, *, max_length: int = 255) -> PurePosixPath:
     """Return `path` as a relative path that stays below whatever directory it is joined to, on every system.
 
     What it cannot see: symbolic links, mounts, and what another process changes between this check and the opening.
+    A handle is the real defence: `SafeRoot` opens below one directory and calls this first.
 
     Args:
         path: relative, with forward slashes.
@@ -29,8 +38,9 @@ def validate_file_path(path: str, *, max_length: int = 255) -> PurePosixPath:
     if len(path) > max_length:
         raise InvalidInput(f"the path is longer than {max_length} characters")
     if _FORBIDDEN.search(path):
-        # The colon covers drive letters and NTFS alternate streams, the backslash Windows separators and UNC paths.
-        raise InvalidInput('the path holds a control character, a backslash or one of < > " | ? * :')
+        raise InvalidInput('the path holds a control or invisible character, a backslash or one of < > " | ? * :')
+    if _PERCENT_ESCAPE.search(path):
+        raise InvalidInput("the path holds a percent-escape, which something behind this check might decode")
     if path.startswith("/"):
         raise InvalidInput("the path must be relative")
     for part in path.split("/"):
@@ -39,14 +49,15 @@ def validate_file_path(path: str, *, max_length: int = 255) -> PurePosixPath:
 
 
 def _check_part(part: str) -> None:
-    if part in {"", ".", ".."}:
+    # Full-width and other look-alikes (U+FF0E, U+2025, U+FF0F) become the real thing where a system normalises.
+    folded = unicodedata.normalize("NFKC", part)
+    # Some servers cut off what follows a semicolon, and then see `..`.
+    if not part or folded.partition(";")[0] in {".", ".."} or "/" in folded or "\\" in folded:
         raise InvalidInput("the path has an empty part, '.' or '..'")
     if part.startswith("~"):
         raise InvalidInput("a part of the path starts with '~'")
     if part[-1] in ". " or part[0] == " ":
         # Windows drops trailing dots and spaces: `secret.` and `secret` are one file there.
         raise InvalidInput("a part of the path starts or ends with a space, or ends with a dot")
-    if part.partition(".")[0].rstrip().lower() in _DEVICES:
+    if folded.partition(".")[0].rstrip().lower() in _DEVICES:
         raise InvalidInput("a part of the path is a device name on Windows")
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in part):
-        raise InvalidInput("the path is not valid Unicode")

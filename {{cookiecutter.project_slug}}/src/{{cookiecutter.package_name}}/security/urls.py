@@ -1,87 +1,135 @@
 """The pure check of a URL. It sees text, not the network: only the address that is dialled can be judged for good."""
 
-import ipaddress
 import re
-from urllib.parse import SplitResult, urlsplit
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 
+from .addresses import IPAddress, IPNetwork, is_public
 from .errors import InvalidInput
 
-_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z", re.IGNORECASE)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# RFC 3986 without its dark corners: no user name, zone id, percent-escape or empty port in the authority.
+_URL = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f.]*:[0-9a-f:.]*\]|[a-z0-9._-]+)(:(?P<port>[0-9]{1,5}))?"
+    r"(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?(#.*)?",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+# 2130706433, 0x7f.1 and 0177.0.0.1 are IPv4 addresses to the C library. A name that ends in a number is never a
+# name (URL Standard, «ends in a number»).
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 # Names that mean this machine or this network wherever they are resolved (RFC 6761, RFC 6762, RFC 8375, RFC 9476).
-_LOCAL_SUFFIXES = ("localhost", "local", "internal", "home.arpa", "alt", "onion", "test", "invalid", "example")
+_LOCAL_SUFFIXES = (
+    *(".localhost", ".local", ".internal", ".home.arpa", ".alt", ".onion"),
+    *(".test", ".invalid", ".example"),
+)
 
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-# What `is_global` calls public and is not: a cloud's own services, relays, site-local addresses, documentation.
-_NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("168.63.129.16/32", "192.88.99.0/24", "fec0::/10", "3fff::/20")))
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_COMPATIBLE = ipaddress.ip_network("::/96")
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL that was read once. Who dials it uses these parts, so that no second parser can read it in another way."""
+
+    scheme: str
+    host: str  # lower-case, an IPv6 address in brackets
+    port: int
+    path: str  # with the query; never empty
+    address: IPAddress | None  # if the host is one
+
+    @property
+    def authority(self) -> str:
+        """What belongs into `Host` (RFC 9110, section 7.2)."""
+        return self.host if self.port == _DEFAULT_PORTS.get(self.scheme) else f"{self.host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        """Who answers (RFC 6454). Credentials for one origin are nothing to another."""
+        return f"{self.scheme}://{self.authority}"
 
 
-def validate_url(url: str, *, schemes: tuple[str, ...] = ("https",), max_length: int = 2048) -> str:
+def validate_url(
+    url: str,
+    *,
+    schemes: Collection[str] = ("https",),
+    ports: Collection[int] | None = None,
+    max_length: int = 2048,
+) -> str:
     """Return `url` unchanged if it names a public host over an allowed scheme.
 
     What it cannot see: which address the name resolves to, now or at the next look-up, and where the server redirects.
+    `SafeFetcher` sees both.
 
     Args:
         url: absolute, ASCII (an international host in its `xn--` form).
         schemes: allowed schemes, lower-case.
+        ports: allowed ports. Default: those of the schemes.
         max_length: longest accepted URL, in characters.
+
+    Raises:
+        InvalidInput: naming the rule, not the URL.
+    """
+    check_public_host(read_url(url, schemes=schemes, ports=ports, max_length=max_length))
+    return url
+
+
+def read_url(
+    url: str, *, schemes: Collection[str], ports: Collection[int] | None = None, max_length: int = 2048
+) -> Target:
+    """Return the parts of a well-formed URL, whoever the host is.
+
+    Args:
+        url: as for `validate_url`, like the other arguments.
 
     Raises:
         InvalidInput: naming the rule, not the URL.
     """
     if len(url) > max_length:
         raise InvalidInput(f"the URL is longer than {max_length} characters")
-    # Parsers disagree about these (CVE-2022-3602 was not the first): what is refused cannot be read in two ways.
+    # Parsers disagree about these, full-width digits and dots among them: what is refused is not read in two ways.
     if not url.isascii() or any(character <= " " or character in '\\\x7f"<>^`{|}' for character in url):
         raise InvalidInput("the URL holds a space, a control character, a backslash or a character that needs escaping")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise InvalidInput("the URL cannot be parsed") from None
-    if parts.scheme not in schemes:
-        raise InvalidInput(f"the URL must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-    if "@" in parts.netloc:
+    scheme = url.partition(":")[0].lower()
+    if scheme not in schemes:
+        raise InvalidInput(f"the URL must start with {' or '.join(f'{allowed}://' for allowed in schemes)}")
+    # Up to the first slash, also after '?' and '#', where some parsers still look for a user name.
+    if "@" in url.partition("://")[2].partition("/")[0]:
         raise InvalidInput("the URL must not hold a user name or password")
-    if port == 0:
-        raise InvalidInput("the URL has port 0")
-    _check_host(parts)
-    return url
+    parts = _URL.fullmatch(url)
+    if parts is None:
+        raise InvalidInput("the URL's host or port is not valid")
+    port = int(parts["port"] or _DEFAULT_PORTS.get(scheme, 0))
+    if port not in ([_DEFAULT_PORTS.get(allowed, 0) for allowed in schemes] if ports is None else ports):
+        raise InvalidInput("the URL's port is not allowed")
+    host, address = _read_host(parts["host"].lower())
+    return Target(scheme, host, port, (parts["path"] or "/") + (parts["query"] or ""), address)
 
 
-def _check_host(parts: SplitResult) -> None:
-    host = (parts.hostname or "").removesuffix(".")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        pass
-    else:
-        if not all(_is_public(form) for form in (address, *_embedded(address))):
+def check_public_host(target: Target, *, networks: Iterable[IPNetwork] = ()) -> None:
+    """Refuse a host that is not public by its text alone.
+
+    Args:
+        target: a URL that was read.
+        networks: internal networks that may be reached. With any, local names are for their addresses to judge.
+
+    Raises:
+        InvalidInput: if it is a local name or a non-public address.
+    """
+    if target.address is not None:
+        if not is_public(target.address, also=networks):
             raise InvalidInput("the URL's address is not public")
-        return
-    labels = host.split(".")
-    if not all(_LABEL.match(label) for label in labels) or len(host) > 253:
-        raise InvalidInput("the URL's host is not a valid name")
-    # 2130706433, 0x7f.1 and 0177.0.0.1 are IPv4 addresses to the C library: a last label of digits is never a name.
-    if labels[-1].isdigit() or labels[-1].lower().startswith("0x"):
-        raise InvalidInput("the URL's host is an address in an unusual form")
-    if len(labels) == 1 or any(f".{host}".endswith(f".{suffix}") for suffix in _LOCAL_SUFFIXES):
+    elif not networks and ("." not in target.host or f".{target.host}".endswith(_LOCAL_SUFFIXES)):
         raise InvalidInput("the URL's host is a local name")
 
 
-def _is_public(address: Address) -> bool:
-    return (
-        address.is_global
-        and not address.is_multicast
-        and not any(address.version == network.version and address in network for network in _NOT_PUBLIC)
-    )
-
-
-def _embedded(address: Address) -> list[ipaddress.IPv4Address]:
-    """Return the IPv4 addresses that a translator on the way may take out of an IPv6 address."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return []
-    low = [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)] if address in _NAT64 or address in _COMPATIBLE else []
-    return [*low, *(form for form in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if form)]
+def _read_host(host: str) -> tuple[str, IPAddress | None]:
+    try:
+        address = ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        labels = host.split(".")
+        if _NUMBER.fullmatch(labels[-1]):
+            raise InvalidInput("the URL's host is an address in an unusual form") from None
+        # A trailing dot names the same host to the resolver, and another one to certificates and lists of names.
+        if not all(_LABEL.fullmatch(label) for label in labels) or len(host) > 253:
+            raise InvalidInput("the URL's host is not a valid name") from None
+        return host, None
+    return f"[{address}]" if isinstance(address, IPv6Address) else str(address), address

@@ -1,0 +1,36 @@
+"""`attack`: the attacks of `tests/attacks/test_every_tool.py` on the local tools, with a table at the end."""
+
+import sys
+
+from .attack.run import Campaign, Finding, Subject
+
+_BAR = 30
+
+
+def attack_tools(module: str | None = None) -> int:
+    """Attack everything and print what was found. Return the exit code.
+
+    Args:
+        module: where `TOOLS`, `RESOURCES` and `PROMPTS` are, for other ones than the project's.
+    """
+    found: dict[Subject, list[Finding]] = {}
+    with Campaign(module) as campaign:
+        for number, subject in enumerate(campaign.subjects):
+            _progress(number, len(campaign.subjects), str(subject))
+            found[subject] = campaign.attack(subject)
+        _progress(len(campaign.subjects), len(campaign.subjects), "")
+    rows = [("SUBJECT", "FINDINGS"), *((str(one), str(len(some)) if some else "-") for one, some in found.items())]
+    width = max(len(row[0]) for row in rows)
+    for row in rows:
+        print(f"{row[0]:<{width}}  {row[1]}")
+    for some in found.values():
+        for finding in some:
+            print(f"\n{finding}")
+    return 1 if any(found.values()) else 0
+
+
+def _progress(done: int, of: int, what: str) -> None:
+    if sys.stderr.isatty():
+        bar = "#" * (_BAR * done // max(of, 1))
+        end = "\n" if done == of else ""
+        print(f"\r\x1b[2K[{bar:<{_BAR}}] {done}/{of} {what}", end=end, file=sys.stderr, flush=True)

@@ -1,0 +1,235 @@
+"""Outbound HTTP for tools, safe from server-side request forgery (CWE-918).
+
+A name is resolved once, every address is judged, and only a judged address is dialled. TLS goes on knowing the name.
+httpcore has no proxies from the environment, no cookies, no redirects and no decompression that one would have to
+remember to switch off; what this file does not do is not done.
+"""
+
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import ip_address
+from typing import Literal
+from urllib.parse import urljoin
+
+import anyio
+import httpcore2
+import httpx2
+
+from .addresses import IPAddress, IPNetwork, is_public
+from .dialling import FetchError, JudgedBackend
+from .errors import InvalidInput
+from .urls import Target, check_public_host, read_url
+
+_CONNECT_TIMEOUT = 5.0  # seconds for one address: a name may have several
+_HEADS = 131_072  # bytes for the heads of an answer
+_MOST_PIECES = 10_000  # of one body: a million chunks of one byte keep a processor busy for a minute
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# What of the caller's headers may follow a redirect to another origin. Any other may be a credential: no list of
+# names (Authorization, Cookie, X-Api-Key, …) is ever complete.
+_PORTABLE_HEADERS = frozenset({"accept", "accept-language", "user-agent"})
+# Encodings of the web (Encoding Standard). Python has others that take quadratic time (punycode) or run escapes.
+_ENCODINGS = frozenset(
+    {"utf-8", "utf-16", "us-ascii", "koi8-r", "shift_jis", "euc-jp", "euc-kr", "gbk", "gb18030", "big5"}
+    | {f"iso-8859-{part}" for part in (1, 2, 9, 15)}
+    | {f"windows-{page}" for page in (1250, 1251, 1252, 1253, 1254, 1255, 1256)}
+)
+_NETWORK_ERRORS = (
+    httpcore2.TimeoutException,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.ProxyError,
+    OSError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a server answered. Header names are in lower case; `url` is the last one, after redirects."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+    def text(self) -> str:
+        """Return the body in its declared encoding, or UTF-8. What does not decode becomes U+FFFD."""
+        declared = re.search(r'charset="?([\w-]+)', self.headers.get("content-type", ""))
+        name = declared[1].lower() if declared else ""
+        return self.body.decode(name if name in _ENCODINGS else "utf-8", errors="replace")
+
+
+class SafeFetcher:
+    """Fetches URLs that somebody else chose. It keeps nothing between two requests: share one, or make many.
+
+    Args:
+        schemes: allowed schemes; `http` only if you name it.
+        ports: allowed ports. Default: those of the schemes, 443 and 80.
+        networks: internal networks that may be reached beside the public internet.
+        proxy: URL of an egress proxy, with user name and password if it wants them. Names are then resolved there, and
+            it has to refuse internal addresses; here only the URL's text is judged.
+        max_bytes: largest body.
+        max_redirects: redirects followed; each target passes the same gate. With 0 a redirect is returned as it came.
+        timeout: seconds for everything together: look-ups, redirects, and the last byte of the body.
+        ssl_context: default: the system's certificate authorities.
+    """
+
+    def __init__(
+        self,
+        *,
+        schemes: Collection[str] = ("https",),
+        ports: Collection[int] | None = None,
+        networks: Iterable[IPNetwork] = (),
+        proxy: str | None = None,
+        max_bytes: int = 1_000_000,
+        max_redirects: int = 3,
+        timeout: float = 15.0,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._schemes = schemes
+        self._ports = ports
+        self._networks = tuple(networks)
+        self._proxy = httpx2.Proxy(proxy) if proxy is not None else None
+        self._max_bytes = max_bytes
+        self._max_redirects = max_redirects
+        self._timeout = timeout
+        self._ssl_context = ssl_context
+
+    async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Fetched:
+        """Fetch `url` with GET. See `request`."""
+        return await self.request("GET", url, headers=headers)
+
+    async def request(
+        self,
+        method: Literal["GET", "HEAD", "POST"],
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> Fetched:
+        """Send one request and return whatever the server answers, errors of its own included.
+
+        Args:
+            method: a POST is never sent a second time, so its redirects are refused.
+            url: as for `validate_url`.
+            headers: sent beside our own, which win. To another origin only a few harmless ones are passed on.
+            content: the body of a POST.
+
+        Raises:
+            FetchError: if the URL or a redirect leads where nobody may be sent, or the server does not answer properly,
+                in time and within the size.
+        """
+        try:
+            with anyio.fail_after(self._timeout):
+                return await self._follow(method, url, _checked(headers or {}), content)
+        except TimeoutError:
+            raise FetchError(f"the server did not finish within {self._timeout:g} seconds") from None
+        except _NETWORK_ERRORS as error:
+            raise FetchError("the server does not answer, or its certificate or its answer is not valid") from error
+
+    async def _follow(self, method: str, url: str, headers: dict[str, str], content: bytes | None) -> Fetched:
+        target = self._judged(url)
+        for _ in range(self._max_redirects + 1):
+            async with self._answer(method, target, headers, content) as response:
+                answered = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+                if response.status not in _REDIRECTS or "location" not in answered or self._max_redirects == 0:
+                    body = await _body(response, answered, self._max_bytes)
+                    return Fetched(response.status, answered, body, target.origin + target.path)
+            if method == "POST":
+                raise FetchError("the server redirects a POST")
+            before, target = target, self._judged(answered["location"], base=target)
+            if target.origin != before.origin:
+                headers = {name: value for name, value in headers.items() if name in _PORTABLE_HEADERS}
+        raise FetchError(f"the server redirects more than {self._max_redirects} times")
+
+    def _judged(self, url: str, *, base: Target | None = None) -> Target:
+        """Return the URL's parts if its text may be followed, as far as a text can tell."""
+        try:
+            absolute = url if base is None else urljoin(base.origin + base.path, url)
+            target = read_url(absolute, schemes=self._schemes, ports=self._ports)
+            check_public_host(target, networks=self._networks)
+        except InvalidInput as error:
+            raise FetchError(str(error)) from None
+        except ValueError:  # of urljoin
+            raise FetchError("the redirect cannot be parsed") from None
+        if base is not None and base.scheme == "https" and target.scheme != "https":
+            raise FetchError("a redirect leads from https to http")
+        return target
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, target: Target, headers: dict[str, str], content: bytes | None
+    ) -> AsyncIterator[httpcore2.Response]:
+        url = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
+        own = {"host": target.authority, "connection": "close", "accept-encoding": "identity"}
+        sent = list(({"accept": "*/*"} | headers | own).items())
+        extensions = {
+            "timeout": {"connect": _CONNECT_TIMEOUT},
+            "sni_hostname": target.host.strip("[]"),  # also what the certificate must name
+        }
+        async with (
+            # A connection belongs to the check it was made under: none is used for a second request.
+            await self._pool(target) as pool,
+            pool.stream(method, url, headers=sent, content=content, extensions=extensions) as response,
+        ):
+            yield response
+
+    async def _pool(self, target: Target) -> httpcore2.AsyncConnectionPool:
+        context = self._ssl_context or _system_authorities()
+        wire = 2 * self._max_bytes + _HEADS
+        if self._proxy is None:
+            backend = JudgedBackend(await self._addresses(target), wire)
+            return httpcore2.AsyncConnectionPool(ssl_context=context, network_backend=backend)
+        return httpcore2.AsyncHTTPProxy(
+            str(self._proxy.url),
+            proxy_auth=self._proxy.raw_auth,
+            ssl_context=context,
+            network_backend=JudgedBackend(None, wire),
+        )
+
+    async def _addresses(self, target: Target) -> list[IPAddress]:
+        found = [target.address] if target.address is not None else await _resolve(target.host, target.port)
+        # One bad address condemns the name: an honest service has none. No such name and an internal name get the same
+        # sentence, so that nobody can find out which names exist inside.
+        if not found or not all(is_public(address, also=self._networks) for address in found):
+            raise FetchError("the URL's host has no public address")
+        return found
+
+
+async def _resolve(host: str, port: int) -> list[IPAddress]:
+    try:
+        answers = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(ip_address(answer[4][0]) for answer in answers))
+
+
+def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    if not all(text.isascii() and text.isprintable() for header in headers.items() for text in header):
+        raise FetchError("a header holds a line break or another character that headers cannot carry")
+    return {name.lower(): value for name, value in headers.items()}
+
+
+async def _body(response: httpcore2.Response, headers: Mapping[str, str], max_bytes: int) -> bytes:
+    body = bytearray()
+    pieces = 0
+    async for chunk in response.aiter_stream():
+        # Nothing here unpacks anything: a bomb stays as small as it came, and of no use to anybody.
+        if headers.get("content-encoding", "identity") != "identity":
+            raise FetchError("the server compresses its answer though it was asked not to")
+        body += chunk
+        pieces += 1
+        if len(body) > max_bytes:
+            raise FetchError(f"the answer is larger than {max_bytes} bytes")
+        if pieces > _MOST_PIECES:
+            raise FetchError("the answer comes in too many pieces")
+    return bytes(body)
+
+
+@cache
+def _system_authorities() -> ssl.SSLContext:
+    return httpx2.create_ssl_context(trust_env=False)
