@@ -690,7 +690,7 @@ def test(checkout: Checkout, pytest_arguments: Sequence[str]) -> int:
     checks: list[list[str]] = [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy", "--strict", "dev.py", "hooks", "tests"],
+        ["mypy", "--strict", "dev.py", "hooks", "benchmarks", "tests"],
     ]
     failed = False
     for check in checks:
