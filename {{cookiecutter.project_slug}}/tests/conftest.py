@@ -26,6 +26,13 @@ def _own_environment() -> None:
     configure_logging("INFO", log_format="json")
 
 
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Some tests log into streams that end with them."""
+    yield
+    configure_logging("INFO", log_format="json")
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
     """The project's own server with every layer on, shared by the tests of one file."""

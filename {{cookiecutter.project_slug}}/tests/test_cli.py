@@ -1,14 +1,12 @@
 """The command line."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from {{ cookiecutter.package_name }} import __main__, __version__, cli
-from {{ cookiecutter.package_name }}.observability.logging import configure_logging
 from {{ cookiecutter.package_name }}.settings import EXIT_CONFIG
 
 from .support.running import running_server
@@ -17,12 +15,10 @@ KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run where there is no `.env`, and put the logging back afterwards."""
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run where there is no `.env`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("API_KEY", KEY)
-    yield
-    configure_logging("INFO", log_format="json")
 
 
 def test_check_says_what_is_on(capsys: pytest.CaptureFixture[str]) -> None:

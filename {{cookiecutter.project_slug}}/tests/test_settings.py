@@ -298,3 +298,69 @@ def test_a_secret_is_in_no_message() -> None:
     assert len(found) == 2
     assert "tiny-key" not in str(found)
     assert "hunter2" not in str(found)
+
+
+# --- what an authorization server needs ---
+
+OAUTH = {"auth_mode": "oauth", "oauth_issuer": "https://login.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"auth_mode": "oauth"}, ["OAUTH_ISSUER"]),
+        (
+            {"auth_mode": "oauth", "oauth_client_id": "mcp"},
+            ["OAUTH_ISSUER", "OAUTH_INTROSPECTION_URL", "OAUTH_CLIENT_SECRET"],
+        ),
+        (
+            OAUTH | {"oauth_introspection_url": "https://login.example.com/i"},
+            ["OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET"],
+        ),
+        (OAUTH | {"oauth_client_secret": "hunter2"}, ["OAUTH_INTROSPECTION_URL", "OAUTH_CLIENT_ID"]),
+        (
+            OAUTH | {"oauth_introspection_url": "http://a.example", "oauth_client_id": "a", "oauth_client_secret": "b"},
+            ["OAUTH_INTROSPECTION_URL"],
+        ),
+        (
+            {"auth_mode": "oauth", "oauth_issuer": "https://a.example/.well-known/openid-configuration"},
+            ["OAUTH_ISSUER"],
+        ),
+        ({"auth_mode": "oauth", "oauth_issuer": "https://a.example/?tenant=1"}, ["OAUTH_ISSUER"]),
+        ({"auth_mode": "oauth", "oauth_issuer": "https://a.example/#x"}, ["OAUTH_ISSUER"]),
+        ({"auth_mode": "oauth", "oauth_issuer": "https://u:p@a.example/"}, ["OAUTH_ISSUER"]),
+        ({"auth_mode": "oauth", "oauth_issuer": "https://"}, ["OAUTH_ISSUER"]),
+        ({"auth_mode": "oauth", "oauth_issuer": "https://a.example:x"}, ["OAUTH_ISSUER"]),
+        ({"oauth_issuer": "https://login.example.com"}, ["OAUTH_ISSUER"]),
+        ({"oauth_client_secret": "hunter2", "oauth_audience": "x"}, ["OAUTH_AUDIENCE", "OAUTH_CLIENT_SECRET"]),
+        ({"max_failed_auth_per_minute": 20, "max_failed_auth_overall": 10}, ["MAX_FAILED_AUTH_OVERALL"]),
+        (OAUTH | {"oauth_max_token_lifetime": 0}, ["OAUTH_MAX_TOKEN_LIFETIME"]),
+    ],
+    ids=repr,
+)
+def test_what_is_missing_is_said_in_a_sentence_each(changes: dict[str, Any], names: list[str]) -> None:
+    found = problems(**changes)
+    assert [problem.partition(":")[0] for problem in found] == names
+    assert all(problem.endswith(".") or "equal to" in problem for problem in found)
+    assert "hunter2" not in str(found)
+
+
+def test_the_secret_of_the_client_is_one_of_the_secrets() -> None:
+    client = {
+        "oauth_introspection_url": "https://a.example/i",
+        "oauth_client_id": "mcp",
+        "oauth_client_secret": "hunter2",
+    }
+    settings = load(**OAUTH, **client)
+    assert "hunter2" in settings.secrets
+    assert "hunter2" not in repr(settings)
+
+
+def test_any_kind_of_key_is_a_key() -> None:
+    assert load(api_key=None, keys_file="keys.json").api_key is None
+    assert load(api_key=None, keys='{"keys": []}').keys is not None
+
+
+def test_all_addresses_together_may_fail_ten_times_as_often_as_one() -> None:
+    assert load(max_failed_auth_per_minute=7).failed_auth_overall == 70
+    assert load(max_failed_auth_overall=15).failed_auth_overall == 15

@@ -14,17 +14,15 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from . import __version__
-from .auth.api_key import ApiKeyVerifier
-from .auth.jwks import IssuerKeys
-from .auth.jwt_verifier import JwtVerifier
 from .auth.principal import ANONYMOUS, current_principal
 from .auth.resource_metadata import ResourceMetadata
-from .auth.verifier import Verifier
+from .credentials import Credentials, make_credentials
 from .mcp_endpoint import McpEndpoint, SessionManager
 from .middleware.authentication import AuthenticationLayer
 from .middleware.authorization import AuthorizationLayer
 from .middleware.blocked_clients import BlockedClientsLayer
 from .middleware.errors import EXCEPTION_HANDLERS
+from .middleware.failed_attempts import FailedAttempts
 from .middleware.host_and_origin import HostAndOriginLayer
 from .middleware.message_framing import MessageFramingLayer
 from .middleware.rate_limit import RateLimitLayer
@@ -84,9 +82,12 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
         # Our own layer judges Host and Origin, exactly and on every route.
         security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    health = Health(version=__version__, environment=settings.environment, is_known=_is_known)
+    credentials = make_credentials(settings)
+    health = Health(
+        version=__version__, environment=settings.environment, is_known=_is_known, problems=credentials.problems
+    )
     streams = _own_streams(guarded, manager)
-    metadata = _resource_metadata(settings)
+    metadata = _resource_metadata(settings, guarded)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -107,7 +108,7 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
             ExactRoute(EVENTS, events_route(events)),
             *(metadata.routes() if metadata is not None else ()),
         ],
-        middleware=_layers(settings, events, metadata, guarded),
+        middleware=_layers(settings, events, credentials, metadata, guarded),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
@@ -119,7 +120,11 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
 
 
 def _layers(
-    settings: Settings, events: EventLog, metadata: ResourceMetadata | None, guarded: GuardedServer | None
+    settings: Settings,
+    events: EventLog,
+    credentials: Credentials,
+    metadata: ResourceMetadata | None,
+    guarded: GuardedServer | None,
 ) -> list[Middleware]:
     """The way of a request, outermost first. A refusal passes all layers above it on its way out."""
     challenge = 'Bearer realm="mcp"' + (f', resource_metadata="{metadata.url}"' if metadata is not None else "")
@@ -152,11 +157,9 @@ def _layers(
         Middleware(
             AuthenticationLayer,
             events=events,
-            verifiers=_verifiers(settings),
-            failures=RateLimiter(
-                "wrong_credentials",
-                per_minute=settings.max_failed_auth_per_minute,
-                burst=settings.max_failed_auth_per_minute,
+            verifiers=credentials.verifiers,
+            failures=FailedAttempts(
+                per_minute=settings.max_failed_auth_per_minute, overall_per_minute=settings.failed_auth_overall
             ),
             challenge=challenge,
             anonymous=None if settings.enable_auth else ANONYMOUS,
@@ -182,22 +185,11 @@ def _layers(
     return layers
 
 
-def _verifiers(settings: Settings) -> list[Verifier]:
-    """Return who judges bearer tokens. The key goes first: comparing digests is cheaper than checking a signature."""
-    verifiers: list[Verifier] = []
-    if settings.api_key is not None:
-        verifiers.append(ApiKeyVerifier(settings.api_key.get_secret_value()))
-    if settings.oauth_issuer is not None and settings.auth_mode == "oauth":
-        audience = settings.oauth_audience or settings.resource_url
-        keys = IssuerKeys(settings.oauth_issuer)
-        verifiers.append(JwtVerifier(issuer=settings.oauth_issuer, audience=audience, keys=keys))
-    return verifiers
-
-
-def _resource_metadata(settings: Settings) -> ResourceMetadata | None:
+def _resource_metadata(settings: Settings, guarded: GuardedServer | None) -> ResourceMetadata | None:
     if settings.oauth_issuer is None or settings.auth_mode != "oauth":
         return None
-    return ResourceMetadata(settings.resource_url, settings.oauth_issuer)
+    scopes = guarded.access.scopes if guarded is not None else ()
+    return ResourceMetadata(settings.resource_url, settings.oauth_issuer, scopes)
 
 
 def _own_streams(guarded: GuardedServer | None, manager: SessionManager) -> ListenHandler | None:

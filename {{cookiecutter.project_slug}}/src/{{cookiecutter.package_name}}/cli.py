@@ -1,4 +1,4 @@
-"""The command line: `serve`, `stdio`, `check`, `healthcheck`, `tools`, `attack`."""
+"""The command line: `serve`, `stdio`, `check`, `healthcheck`, `tools`, `keys`, `attack`."""
 
 import argparse
 import http.client
@@ -10,7 +10,9 @@ from typing import Any
 from . import __version__
 from .app import create_app
 from .attack_command import attack_tools
+from .credentials import fixed_keys, make_credentials
 from .http_server import serve
+from .key_commands import add_key_commands, run_key_command
 from .observability.events import EventLog
 from .observability.logging import configure_logging
 from .policy.tools import GuardedTool
@@ -32,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = load_settings(**_overrides(options))
+        if options.command.startswith("keys"):
+            return _keys(options, settings)
         return _COMMANDS[options.command](settings)
     except SettingsError as error:
         print(
@@ -57,13 +61,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name, text in _TOOL_COMMANDS.items():
         tools.add_parser(name, help=text).set_defaults(command=f"tools {name}")
+    add_key_commands(commands)
     return parser
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name, None) for name in ("host", "port")}
     # These listen nowhere, so what only matters on a network must not keep them from running.
-    if options.command in {"stdio", "attack"} or options.command.startswith("tools"):
+    if options.command.partition(" ")[0] in {"stdio", "attack", "tools", "keys"}:
         given |= {"enable_auth": False, "host": "127.0.0.1"}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -85,6 +90,7 @@ def _stdio(settings: Settings) -> int:
 
 
 def _check(settings: Settings) -> int:
+    make_credentials(settings)
     on = {True: "on", False: "OFF"}
     print(f"The settings can be used. The server would listen on {settings.host}:{settings.port}, with")
     print(f"  authentication {on[settings.enable_auth]}, rate limit {on[settings.enable_rate_limit]},", end=" ")
@@ -109,6 +115,14 @@ def _healthcheck(settings: Settings) -> int:
 def _attack(settings: Settings) -> int:
     _log_to_stderr(settings)
     return attack_tools()
+
+
+def _keys(options: argparse.Namespace, settings: Settings) -> int:
+    if settings.keys_file is None:
+        raise SettingsError(["KEYS_FILE: is missing. Set it to the file that holds the keys, such as keys/keys.json."])
+    _log_to_stderr(settings)
+    scopes = unchecked_server(EventLog(), settings).access.scopes
+    return run_key_command(options, settings.keys_file, fixed=fixed_keys(settings), known_scopes=scopes)
 
 
 def _tools(command: Callable[[Mapping[str, GuardedTool], Path], int]) -> Callable[[Settings], int]:

@@ -59,10 +59,17 @@ class Settings(BaseSettings):
     enable_auth: bool = True
     auth_mode: Literal["api-key", "oauth"] = "api-key"
     api_key: SecretStr | None = None
+    keys_file: Path | None = None
+    keys: SecretStr | None = None
     max_failed_auth_per_minute: Annotated[int, Field(ge=1, le=10_000)] = 10
+    max_failed_auth_overall: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     oauth_issuer: str | None = None
     oauth_audience: str | None = None
     oauth_allow_http_issuer: bool = False
+    oauth_max_token_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
+    oauth_introspection_url: str | None = None
+    oauth_client_id: str | None = None
+    oauth_client_secret: SecretStr | None = None
 
     enable_rate_limit: bool = True
     max_requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 100
@@ -130,6 +137,11 @@ class Settings(BaseSettings):
         return self.rate_limit_burst or self.max_requests_per_minute
 
     @property
+    def failed_auth_overall(self) -> int:
+        """Wrong credentials per minute of all addresses: `MAX_FAILED_AUTH_OVERALL`, or ten times those of one."""
+        return self.max_failed_auth_overall or 10 * self.max_failed_auth_per_minute
+
+    @property
     def own_origins(self) -> tuple[str, ...]:
         """Origins of this server itself: a page served from there may call it."""
         loopback = tuple(normal_origin(f"http://{name}:{self.port}") for name in ("127.0.0.1", "localhost", "[::1]"))
@@ -153,7 +165,8 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be logged."""
-        return tuple(s.get_secret_value() for s in (self.api_key, self.redis_url) if s is not None)
+        given = (self.api_key, self.redis_url, self.oauth_client_secret)
+        return tuple(secret.get_secret_value() for secret in given if secret is not None)
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -221,14 +234,16 @@ def is_loopback(host: str) -> bool:
 def _contradictions(settings: Settings) -> list[str]:
     """Every rule between settings, each with what to do."""
     problems = []
-    if settings.enable_auth and settings.auth_mode == "api-key" and settings.api_key is None:
+    some_key = settings.api_key or settings.keys or settings.keys_file
+    if settings.enable_auth and settings.auth_mode == "api-key" and some_key is None:
         problems.append("API_KEY: is missing while ENABLE_AUTH is true. Run `python scripts/create_env.py`.")
+    if settings.failed_auth_overall < settings.max_failed_auth_per_minute:
+        problems.append("MAX_FAILED_AUTH_OVERALL: is smaller than MAX_FAILED_AUTH_PER_MINUTE. Leave it empty.")
     if settings.api_key is not None and (reason := _weakness(settings.api_key.get_secret_value())):
         problems.append(
             f"API_KEY: {reason}. Make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`."
         )
-    if settings.enable_auth and settings.auth_mode == "oauth":
-        problems += _oauth_problems(settings)
+    problems += _oauth_problems(settings) if settings.enable_auth else []
     if not is_loopback(settings.host):
         if not settings.enable_auth:
             problems.append(
@@ -254,25 +269,50 @@ def _contradictions(settings: Settings) -> list[str]:
 
 
 def _oauth_problems(settings: Settings) -> list[str]:
+    """Lead through what an authorization server needs, a sentence for each thing that is missing."""
+    oauth = {name: value for name, value in settings if name.startswith("oauth_")}
+    if settings.auth_mode != "oauth":
+        given = [name.upper() for name, value in oauth.items() if isinstance(value, str | SecretStr)]
+        return [
+            f"{name}: has no effect while AUTH_MODE is {settings.auth_mode}. Set AUTH_MODE=oauth." for name in given
+        ]
+    problems = []
     if settings.oauth_issuer is None:
-        return [
+        problems.append(
             "OAUTH_ISSUER: is missing while AUTH_MODE is oauth. Set it to the issuer URL of your authorization server."
+        )
+    for name in ("oauth_issuer", "oauth_introspection_url"):
+        if oauth[name] is not None and (reason := _unsafe_url(oauth[name], settings)):
+            problems.append(f"{name.upper()}: {reason}")
+    if "/.well-known/" in (settings.oauth_issuer or ""):
+        problems.append("OAUTH_ISSUER: is the URL of a document. Leave out the part from /.well-known/ on.")
+    client = ("oauth_introspection_url", "oauth_client_id", "oauth_client_secret")
+    if any(oauth[name] is not None for name in client):
+        problems += [
+            f"{name.upper()}: is missing. Tokens that are not JWTs need OAUTH_INTROSPECTION_URL, OAUTH_CLIENT_ID and "
+            "OAUTH_CLIENT_SECRET. Set all three, or none."
+            for name in client
+            if oauth[name] is None
         ]
+    return problems
+
+
+def _unsafe_url(url: str, settings: Settings) -> str | None:
+    """Return what keeps a URL of the authorization server from being used (RFC 8414, section 2)."""
     try:
-        issuer = urlsplit(settings.oauth_issuer)
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
     except ValueError:
-        return ["OAUTH_ISSUER: is not a URL."]
-    local = (
-        settings.oauth_allow_http_issuer
-        and settings.environment == "development"
-        and is_loopback(issuer.hostname or "")
-    )
-    if issuer.scheme != "https" and not (issuer.scheme == "http" and local):
-        return [
-            "OAUTH_ISSUER: must start with https://. For an issuer on this machine set OAUTH_ALLOW_HTTP_ISSUER=true "
+        return "is not a URL. Write https://host/path."
+    local = settings.oauth_allow_http_issuer and settings.environment == "development" and is_loopback(host)
+    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+        return (
+            "must start with https://. For an issuer on this machine set OAUTH_ALLOW_HTTP_ISSUER=true "
             "with ENVIRONMENT=development."
-        ]
-    return []
+        )
+    if not host or parts.username is not None or parts.query or parts.fragment or not url.isprintable():
+        return "must be https://host/path, without a user name, a query or a fragment."
+    return None
 
 
 def _weakness(key: str) -> str | None:

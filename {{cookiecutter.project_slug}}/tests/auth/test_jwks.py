@@ -107,6 +107,29 @@ async def test_while_the_issuer_is_away_old_keys_serve_for_a_day(issuer: Issuer,
     assert await keys.key("key-1") is not None
 
 
+async def test_an_issuer_that_hangs_holds_up_one_caller_and_not_all(
+    issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = IssuerKeys(issuer.url)
+    await keys.key("key-1")
+    asked, answer = anyio.Event(), anyio.Event()
+
+    async def hang(*_: object) -> list[dict[str, Any]]:
+        asked.set()
+        await answer.wait()
+        return []
+
+    monkeypatch.setattr(jwks, "_fetch_keys", hang)
+    clock.now += 601
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keys.key, "key-1")
+        await asked.wait()
+        with anyio.fail_after(1):
+            assert await keys.key("key-1") is not None
+        answer.set()
+    assert await keys.key("key-1") is None
+
+
 async def test_a_token_without_kid_gets_the_only_key_but_no_guess(issuer: Issuer) -> None:
     assert await IssuerKeys(issuer.url).key(None) is not None
     another = public_jwk(ec.generate_private_key(ec.SECP256R1()), "key-2")

@@ -9,8 +9,8 @@ from {{ cookiecutter.package_name }}.auth.jwks import IssuerUnavailable
 from {{ cookiecutter.package_name }}.auth.principal import ANONYMOUS, Principal
 from {{ cookiecutter.package_name }}.auth.verifier import InvalidCredential
 from {{ cookiecutter.package_name }}.middleware import authentication
+from {{ cookiecutter.package_name }}.middleware.failed_attempts import FailedAttempts
 from {{ cookiecutter.package_name }}.observability.events import EventLog
-from {{ cookiecutter.package_name }}.rate_limiter import RateLimiter
 
 from ..support.asgi import Answer, Endpoint, ask, http_scope
 
@@ -26,9 +26,18 @@ class KnowsAlice:
     async def verify(self, token: str) -> Principal:
         if token == "away":
             raise IssuerUnavailable
+        if token == "bob":
+            raise InvalidCredential("revoked", "key:bob")
         if token != "alice":
             raise InvalidCredential("expired")
         return ALICE
+
+
+class NeverAsked:
+    """A verifier behind the one whose kind of token it is."""
+
+    async def verify(self, token: str) -> Principal:
+        raise AssertionError(f"was shown {token}")
 
 
 class Setup:
@@ -39,8 +48,8 @@ class Setup:
         self.layer = authentication.AuthenticationLayer(
             self.inner,
             events=self.events,
-            verifiers=[ApiKeyVerifier(KEY), KnowsAlice()],
-            failures=RateLimiter("test", per_minute=failures, burst=failures),
+            verifiers=[ApiKeyVerifier(KEY), KnowsAlice(), NeverAsked()],
+            failures=FailedAttempts(per_minute=failures, overall_per_minute=100),
             challenge='Bearer realm="mcp"',
             anonymous=anonymous,
         )
@@ -52,6 +61,15 @@ class Setup:
     @property
     def reasons(self) -> list[Any]:
         return [event["details"]["reason"] for event in self.events.recent()]
+
+
+async def test_whose_credential_it_was_is_in_the_event_and_nowhere_else() -> None:
+    setup = Setup()
+    answer = await setup.ask("Bearer bob")
+    assert b"bob" not in answer.body
+    (event,) = setup.events.recent()
+    assert (event["identifier"], event["details"]["reason"]) == ("key:bob", "revoked")
+    assert event["details"]["client"] == "192.0.2.1"
 
 
 async def test_the_first_verifier_that_knows_the_token_decides() -> None:
@@ -77,7 +95,7 @@ async def test_a_wrong_credential_is_a_401_that_says_so_and_an_event_that_does_n
     assert setup.inner.calls == 0
     (event,) = setup.events.recent()
     assert event["event"] == "authentication_failed"
-    assert event["details"]["reason"] == "expired", "the reason of the last verifier"
+    assert event["details"]["reason"] == "expired", "the reason of the verifier that decided"
     assert "wrong-key-of-mine" not in repr(event)
 
 

@@ -4,7 +4,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
@@ -17,8 +17,8 @@ Configure = Callable[..., io.StringIO]
 
 
 @pytest.fixture
-def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
-    """Configure logging into a buffer, and put everything back afterwards."""
+def configure(monkeypatch: pytest.MonkeyPatch) -> Configure:
+    """Configure logging into a buffer."""
 
     def configured(log_format: Literal["auto", "json", "console"] = "json", level: str = "INFO") -> io.StringIO:
         stream = io.StringIO()
@@ -27,8 +27,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
             configure_logging(level, log_format=log_format, secrets=[SECRET, ""])
         return stream
 
-    yield configured
-    configure_logging("INFO", log_format="json")
+    return configured
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:

@@ -79,6 +79,8 @@ def running_issuer(path: str = "") -> Iterator[Issuer]:
             self.end_headers()
             self.wfile.write(body)
 
+        do_POST = do_GET
+
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class's name)
             pass
 

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 
 from .principal import ALL_SCOPES, Principal
-from .verifier import InvalidCredential
+from .verifier import NotMine
 
 
 class ApiKeyVerifier:
@@ -19,7 +19,7 @@ class ApiKeyVerifier:
         self._principal = Principal("key:default", "key", frozenset({ALL_SCOPES}))
 
     async def verify(self, token: str) -> Principal:
-        """Return the key's principal, or raise `InvalidCredential`."""
+        """Return the key's principal, or raise `NotMine`."""
         if not hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._digest):
-            raise InvalidCredential("unknown")
+            raise NotMine("unknown")
         return self._principal

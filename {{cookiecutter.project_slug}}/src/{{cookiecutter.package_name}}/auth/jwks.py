@@ -42,7 +42,7 @@ class IssuerKeys:
 
     def __init__(self, issuer: str, *, networks: Iterable[IPNetwork] = (), proxy: str | None = None) -> None:
         self._issuer = issuer
-        self._fetcher = _fetcher(issuer, networks, proxy)
+        self._fetcher = issuer_fetcher(issuer, networks, proxy)
         self._keys: list[dict[str, Any]] = []
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
@@ -55,6 +55,8 @@ class IssuerKeys:
             IssuerUnavailable: if there are no usable keys at all.
         """
         found = self._find(kid)
+        if found is not None and self._lock.locked() and self._age() <= _STALE:
+            return found  # somebody asks already: an issuer that hangs must not hold up everybody
         if found is None or self._age() > _FRESH:
             async with self._lock:  # of many callers that miss one key, one asks
                 found = self._find(kid)
@@ -86,8 +88,9 @@ class IssuerKeys:
             self._fetched_at = now
 
 
-def _fetcher(issuer: str, networks: Iterable[IPNetwork], proxy: str | None) -> SafeFetcher:
-    parts = urlsplit(issuer)
+def issuer_fetcher(url: str, networks: Iterable[IPNetwork] = (), proxy: str | None = None) -> SafeFetcher:
+    """Return what asks an issuer: only over https, unless `url` is http, which the settings admit on this machine."""
+    parts = urlsplit(url)
     local = parts.scheme == "http"
     return SafeFetcher(
         schemes=("https", "http") if local else ("https",),

@@ -4,9 +4,11 @@ from typing import Any
 
 import jwt
 
+from .claims import number, principal_of
 from .jwks import IssuerKeys
 from .principal import Principal
-from .verifier import InvalidCredential
+from .verdict_cache import Verdict, VerdictCache
+from .verifier import InvalidCredential, NotMine
 
 # One family a key type: a token cannot choose how its key is read. No HMAC, no `none`.
 _ALGORITHMS: dict[tuple[object, object], tuple[str, ...]] = {
@@ -15,6 +17,7 @@ _ALGORITHMS: dict[tuple[object, object], tuple[str, ...]] = {
     ("EC", "P-384"): ("ES384",),
     ("OKP", "Ed25519"): ("EdDSA",),
 }
+_ALL_ALGORITHMS = tuple(name for family in _ALGORITHMS.values() for name in family)  # no set: `alg` may be a list
 _TYPES = frozenset({"at+jwt", "application/at+jwt", "jwt"})
 _LEEWAY = 30  # seconds that two clocks may differ
 _REQUIRED = ("iss", "aud", "exp", "iat", "sub")
@@ -27,33 +30,52 @@ class JwtVerifier:
         issuer: must equal `iss` exactly.
         audience: this server's resource URL; must be among `aud` (RFC 8707, MCP authorization).
         keys: of the issuer.
+        max_lifetime: seconds from `iat` to `exp` that are taken for short-lived.
     """
 
-    def __init__(self, *, issuer: str, audience: str, keys: IssuerKeys) -> None:
+    def __init__(self, *, issuer: str, audience: str, keys: IssuerKeys, max_lifetime: int = 86_400) -> None:
         self._issuer = issuer
         self._audience = audience
         self._keys = keys
+        self._max_lifetime = max_lifetime
+        self._verdicts = VerdictCache()
 
     async def verify(self, token: str) -> Principal:
         """Return the token's subject.
 
         Raises:
-            InvalidCredential: if the token is not one of this issuer for this server, or not valid now.
+            NotMine: if the token is not in the form of a signed JWT.
+            InvalidCredential: if it is not one of this issuer for this server, or not valid now.
             IssuerUnavailable: if the issuer's keys cannot be had.
         """
-        try:
-            header = jwt.get_unverified_header(token)
-        except jwt.InvalidTokenError:
-            raise InvalidCredential("malformed") from None
+        known = self._verdicts.get(token)
+        if known is not None:
+            # Asking for the key also lets it be fetched again in time: an issuer that withdraws one is believed.
+            if await self._keys.key(known.kid) == known.key:
+                return known.principal
+            self._verdicts.drop(token)
+        verdict = await self._verdict(token)
+        self._verdicts.put(token, verdict)
+        return verdict.principal
+
+    async def _verdict(self, token: str) -> Verdict:
+        header = _header(token)
         # `jku`, `x5u` and `jwk` would name a key of the sender's choice: they are never read. `crit` demands
         # extensions that nobody here understands (RFC 7515, section 4.1.11).
         if "crit" in header or str(header.get("typ", "JWT")).lower() not in _TYPES:
             raise InvalidCredential("header")
+        if header.get("alg") not in _ALL_ALGORITHMS:
+            raise InvalidCredential("algorithm")  # whatever the issuer says, and without asking it
         kid = header.get("kid")
-        jwk = await self._keys.key(kid if isinstance(kid, str) else None)
+        kid = kid if isinstance(kid, str) else None
+        jwk = await self._keys.key(kid)
         if jwk is None:
             raise InvalidCredential("unknown_key")
-        return _principal(self._claims(token, header, jwk))
+        claims = self._claims(token, header, jwk)
+        expires = number(claims["exp"])
+        if expires - number(claims["iat"]) > self._max_lifetime:
+            raise InvalidCredential("lifetime")  # a stolen token must not be good for years
+        return Verdict(principal_of(claims), expires + _LEEWAY, kid, jwk)
 
     def _claims(self, token: str, header: dict[str, Any], jwk: dict[str, Any]) -> dict[str, Any]:
         curve = jwk.get("crv") if jwk.get("kty") != "RSA" else None
@@ -69,7 +91,7 @@ class JwtVerifier:
                 issuer=self._issuer,
                 audience=self._audience,
                 leeway=_LEEWAY,
-                options={"require": list(_REQUIRED)},
+                options={"require": list(_REQUIRED), "enforce_minimum_key_length": True},
             )
         except jwt.ExpiredSignatureError:
             raise InvalidCredential("expired") from None
@@ -84,15 +106,13 @@ class JwtVerifier:
         return claims
 
 
-def _principal(claims: dict[str, Any]) -> Principal:
-    subject = claims["sub"]
-    if not (isinstance(subject, str) and 0 < len(subject) <= 255 and subject.isprintable()):
-        raise InvalidCredential("subject")
-    return Principal(f"oauth:{subject}", "oauth", _scopes(claims))
-
-
-def _scopes(claims: dict[str, Any]) -> frozenset[str]:
-    """Return the scopes from `scope` (RFC 9068), or `scp` where an issuer writes that. `*` is ours and never theirs."""
-    granted = claims.get("scope", claims.get("scp", ""))
-    names = granted.split() if isinstance(granted, str) else granted if isinstance(granted, list) else ()
-    return frozenset(name for name in names if isinstance(name, str)) - {"*"}
+def _header(token: str) -> dict[str, Any]:
+    if token.count(".") != 2:  # two dots are the compact form (RFC 7515, section 7.1); four would be encrypted
+        raise NotMine("malformed")
+    try:
+        header: dict[str, Any] = jwt.get_unverified_header(token)
+    except (jwt.DecodeError, RecursionError):
+        raise NotMine("malformed") from None
+    except jwt.InvalidTokenError:
+        raise InvalidCredential("header") from None
+    return header

@@ -1,5 +1,6 @@
 """OAuth protected resource metadata (RFC 9728): where a client without a token learns where to get one."""
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -15,17 +16,20 @@ class ResourceMetadata:
     Args:
         resource: this server's resource URL.
         issuer: the authorization server that issues tokens for it.
+        scopes: everything that a client may need here; it asks for these if nothing else was said.
     """
 
-    def __init__(self, resource: str, issuer: str) -> None:
+    def __init__(self, resource: str, issuer: str, scopes: Iterable[str] = ()) -> None:
         parts = urlsplit(resource)
         self.paths = (_WELL_KNOWN + parts.path, _WELL_KNOWN)
         self.url = f"{parts.scheme}://{parts.netloc}{self.paths[0]}"
-        self._document = {
+        self._document: dict[str, str | list[str]] = {
             "resource": resource,
             "authorization_servers": [issuer],
             "bearer_methods_supported": ["header"],
         }
+        if supported := sorted(scopes):
+            self._document["scopes_supported"] = supported
 
     def routes(self) -> list[Route]:
         """Return the routes of both paths."""

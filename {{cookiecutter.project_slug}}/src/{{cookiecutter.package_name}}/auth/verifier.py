@@ -10,11 +10,20 @@ class InvalidCredential(Exception):
 
     Args:
         reason: one word for the security event: `unknown`, `expired`, `audience`, ... The client never sees it.
+        whose: the principal's id where the credential was genuine once, so that an operator knows whom to tell.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, whose: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.whose = whose
+
+
+class NotMine(InvalidCredential):
+    """A credential of another kind: only this one lets the next verifier be asked.
+
+    Otherwise an expired API key would be shown to the authorization server, and called malformed in the event.
+    """
 
 
 class Verifier(Protocol):
@@ -25,5 +34,6 @@ class Verifier(Protocol):
 
         Raises:
             InvalidCredential: if it stands for nobody.
+            NotMine: if that is for another verifier to say.
         """
         ...

@@ -10,11 +10,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..auth.bearer import AmbiguousCredential, bearer_token
 from ..auth.jwks import IssuerUnavailable
 from ..auth.principal import Principal, current_principal
-from ..auth.verifier import InvalidCredential, Verifier
+from ..auth.verifier import InvalidCredential, NotMine, Verifier
 from ..observability.events import EventLog
 from ..observability.request_context import current_request
-from ..rate_limiter import RateLimiter
 from .client_address import client_key
+from .failed_attempts import FailedAttempts
 from .responses import Refusal
 
 
@@ -22,8 +22,8 @@ class AuthenticationLayer:
     """Args:
     app: the next layer.
     events: where failures are noted.
-    verifiers: asked in order; the first that knows the token decides.
-    failures: the penalty box, counting wrong credentials by address.
+    verifiers: asked in order; the first whose kind of token it is decides.
+    failures: the penalty box.
     challenge: the value of `WWW-Authenticate` (RFC 9110, section 11.6.1).
     anonymous: who calls without a valid credential, when that is allowed; None when it is not.
     """
@@ -34,7 +34,7 @@ class AuthenticationLayer:
         *,
         events: EventLog,
         verifiers: Sequence[Verifier],
-        failures: RateLimiter,
+        failures: FailedAttempts,
         challenge: str,
         anonymous: Principal | None = None,
     ) -> None:
@@ -61,11 +61,10 @@ class AuthenticationLayer:
         request = current_request.get()
         address = client_key(request.client if request is not None else "unknown")
         if self._anonymous is None and any(name == b"authorization" for name, _ in scope["headers"]):
-            decision = await self._failures.peek(address)
-            if not decision.allowed:
-                self._events.record("rate_limit_exceeded", reason="wrong_credentials", retry_after=decision.retry_after)
-                retry_after = (b"retry-after", str(decision.retry_after).encode())
-                await self._penalty(scope, receive, send, headers=[retry_after])
+            wait = await self._failures.wait(address)
+            if wait:
+                self._events.record("rate_limit_exceeded", reason="wrong_credentials", retry_after=wait)
+                await self._penalty(scope, receive, send, headers=[(b"retry-after", str(wait).encode())])
                 return
         try:
             token = bearer_token(scope["headers"])
@@ -84,19 +83,19 @@ class AuthenticationLayer:
     async def _refuse(
         self, error: AmbiguousCredential | InvalidCredential, address: str, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        await self._failures.hit(address)
+        await self._failures.note(address)
         if isinstance(error, InvalidCredential):
-            self._events.record("authentication_failed", path=scope["path"], reason=error.reason)
+            self._events.record("authentication_failed", error.whose, path=scope["path"], reason=error.reason)
             await self._invalid(scope, receive, send)
         else:
             self._events.record("authentication_failed", path=scope["path"], reason="ambiguous")
             await self._ambiguous(scope, receive, send)
 
     async def _verified(self, token: str) -> Principal:
-        failure = InvalidCredential("unknown")
+        reason = "unknown"
         for verifier in self._verifiers:
             try:
                 return await verifier.verify(token)
-            except InvalidCredential as error:
-                failure = error
-        raise failure
+            except NotMine as error:
+                reason = error.reason
+        raise InvalidCredential(reason)

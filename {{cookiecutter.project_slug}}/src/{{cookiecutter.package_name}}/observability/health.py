@@ -16,12 +16,21 @@ class Health:
         version: the project's version.
         environment: the setting of that name.
         is_known: whether the caller may see more than the status.
+        problems: returns what an operator should repair, a sentence each.
     """
 
-    def __init__(self, *, version: str, environment: str, is_known: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        version: str,
+        environment: str,
+        is_known: Callable[[], bool],
+        problems: Callable[[], list[str]] = list,
+    ) -> None:
         self._version = version
         self._environment = environment
         self._is_known = is_known
+        self._problems = problems
         self._started = time.monotonic()
         self.ready = False
         """True between the end of the start and the beginning of the shutdown."""
@@ -45,6 +54,7 @@ class Health:
                 "environment": self._environment,
                 "uptime_seconds": round(time.monotonic() - self._started, 1),
                 "memory_bytes": memory_bytes(),
+                "problems": self._problems(),
                 "open_connections": self.open_connections() if self.open_connections is not None else None,
             }
         return JSONResponse(status)

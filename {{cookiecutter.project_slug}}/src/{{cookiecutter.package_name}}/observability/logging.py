@@ -1,12 +1,13 @@
 """One pipeline for every log line: ours, uvicorn's and the SDK's, as JSON or for a terminal, on standard error.
 
 Standard output is never used: on stdio it is the protocol. No input can forge a line: JSON escapes by itself, the
-terminal form shows control characters as escapes. Credentials are blotted out by name and, for the configured key,
-by value, wherever they turn up.
+terminal form shows control characters as escapes. Credentials are blotted out by name, by the value of the configured
+key, and by the look of other keys and tokens, wherever they turn up.
 """
 
 import logging
 import logging.config
+import re
 import sys
 import traceback
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ _SECRET_NAMES = frozenset(
     {"authorization", "api_key", "x-api-key", "cookie", "set-cookie", "password", "secret", "token", "access_token"}
 )
 _BLOT = "[redacted]"
+# API keys of the keys file and JWTs: nobody knows their values here, but they look like nothing else.
+_TOKENS = re.compile(r"mcp_[0-9a-z]{10}_[0-9A-Za-z]{20,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
 
 
 def configure_logging(
@@ -163,6 +166,6 @@ def _redact_values(secrets: Iterable[str]) -> Processor:
         for secret in known:
             if secret in line:
                 line = line.replace(secret, _BLOT)
-        return line
+        return _TOKENS.sub(_BLOT, line)
 
     return redact

@@ -37,6 +37,8 @@ class Access:
         self._prompts = {function.__name__: policy_of(function, PromptPolicy).scopes for function in prompts}
         declared = [policy_of(function, ResourcePolicy) for function in resources]
         self._resources = {policy.uri: policy.scopes for policy in declared}
+        self.scopes = NO_SCOPES.union(*self._tools.values(), *self._prompts.values(), *self._resources.values())
+        """Every scope that anything here needs."""
         self._templates = [(UriTemplate.parse(policy.uri), policy.scopes) for policy in declared if "{" in policy.uri]
 
     def required(self, method: str, params: Mapping[str, Any]) -> frozenset[str]:

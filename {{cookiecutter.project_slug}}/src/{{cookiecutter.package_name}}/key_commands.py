@@ -1,0 +1,163 @@
+"""`keys create`, `keys list`, `keys revoke`, `keys rotate`: the life of API keys. A key is shown once and not kept."""
+
+import argparse
+import re
+import sys
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from .auth.key_records import KeyRecord, KeysError
+from .auth.key_store import changing_keys, read_keys
+from .auth.keys import digest, new_id, new_key
+
+_COLUMNS = ("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "STATE")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_LONGEST = timedelta(days=3650)
+_FORMS = {
+    "name": "--name: write 1 to 64 letters, digits, spaces or . _ @ / - and begin with a letter or digit.",
+    "scopes": "--scopes: write at least one, separated by commas, such as notes:read,notes:write.",
+}
+
+
+def add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `keys` and what follows it to the command line."""
+    keys = commands.add_parser("keys", help="create, list, revoke or rotate API keys")
+    sub = keys.add_subparsers(dest="keys_command", required=True, metavar="COMMAND")
+    create = sub.add_parser("create", help="print a new key, once, and keep its digest")
+    create.add_argument("--name", required=True, help="whose it is, for lists: ci, grafana, alice@laptop")
+    create.add_argument("--scopes", required=True, help="what it may do, separated by commas; * is everything")
+    create.add_argument("--expires", type=lifetime, default="90d", help="90d, 12h, 30m, or never (default: 90d)")
+    sub.add_parser("list", help="print a table of the keys, without any secret")
+    revoke = sub.add_parser("revoke", help="end a key now")
+    rotate = sub.add_parser("rotate", help="print a new secret for a key; the old one lives on for a while")
+    rotate.add_argument("--overlap", type=duration, default="24h", help="how long: 24h, 7d, 0m (default: 24h)")
+    for command in (revoke, rotate):
+        command.add_argument("id", metavar="ID", help="as `keys list` shows it")
+    for name, command in sub.choices.items():
+        command.set_defaults(command=f"keys {name}")
+
+
+def run_key_command(
+    options: argparse.Namespace, path: Path, *, fixed: Mapping[str, KeyRecord], known_scopes: Collection[str]
+) -> int:
+    """Run one of them.
+
+    Args:
+        options: the command line.
+        path: the keys file.
+        fixed: keys from the settings, which are listed and cannot be changed here.
+        known_scopes: what the server's tools ask for.
+
+    Returns:
+        the exit code.
+    """
+    now = datetime.now(UTC).replace(microsecond=0)
+    try:
+        if options.keys_command == "list":
+            return _list({**fixed, **read_keys(path)}, now)
+        if options.keys_command == "create":
+            return _create(path, options, known_scopes, now)
+        with changing_keys(path) as keys:
+            record = keys.get(options.id)
+            if record is None:
+                raise KeysError(f"there is no key {options.id!r} in it. `keys list` shows those there are")
+            if record.revoked is not None:
+                raise KeysError(f"{record.id} is revoked already")
+            key = new_key(record.id) if options.keys_command == "rotate" else None
+            changes = {"revoked": now} if key is None else _rotated(record, key, options.overlap, now)
+            keys[record.id] = record.model_copy(update=changes)
+        if key is None:
+            _say(f"Revoked {record.id} ({record.name}). Running servers refuse it within a second.")
+        else:
+            print(key)
+            _say(
+                f"New secret of {record.id} ({record.name}); the one before ends at {_time(changes['previous_until'])}."
+            )
+    except KeysError as error:
+        _say(f"{path}: {error}.")
+        return 1
+    return 0
+
+
+def duration(text: str) -> timedelta:
+    """Return what `90d`, `12h` or `30m` stand for."""
+    match = re.fullmatch(r"(\d{1,7})([mhd])", text, re.ASCII)
+    if match is None or (value := timedelta(**{_UNITS[match[2]]: int(match[1])})) > _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90d, 12h or 30m, of ten years at most")
+    return value
+
+
+def lifetime(text: str) -> timedelta | None:
+    """Return the lifetime of a key; None is for ever."""
+    if text == "never":
+        return None
+    if not (value := duration(text)):
+        raise argparse.ArgumentTypeError("a key must live for a while")
+    return value
+
+
+def _create(path: Path, options: argparse.Namespace, known_scopes: Collection[str], now: datetime) -> int:
+    key_id = new_id()
+    key = new_key(key_id)
+    scopes = sorted({scope.strip() for scope in options.scopes.split(",")} - {""})
+    expires = None if options.expires is None else now + options.expires
+    try:
+        record = KeyRecord(
+            id=key_id, name=options.name, scopes=tuple(scopes), sha256=digest(key), created=now, expires=expires
+        )
+    except ValidationError as error:
+        _say(_FORMS[str(error.errors()[0]["loc"][0])])
+        return 2
+    with changing_keys(path) as keys:
+        if any(other.name == record.name and other.state(now) == "valid" for other in keys.values()):
+            raise KeysError(
+                f"there is a valid key of the name {record.name!r}: choose another name, or rotate that one"
+            )
+        keys[key_id] = record
+    print(key)
+    _say(f"Key {key_id} ({record.name}) for {' '.join(scopes)}, until {_time(expires)}. It is not shown again.")
+    for scope in scopes:
+        if scope not in known_scopes and scope != "*":
+            _say(f"Note: no tool of this server asks for the scope {scope}.")
+    return 0
+
+
+def _rotated(record: KeyRecord, key: str, overlap: timedelta, now: datetime) -> dict[str, Any]:
+    """Return what changes: the new secret lives as long as the old one did, which does not outlive itself."""
+    end = now + overlap
+    return {
+        "sha256": digest(key),
+        "created": now,
+        "expires": None if record.expires is None else now + (record.expires - record.created),
+        "previous_sha256": record.sha256,
+        "previous_until": end if record.expires is None else min(end, record.expires),
+    }
+
+
+def _list(keys: Mapping[str, KeyRecord], now: datetime) -> int:
+    rows = [_COLUMNS, *(_row(record, now) for record in sorted(keys.values(), key=lambda key: (key.name, key.created)))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _row(record: KeyRecord, now: datetime) -> tuple[str, ...]:
+    state: str = record.state(now)
+    if state == "valid" and record.previous_until is not None and now < record.previous_until:
+        state = f"valid, the one before until {_time(record.previous_until)}"
+    times = _time(record.created), _time(record.expires)
+    return record.id, record.name, " ".join(record.scopes), *times, state
+
+
+def _time(moment: datetime | None) -> str:
+    return "never" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")
+
+
+def _say(text: str) -> None:
+    """Tell the person: standard output belongs to the key, so that it can be piped into a secret store."""
+    print(text, file=sys.stderr)

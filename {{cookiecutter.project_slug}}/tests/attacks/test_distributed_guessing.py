@@ -1,0 +1,34 @@
+"""Guessing from many addresses: it gains little, and locks out nobody who comes with a good credential."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+import pytest
+
+from ..support.running import RunningServer, running_server
+from .wire import Header, forwarded_for, key_of, send
+
+WRONG: Header = ("Authorization", "Bearer invalid-key")
+EVENTS = "/security/events"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    """A server behind a proxy, so that a test can come from many addresses."""
+    with running_server(
+        trusted_proxies="127.0.0.1", max_failed_auth_per_minute=10, max_failed_auth_overall=30
+    ) as running:
+        yield running
+
+
+def test_many_addresses_together_get_few_guesses_and_others_are_served(server: RunningServer) -> None:
+    bots = [f"192.0.2.{number}" for number in range(1, 41)]
+    statuses = [[send(server, "GET", EVENTS, [WRONG, forwarded_for(bot)]).status for bot in bots] for _ in range(5)]
+    heard = sum(row.count(401) for row in statuses)
+    assert set(chain.from_iterable(statuses)) == {401, 429}
+    assert heard <= 40 + 5, "one guess for every address, not ten"
+    good = [send(server, "GET", EVENTS, [key_of(server), forwarded_for(f"198.51.100.{n}")]).status for n in range(20)]
+    assert good == [200] * 20, "somebody was locked out by the failures of others"
+    refused = send(server, "GET", EVENTS, [key_of(server), forwarded_for(bots[0])])
+    assert refused.status == 429
+    assert 1 <= int(refused.header("Retry-After") or 0) <= 60

@@ -1,0 +1,73 @@
+"""Who judges credentials, and when there is nobody who could."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from {{ cookiecutter.package_name }}.auth.key_records import format_records
+from {{ cookiecutter.package_name }}.auth.keys import id_of, new_id, new_key
+from {{ cookiecutter.package_name }}.credentials import make_credentials
+from {{ cookiecutter.package_name }}.settings import SettingsError, load_settings
+
+from .support.keys import add_key, record_of
+
+KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
+OAUTH = {"auth_mode": "oauth", "oauth_issuer": "https://login.example.com"}
+INTROSPECTION = {
+    "oauth_introspection_url": "https://login.example.com/introspect",
+    "oauth_client_id": "mcp",
+    "oauth_client_secret": "secret",
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+def judges(**settings: Any) -> list[str]:
+    credentials = make_credentials(load_settings(_env_file=None, **settings))
+    return [type(verifier).__name__ for verifier in credentials.verifiers]
+
+
+def problem(**settings: Any) -> str:
+    with pytest.raises(SettingsError) as error:
+        judges(**settings)
+    (sentence,) = error.value.problems
+    return sentence
+
+
+def test_the_cheapest_is_asked_first_and_the_issuer_last(path: Path) -> None:
+    assert judges(api_key=KEY) == ["ApiKeyVerifier", "KeyVerifier"]
+    assert judges(api_key=KEY, keys_file=path, **OAUTH, **INTROSPECTION) == [
+        *("ApiKeyVerifier", "KeyVerifier", "JwtVerifier", "IntrospectionVerifier")
+    ]
+    assert judges(**OAUTH) == ["KeyVerifier", "JwtVerifier"]
+    assert judges(enable_auth=False) == ["KeyVerifier"]
+
+
+@pytest.mark.anyio
+async def test_keys_from_the_settings_are_good_as_well() -> None:
+    key = new_key(new_id())
+    credentials = make_credentials(load_settings(_env_file=None, keys=format_records([record_of(key)])))
+    principal = await credentials.verifiers[0].verify(key)
+    assert principal.id == f"key:{id_of(key)}"
+
+
+def test_a_server_that_could_let_nobody_in_does_not_start(path: Path) -> None:
+    assert problem(keys_file=path).startswith("API_KEY: is missing")
+    add_key(path, expires=datetime.now(UTC) - timedelta(days=1))
+    add_key(path, revoked=datetime.now(UTC))
+    assert problem(keys_file=path).startswith("API_KEY: is missing")
+    add_key(path)
+    assert judges(keys_file=path) == ["KeyVerifier"]
+
+
+def test_a_broken_place_of_keys_does_not_start_even_beside_a_good_key(path: Path) -> None:
+    path.write_text("{")
+    assert problem(api_key=KEY, keys_file=path).startswith(f"KEYS_FILE: {path} cannot be used")
+    sentence = problem(api_key=KEY, keys='{"keys": [{"id": "hunter2"}]}')
+    assert sentence.startswith("KEYS: cannot be used")
+    assert "hunter2" not in sentence
