@@ -69,12 +69,12 @@ DEPENDENCIES = set(
     hypothesis idna iniconfig jsonschema jsonschema_specifications jwt librt mcp mcp_types multipart mypy
     mypy_extensions opentelemetry opentelemetry_api opentelemetry_sdk packaging pathspec pip pluggy prometheus_client
     pycparser pydantic pydantic_core pydantic_settings pygments pyjwt pytest python_dotenv python_multipart redis
-    referencing rpds rpds_py ruff setuptools sniffio sortedcontainers sse_starlette starlette structlog throttled
+    referencing rpds rpds_py ruff setuptools shtab sniffio sortedcontainers sse_starlette starlette structlog throttled
     throttled_py truststore typing_extensions typing_inspection uv uv_build uvicorn wheel yaml
     """.split()
 )
 
-DIRECTORIES = {"deploy", "docs", "notes", "scripts", "src", "tests"}
+DIRECTORIES = {"clients", "deploy", "docs", "notes", "scripts", "src", "tests"}
 COMMANDS = {"activate", "deactivate", "python", "python3", "uvx"}
 WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(device + str(n) for device in ("com", "lpt") for n in range(1, 10))}
 

@@ -1,15 +1,19 @@
 """The command line."""
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from {{ cookiecutter.package_name }} import __main__, __version__, cli
 from {{ cookiecutter.package_name }}.settings import EXIT_CONFIG
 
-from .support.running import running_server
+from .support.running import free_port, running_server, wait_until
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 
@@ -25,17 +29,10 @@ def test_check_says_what_is_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", "--port", "8081"]) == 0
     said = capsys.readouterr().out
     assert "127.0.0.1:8081" in said
-    assert "authentication on, rate limit on" in said
     assert KEY not in said
 
 
-def test_check_shouts_what_is_off(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("ENABLE_AUTH", "false")
-    assert cli.main(["check"]) == 0
-    assert "authentication OFF" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("command", ["serve", "check", "healthcheck"])
+@pytest.mark.parametrize("command", ["serve", "stdio", "healthcheck"])
 def test_unusable_settings_are_all_named_and_end_with_78(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,6 +61,58 @@ def test_a_wrong_command_line_ends_with_2(arguments: list[str], capsys: pytest.C
         cli.main(arguments)
     assert end.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish", "powershell", "tcsh", "zsh"])
+def test_every_command_can_be_completed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(command in script for command in ("serve", "client-config", "rotate"))
+
+
+@pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["keys"], ["keys", "create"], ["tools", "lock"]])
+def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([*command, "--help"])
+    assert end.value.code == 0
+    assert "usage: " in capsys.readouterr().out
+
+
+def test_code_does_not_change_in_production(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    assert cli.main(["serve", "--reload"]) == EXIT_CONFIG
+    assert "--reload" in capsys.readouterr().err
+
+
+def test_serve_starts_again_when_the_code_changes(tmp_path: Path) -> None:
+    """With a copy of the package, whose code the test may change."""
+    package, port = Path(cli.__file__).parent, free_port()
+    shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "ENABLE_AUTH": "false", "SECRETS_DIR": os.devnull}
+    command = [sys.executable, "-m", package.name, "serve", "--reload", f"--port={port}"]
+
+    def greeting() -> str:
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+        params = {"name": "hello_world", "arguments": {"name": "World"}}
+        try:
+            return httpx2.post(f"http://127.0.0.1:{port}/mcp", json=message | {"params": params}, trust_env=False).text
+        except httpx2.TransportError:
+            return ""
+
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log) as process,
+    ):
+        try:
+            wait_until(lambda: "Hello, World!" in greeting())
+            tool = tmp_path / package.name / "tools" / "hello.py"
+            tool.write_text(tool.read_text(encoding="utf-8").replace("Hello, ", "Welcome, "), encoding="utf-8")
+            wait_until(lambda: "Welcome, World!" in greeting())
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """The command line: `serve`, `stdio`, `check`, `healthcheck`, `tools`, `keys`, `attack`."""
 
 import argparse
+import functools
 import http.client
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +11,10 @@ from typing import Any
 from . import __version__
 from .app import create_app
 from .attack_command import attack_tools
-from .credentials import fixed_keys, make_credentials
-from .http_server import serve
+from .check_command import check_settings, report_problems
+from .client_config import CLIENTS, target_of
+from .credentials import fixed_keys
+from .http_server import serve, serve_and_reload
 from .key_commands import add_key_commands, run_key_command
 from .observability.events import EventLog
 from .observability.logging import configure_logging
@@ -26,6 +29,8 @@ _TOOL_COMMANDS = {
     "lock": "record the tools as approved in the lock file",
     "check": "print what has changed since then; exit 1 if anything has",
 }
+_Command = Callable[[argparse.Namespace, Settings], int]
+_SLUG = __name__.partition(".")[0].replace("_", "-")
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 
 
@@ -33,11 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 1 for a failed check, 78 for settings that cannot be used."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "completion":
+            return _completion(options.shell)
         settings = load_settings(**_overrides(options))
-        if options.command.startswith("keys"):
-            return _keys(options, settings)
-        return _COMMANDS[options.command](settings)
+        return _COMMANDS[options.command](options, settings)
     except SettingsError as error:
+        if options.command == "check":
+            report_problems(error.problems)
+            return EXIT_CONFIG
         print(
             "These settings cannot be used:", *(f"  {problem}" for problem in error.problems), sep="\n", file=sys.stderr
         )
@@ -45,15 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=__name__.partition(".")[0].replace("_", "-"), description=_DESCRIPTION)
+    parser = argparse.ArgumentParser(prog=_SLUG, description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     http_options = argparse.ArgumentParser(add_help=False)
     http_options.add_argument("--host", help="address to listen on (setting HOST)")
     http_options.add_argument("--port", type=int, help="port to listen on (setting PORT)")
-    commands.add_parser("serve", parents=[http_options], help="serve over HTTP until stopped")
+    serve_options = commands.add_parser("serve", parents=[http_options], help="serve over HTTP until stopped")
+    serve_options.add_argument("--reload", action="store_true", help="start again when the code changes (development)")
     commands.add_parser("stdio", help="serve the program that started this one, over standard input and output")
-    commands.add_parser("check", parents=[http_options], help="say whether the settings can be used, and exit")
+    commands.add_parser("check", parents=[http_options], help="report on settings, tools, keys and exposure, and exit")
     commands.add_parser("healthcheck", parents=[http_options], help="ask the running server whether it lives")
     commands.add_parser("attack", help="attack every tool in a copy of the server; exit 1 if anything gives way")
     tools = commands.add_parser("tools", help="list, approve or check the tools").add_subparsers(
@@ -62,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in _TOOL_COMMANDS.items():
         tools.add_parser(name, help=text).set_defaults(command=f"tools {name}")
     add_key_commands(commands)
+    client = commands.add_parser("client-config", parents=[http_options], help="print how a client finds this server")
+    client.add_argument("client", choices=tuple(CLIENTS))
+    completion = commands.add_parser("completion", help="print a completion script for a shell")
+    completion.add_argument("shell", choices=("bash", "fish", "powershell", "tcsh", "zsh"))
     return parser
 
 
@@ -77,28 +90,61 @@ def _log_to_stderr(settings: Settings) -> None:
     configure_logging(settings.log_level, log_format=settings.log_format, secrets=settings.secrets)
 
 
-def _serve(settings: Settings) -> int:
+def _serve(options: argparse.Namespace, settings: Settings) -> int:
     _log_to_stderr(settings)
+    if options.reload:
+        return _reload(options, settings)
     serve(create_app(settings), settings)
     return 0
 
 
-def _stdio(settings: Settings) -> int:
+def _stdio(_: argparse.Namespace, settings: Settings) -> int:
     _log_to_stderr(settings)
     serve_stdio(build_server(EventLog(secrets=settings.secrets), settings))
     return 0
 
 
-def _check(settings: Settings) -> int:
-    make_credentials(settings)
-    on = {True: "on", False: "OFF"}
-    print(f"The settings can be used. The server would listen on {settings.host}:{settings.port}, with")
-    print(f"  authentication {on[settings.enable_auth]}, rate limit {on[settings.enable_rate_limit]},", end=" ")
-    print(f"request logging {on[settings.enable_request_logging]}, as {settings.environment}.")
+def _reload(options: argparse.Namespace, settings: Settings) -> int:
+    if settings.environment == "production":
+        raise SettingsError(["ENVIRONMENT: is production, where code does not change. Leave out --reload."])
+    given = [(name, getattr(options, name)) for name in ("host", "port")]
+    again = ["serve", *(f"--{name}={value}" for name, value in given if value is not None)]
+    serve_and_reload(functools.partial(_serve_again, again))
     return 0
 
 
-def _healthcheck(settings: Settings) -> int:
+def _serve_again(arguments: list[str], sockets: object = None) -> None:
+    """Run in a process of its own, which ends when the code changes. It opens its own socket, with fresh settings."""
+    raise SystemExit(main(arguments))
+
+
+def _check(_: argparse.Namespace, settings: Settings) -> int:
+    _log_to_stderr(settings)
+    return check_settings(settings)
+
+
+def _client_config(options: argparse.Namespace, settings: Settings) -> int:
+    """Print the text alone on standard output, so that it can be written into the file that is named beside it."""
+    target, make = target_of(settings, _SLUG), CLIENTS[options.client]
+    text = make(target)
+    print(f"# {make.__doc__}".partition("\n")[0], file=sys.stderr)
+    if target.variable is not None and target.variable in text:
+        print(f"# Set {target.variable} to the key in .env, or to one that `keys create` made.", file=sys.stderr)
+    print(text, end="")
+    return 0
+
+
+def _completion(shell: str) -> int:
+    try:
+        import shtab  # noqa: PLC0415  (for people at a terminal; servers do without)
+    except ModuleNotFoundError:
+        print("Completion scripts are made by shtab. Install it: pip install shtab", file=sys.stderr)
+        return 1
+    print(shtab.complete(_parser(), shell=shell))
+    return 0
+
+
+def _healthcheck(_: argparse.Namespace, settings: Settings) -> int:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     connection = http.client.HTTPConnection(host, settings.port, timeout=3)
     try:
@@ -112,7 +158,7 @@ def _healthcheck(settings: Settings) -> int:
     return 0 if status == http.HTTPStatus.OK else 1
 
 
-def _attack(settings: Settings) -> int:
+def _attack(_: argparse.Namespace, settings: Settings) -> int:
     _log_to_stderr(settings)
     return attack_tools()
 
@@ -125,20 +171,22 @@ def _keys(options: argparse.Namespace, settings: Settings) -> int:
     return run_key_command(options, settings.keys_file, fixed=fixed_keys(settings), known_scopes=scopes)
 
 
-def _tools(command: Callable[[Mapping[str, GuardedTool], Path], int]) -> Callable[[Settings], int]:
-    def run(settings: Settings) -> int:
+def _tools(command: Callable[[Mapping[str, GuardedTool], Path], int]) -> _Command:
+    def run(_: argparse.Namespace, settings: Settings) -> int:
         _log_to_stderr(settings)
         return command(unchecked_server(EventLog(), settings).guarded_tools, settings.tools_lock)
 
     return run
 
 
-_COMMANDS: dict[str, Callable[[Settings], int]] = {
+_COMMANDS: dict[str, _Command] = {
     "serve": _serve,
     "stdio": _stdio,
     "check": _check,
     "healthcheck": _healthcheck,
     "attack": _attack,
+    "client-config": _client_config,
+    "keys": _keys,
     "tools list": _tools(list_tools),
     "tools lock": _tools(lock_tools),
     "tools check": _tools(check_tools),

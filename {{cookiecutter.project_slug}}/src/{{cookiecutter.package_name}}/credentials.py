@@ -21,6 +21,11 @@ class Credentials:
 
     verifiers: tuple[Verifier, ...]
     keys_file: KeysFile | None = None
+    sources: tuple[Callable[[], Mapping[str, KeyRecord]], ...] = ()
+
+    def records(self) -> dict[str, KeyRecord]:
+        """Return the keys there are now, by id; of two with one id the first source's."""
+        return {key_id: record for source in reversed(self.sources) for key_id, record in source().items()}
 
     def problems(self) -> list[str]:
         """Return what has broken since the start."""
@@ -52,7 +57,7 @@ def make_credentials(settings: Settings) -> Credentials:
                 "Run `python scripts/create_env.py`, or `keys create --name ci --scopes notes:read`."
             ]
         )
-    return Credentials(tuple(verifiers), keys_file)
+    return Credentials(tuple(verifiers), keys_file, tuple(sources))
 
 
 def _keys_file(settings: Settings) -> KeysFile | None:

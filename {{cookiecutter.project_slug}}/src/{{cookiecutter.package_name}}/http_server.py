@@ -2,11 +2,14 @@
 
 import signal
 import socket
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.supervisors import ChangeReload
 
 from .http_protocol import deadline_protocol
 from .settings import Settings
@@ -57,6 +60,13 @@ def serve(app: Starlette, settings: Settings) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _exit)
     make_server(app, settings).run()
+
+
+def serve_and_reload(serve_again: Callable[[list[socket.socket] | None], None]) -> None:
+    """Call `serve_again` in a new process now and after every change of this package's code, until stopped."""
+    here = str(Path(__file__).parent)
+    config = uvicorn.Config(here, reload=True, reload_dirs=[here], log_config=None)
+    ChangeReload(config, target=serve_again, sockets=[]).run()
 
 
 def _exit(_: int, __: FrameType | None) -> NoReturn:

@@ -37,8 +37,6 @@ def add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     rotate.add_argument("--overlap", type=duration, default="24h", help="how long: 24h, 7d, 0m (default: 24h)")
     for command in (revoke, rotate):
         command.add_argument("id", metavar="ID", help="as `keys list` shows it")
-    for name, command in sub.choices.items():
-        command.set_defaults(command=f"keys {name}")
 
 
 def run_key_command(

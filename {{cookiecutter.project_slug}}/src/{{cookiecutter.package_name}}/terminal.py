@@ -1,0 +1,13 @@
+"""Text for a person at a terminal."""
+
+import os
+from typing import TextIO
+
+_CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2"}
+
+
+def colored(text: str, color: str, stream: TextIO) -> str:
+    """Return `text` in a colour if `stream` is a terminal that shows it and nobody asked for none (no-color.org)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
+        return text
+    return f"\x1b[{_CODES[color]}m{text}\x1b[0m"
