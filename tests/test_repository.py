@@ -26,6 +26,7 @@ ROOT = Path(dev.__file__).parent
 TEMPLATE = dev.Checkout(ROOT).template
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "AGENTS.md")
 WORKFLOWS = (ROOT / ".github/workflows/test.yml", TEMPLATE / ".github/workflows/ci.yml")
+ALL_WORKFLOWS = (*WORKFLOWS, *(TEMPLATE / ".github/workflows" / name for name in ("supply-chain.yml", "image.yml")))
 
 
 @cache
@@ -129,7 +130,7 @@ def load(path: Path) -> dict[Any, Any]:
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", ALL_WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_runs_pinned_actions_with_least_rights(path: Path) -> None:
     text, workflow = path.read_text(encoding="utf-8"), load(path)
     uses = re.findall(r"uses: *(.*)", text)
@@ -138,7 +139,7 @@ def test_a_workflow_runs_pinned_actions_with_least_rights(path: Path) -> None:
         assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use), "a commit, and the version it is"
     assert workflow["permissions"] == {}
     # YAML 1.1 reads the key `on` as true. Pull requests of strangers must not run with the rights of the repository.
-    assert set(workflow[True]) <= {"push", "pull_request"}
+    assert set(workflow[True]) <= {"push", "pull_request", "schedule"}
     for job in workflow["jobs"].values():
         assert job["permissions"] == {"contents": "read"}
         assert job["timeout-minutes"] <= 60

@@ -1,0 +1,93 @@
+"""What the workflows of a generated project would say of it: run here, with the same programs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import dev
+
+ROOT = Path(__file__).parent.parent
+TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
+SCRIPTS = Path(sys.executable).parent
+WORKFLOW = ".github/workflows/supply-chain.yml"
+
+
+def run(program: str | Path, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(
+        [str(program), *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def committed(project: Path, into: Path) -> Path:
+    """Return a copy of the project in which git knows every file."""
+    shutil.copytree(project, into, ignore=shutil.ignore_patterns(*dev.LITTER))
+    assert run("git", "init", "-q", cwd=into).returncode == 0
+    assert run("git", "add", "-A", cwd=into).returncode == 0
+    return into
+
+
+def secrets_step() -> str:
+    jobs = yaml.safe_load((TEMPLATE / WORKFLOW).read_text(encoding="utf-8"))["jobs"]
+    (step,) = [step for step in jobs["repository"]["steps"] if step.get("name") == "Look for secrets"]
+    return str(step["run"])
+
+
+@pytest.mark.parametrize("directory", [ROOT, TEMPLATE], ids=["template", "project"])
+def test_workflows_have_no_known_weakness(directory: Path) -> None:
+    done = run(SCRIPTS / "zizmor", "--offline", "--persona", "pedantic", "--no-progress", ".github", cwd=directory)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("schema", "paths"),
+    [
+        ("vendor.github-workflows", [ROOT / ".github/workflows/test.yml", *(TEMPLATE / ".github/workflows").glob("*")]),
+        ("vendor.dependabot", [TEMPLATE / ".github/dependabot.yml"]),
+    ],
+    ids=["workflows", "dependabot"],
+)
+def test_files_are_as_their_schema_says(schema: str, paths: list[Path]) -> None:
+    done = run(SCRIPTS / "check-jsonschema", "--builtin-schema", schema, *paths, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the step is for the shell of the workflow's Linux")
+def test_a_project_holds_no_secret_and_one_that_does_is_found(default_project: Path, tmp_path: Path) -> None:
+    project = committed(default_project, tmp_path / "project")
+    clean = run("bash", "-e", "-c", secrets_step(), cwd=project)
+    assert clean.returncode == 0, clean.stdout
+    planted = {
+        "src/key.py": f'API_KEY = "{os.urandom(20).hex()}"\n',
+        "tests/test_key.py": f'KEY = "mcp_{"a1" * 5}_{"Zz9" * 16}Q"\n',
+        "README.md": "-----BEGIN " + "PRIVATE KEY-----\n",
+    }
+    for name, text in planted.items():
+        before = (project / name).read_bytes() if (project / name).exists() else b""
+        (project / name).write_text(text, encoding="utf-8")
+        run("git", "add", "-A", cwd=project)
+        found = run("bash", "-e", "-c", secrets_step(), cwd=project)
+        assert found.returncode != 0, name
+        (project / name).write_bytes(before)
+        run("git", "add", "-A", cwd=project)
+
+
+def test_the_guards_files_have_an_owner_and_the_teams_room_has_none(default_project: Path) -> None:
+    lines = (default_project / ".github/CODEOWNERS").read_text(encoding="utf-8").splitlines()
+    rules = [line.split() for line in lines if line and not line.startswith("#")]
+    (package,) = (default_project / "src").iterdir()
+    for pattern, *owners in rules:
+        glob = pattern.removeprefix("/").removesuffix("/")
+        assert any(default_project.glob(glob)), f"{pattern} matches nothing"
+        assert all(re.fullmatch(r"\S+@\S+", owner) for owner in owners)
+    owned = {pattern for pattern, *owners in rules if owners}
+    for directory in package.iterdir():
+        if directory.is_dir() and directory.name not in {"tools", "__pycache__"}:
+            assert f"/src/*/{directory.name}/" in owned, directory.name
+    assert not any("tools/" in pattern for pattern in owned)
