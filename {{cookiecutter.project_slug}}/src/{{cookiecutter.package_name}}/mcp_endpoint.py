@@ -94,7 +94,7 @@ class _Watched:
 def _asks_for_progress(message: dict[str, Any]) -> bool:
     params = message.get("params")
     meta = params.get("_meta") if isinstance(params, dict) else None
-    return isinstance(meta, dict) and "progressToken" in meta
+    return isinstance(meta, dict) and isinstance(meta.get("progressToken"), str | int)
 
 
 def _accepts_stream(scope: Scope) -> bool:

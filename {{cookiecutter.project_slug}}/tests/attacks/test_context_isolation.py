@@ -14,6 +14,7 @@ import pytest
 from {{ cookiecutter.package_name }} import app
 from {{ cookiecutter.package_name }}.auth.principal import Principal, get_principal
 from {{ cookiecutter.package_name }}.auth.verifier import InvalidCredential
+from {{ cookiecutter.package_name }}.credentials import Credentials
 from {{ cookiecutter.package_name }}.observability.events import EventLog
 from {{ cookiecutter.package_name }}.policy import tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
@@ -58,7 +59,7 @@ def server() -> Iterator[RunningServer]:
     """A server with fifty callers."""
     mcp = GuardedServer("people", tools=(who_am_i, who_am_i_in_a_thread), events=EventLog())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "_verifiers", lambda _: [People()])
+        patch.setattr(app, "make_credentials", lambda _: Credentials((People(),)))
         with running_server(mcp=mcp) as running:
             yield running
 

@@ -15,6 +15,7 @@ from {{ cookiecutter.package_name }}.observability.events import EventLog
 from {{ cookiecutter.package_name }}.policy import tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 
+from ..support.callers import MODES, headers, message
 from ..support.running import RunningServer, running_server, text
 from .logs import log_lines
 from .wire import call, rpc
@@ -177,6 +178,36 @@ def test_two_thousand_wrong_arguments_make_a_short_answer_and_a_short_audit_line
         _, said = call(server, "order", {f"name-{number}": number for number in range(2000)})
     assert len(said) < 2000
     assert len(lines[0]["arguments"]) <= 32
+
+
+MALFORMED: list[tuple[str, dict[str, Any]]] = [
+    ("tools/call", {"name": "order", "arguments": [SECRET]}),
+    ("tools/call", {"name": "order", "arguments": SECRET}),
+    ("tools/call", {"name": "order", "_meta": {"progressToken": {SECRET: 1}}}),
+    ("tools/call", {"name": [SECRET]}),
+    ("tools/call", {}),
+    ("resources/read", {"uri": {SECRET: 1}}),
+    ("prompts/get", {"name": "a", "arguments": {"a": [SECRET]}}),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("method", "params"), MALFORMED, ids=repr)
+def test_a_call_of_the_wrong_shape_is_refused_noted_and_not_repeated(
+    server: RunningServer, mode: str, method: str, params: dict[str, Any]
+) -> None:
+    before = EVENTS.total
+    named = params.get("name")
+    sent = headers(server, method, named if isinstance(named, str) else "a", mode=mode)
+    answer = server.post(message(method, params, mode=mode), headers=sent)
+    assert answer.status_code in (200, 400)
+    error = answer.json()["error"]
+    assert SECRET not in answer.text
+    if error["code"] != -32020:  # which the header of the newer clients does not fit to: refused before it is looked at
+        assert error["code"] == -32602
+        assert error["message"].startswith("Invalid params: ")
+        assert EVENTS.total == before + 1
+        assert EVENTS.recent(1)[0]["event"] == "input_validation_failed"
 
 
 @pytest.mark.anyio

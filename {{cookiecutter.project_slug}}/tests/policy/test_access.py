@@ -73,6 +73,11 @@ def _alice() -> Iterator[None]:
         ("resources/read", {"uri": "other://today"}, set()),
         ("resources/read", {"name": "notes://index"}, set()),
         ("tools/list", {"name": "write"}, set()),
+        ("subscriptions/listen", {"notifications": {"resourceSubscriptions": ["notes://index", "x"]}}, {"a"}),
+        ("subscriptions/listen", {"notifications": {"resourceSubscriptions": [7, "notes://a"]}}, {"b", "c"}),
+        ("subscriptions/listen", {"notifications": {"resourceSubscriptions": "notes://a"}}, set()),
+        ("subscriptions/listen", {"notifications": {}}, set()),
+        ("subscriptions/listen", {"notifications": 7, "name": "write"}, set()),
     ],
     ids=repr,
 )

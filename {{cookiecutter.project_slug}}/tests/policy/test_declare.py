@@ -84,6 +84,24 @@ def test_one_scope_written_as_text_is_not_taken_for_its_letters(declare: Callabl
         declare(scopes="notes:read")
 
 
+@pytest.mark.parametrize("scope", ["", "a b", 'a"', "a\\b", "a\n", "a\x7f", "é", "a\u200b", 7], ids=repr)
+@pytest.mark.parametrize("declare", [tool, prompt, lambda **options: resource("a://b", **options)])
+def test_a_scope_that_would_break_the_challenge_is_refused(declare: Callable[..., Any], scope: Any) -> None:
+    """RFC 6749, section 3.3: it is sent between quotes, among others separated by spaces."""
+    with pytest.raises(ValueError, match="cannot be a scope: write printable ASCII without spaces"):
+        declare(scopes=("notes:read", scope))
+
+
+def test_every_character_of_a_scope_token_is_accepted() -> None:
+    scope = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"\\')
+    assert declared(scopes=[scope]).scopes == {scope}
+
+
+def test_a_timeout_is_one_number_however_it_is_written() -> None:
+    """Or the lock file would call 30 and 30.0 two different tools."""
+    assert repr(declared(timeout=30).timeout) == repr(declared(timeout=30.0).timeout) == "30.0"
+
+
 @pytest.mark.parametrize(
     ("kind", "write"),
     [

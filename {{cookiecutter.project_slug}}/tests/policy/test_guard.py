@@ -9,8 +9,15 @@ import pytest
 import structlog
 from mcp import MCPError
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult
-from pydantic import Field
+from mcp.types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CallToolResult,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    InputRequiredResult,
+)
+from pydantic import BaseModel, Field, field_validator
 
 from {{ cookiecutter.package_name }}.auth.principal import Principal, current_principal
 from {{ cookiecutter.package_name }}.observability.events import EventLog
@@ -206,17 +213,20 @@ async def test_a_resource_that_refuses_its_variable_is_invalid_params(guarded: G
 
 
 async def test_a_resource_that_crashes_never_shows_its_text(guarded: Guarded) -> None:
-    with pytest.raises(Exception, match="notes://crash") as error:
+    with pytest.raises(MCPError) as error:
         await guarded.server.read_resource("notes://crash")
-    assert "hunter2" not in str(error.value)
+    assert error.value.error.code == INTERNAL_ERROR
+    assert error.value.error.message == "The resource failed"
     assert guarded.audit["outcome"] == "crashed"
     assert guarded.event["event"] == "tool_execution_failed"
 
 
 async def test_an_unknown_resource_leaves_its_line(guarded: Guarded) -> None:
-    with pytest.raises(Exception, match="nothing://here"):
+    with pytest.raises(MCPError, match="nothing://here") as error:
         await guarded.server.read_resource("nothing://here")
+    assert error.value.error.code == INVALID_PARAMS
     assert guarded.audit["outcome"] == "unknown"
+    assert guarded.event["details"] == {"reason": "unknown", "resource": "nothing://here"}
 
 
 # --- prompts ---
@@ -288,6 +298,7 @@ def test_what_is_not_declared_is_refused_at_the_start(listed: str) -> None:
         lambda server: server.remove_prompt("introduce"),
         lambda server: server.add_resource(None),
         lambda server: server.resource("more://notes")(crash),
+        lambda server: server.completion(),
     ],
 )
 def test_what_is_served_cannot_be_changed_afterwards(guarded: Guarded, change: Callable[[Any], object]) -> None:
@@ -377,13 +388,99 @@ async def test_a_call_beyond_the_scopes_names_all_that_are_needed(
     assert secretive.event["details"]["reason"] == "insufficient_scope"
 
 
-async def test_hidden_text_of_a_resource_is_stripped(guarded: Guarded) -> None:
-    @resource("hidden://text")
-    def hidden() -> str:
-        return "seen\U000e0068\U000e0069\u202e"
+HIDDEN = "seen\U000e0068\U000e0069\u202e"
 
-    server = GuardedServer("test", resources=(hidden,), events=guarded.events)
-    assert "content='seen'" in repr(await server.read_resource("hidden://text"))
+
+@resource("hidden://text")
+def hidden_resource() -> str:
+    """Say what nobody sees."""
+    return HIDDEN
+
+
+@prompt()
+def hidden_prompt() -> str:
+    """Say what nobody sees."""
+    return HIDDEN
+
+
+@tool(read_only=True)
+async def hidden_question() -> InputRequiredResult:
+    """Ask what nobody sees."""
+    form = ElicitRequestFormParams(message=HIDDEN, requested_schema={"type": "object", "properties": {}})
+    return InputRequiredResult(input_requests={"a": ElicitRequest(params=form)}, request_state=HIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("ask", "what"),
+    [
+        (lambda server: server.read_resource("hidden://text"), {"resource": "hidden://text"}),
+        (lambda server: server.get_prompt("hidden_prompt"), {"prompt": "hidden_prompt"}),
+        (lambda server: server.call_tool("hidden_question", {}), {"tool": "hidden_question"}),
+    ],
+    ids=["resource", "prompt", "question"],
+)
+async def test_hidden_text_is_stripped_and_reported_wherever_it_comes_from(
+    guarded: Guarded, ask: Callable[[GuardedServer], Awaitable[Any]], what: dict[str, str]
+) -> None:
+    server = GuardedServer(
+        "test",
+        tools=(hidden_question,),
+        resources=(hidden_resource,),
+        prompts=(hidden_prompt,),
+        events=guarded.events,
+    )
+    answer = await ask(server)
+    if isinstance(answer, InputRequiredResult):
+        assert answer.request_state == HIDDEN, "it is sealed: only the tool reads it"
+        answer.request_state = None
+    assert "seen" in repr(answer)
+    assert "\\U000e" not in ascii(answer)
+    assert "\\u202e" not in ascii(answer)
+    assert guarded.event["details"] == {"reason": "hidden_text", "removed": 3, **what}
+    assert guarded.event["severity"] == "medium"
+
+
+async def test_what_a_model_of_the_functions_own_says_is_not_told(guarded: Guarded) -> None:
+    """It is not about the caller's arguments, and may quote what the function works with."""
+
+    class Config(BaseModel):
+        key: str
+
+        @field_validator("key")
+        @classmethod
+        def _key(cls, value: str) -> str:
+            raise ValueError(f"the password is {value}")
+
+    @resource("config://{name}")
+    def config(name: str) -> str:
+        return Config(key="hunter2").key
+
+    @prompt()
+    def configure(name: str) -> str:
+        return Config(key="hunter2").key
+
+    server = GuardedServer("test", resources=(config,), prompts=(configure,), events=guarded.events)
+    for ask in (lambda: server.read_resource("config://a"), lambda: server.get_prompt("configure", {"name": "a"})):
+        with pytest.raises(MCPError) as error:
+            await ask()
+        assert error.value.error.code == INTERNAL_ERROR
+        assert "hunter2" not in repr(error.value.error)
+        assert guarded.events.recent(1)[0]["details"]["reason"] == "crashed"
+
+
+async def test_what_cannot_be_sent_is_a_crash(guarded: Guarded) -> None:
+    @resource("half://pair")
+    def half() -> str:
+        return "\ud800"
+
+    @prompt()
+    def half_prompt() -> str:
+        return "\ud800"
+
+    server = GuardedServer("test", resources=(half,), prompts=(half_prompt,), events=guarded.events)
+    for ask in (lambda: server.read_resource("half://pair"), lambda: server.get_prompt("half_prompt")):
+        with pytest.raises(MCPError, match="failed"):
+            await ask()
 
 
 def test_a_refusal_of_ones_own_is_an_invalid_input() -> None:

@@ -93,6 +93,15 @@ def test_a_tool_without_description_is_refused(description: str | None) -> None:
     assert "has no description. Write a docstring" in problem
 
 
+def test_a_name_that_could_pass_for_another_is_refused() -> None:
+    def read_nоte(name: Name) -> str:  # noqa: PLC2401  (the о is Cyrillic)
+        return name
+
+    (problem,) = found("Read.", read_nоte)
+    assert "is not a name that looks like no other" in problem
+    assert problem.isascii()
+
+
 def test_an_argument_of_any_type_is_refused() -> None:
     def anything(name: Any) -> str:
         return str(name)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import httpx2
 import pytest
 from mcp import Client, MCPError
 
@@ -258,6 +259,17 @@ async def test_a_header_that_names_an_open_tool_opens_no_other(server: RunningSe
     answer = nobody.post(body, headers=sent)
     assert answer.status_code == 403
     assert answer.json()["error"]["data"] == {"required_scopes": ["admin"]}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("uri", ["notes://all", "notes://one/a", "vault://a"])
+async def test_who_may_not_read_does_not_hear_of_changes(server: RunningServer, caller: str, uri: str) -> None:
+    needed = RESOURCES.get(uri) or TEMPLATES["vault://{name}" if "vault" in uri else "notes://one/{name}"]
+    params = {"notifications": {"resourceSubscriptions": ["about://us", uri]}}
+    sent = headers(replace(server, key=caller), "subscriptions/listen", "", mode="auto")
+    asked = message("subscriptions/listen", params, mode="auto")
+    with httpx2.stream("POST", server.url + "/mcp", json=asked, headers=sent, trust_env=False) as answer:
+        assert answer.status_code == (200 if allowed(caller, needed) else 403)
 
 
 async def test_a_header_that_names_another_method_opens_nothing(server: RunningServer) -> None:

@@ -18,6 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 from {{ cookiecutter.package_name }} import app
 from {{ cookiecutter.package_name }}.auth.principal import Principal
 from {{ cookiecutter.package_name }}.auth.verifier import InvalidCredential
+from {{ cookiecutter.package_name }}.credentials import Credentials
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 from {{ cookiecutter.package_name }}.settings import Settings
 
@@ -64,7 +65,7 @@ class Callers:
 def server_for(callers: Mapping[str, Iterable[str]], mcp: GuardedServer, **settings: Any) -> Iterator[RunningServer]:
     """Serve `mcp` to these callers; the first of them is who asks unless a test says otherwise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "_verifiers", lambda _: [Callers(callers)])
+        patch.setattr(app, "make_credentials", lambda _: Credentials((Callers(callers),)))
         with running_server(mcp, **settings) as running:
             yield replace(running, key=next(iter(callers)))
 

@@ -43,6 +43,11 @@ class Access:
 
     def required(self, method: str, params: Mapping[str, Any]) -> frozenset[str]:
         """Return the scopes that a message needs; none for what does not exist, which is refused later."""
+        if method == "subscriptions/listen":  # to hear when something changes is to know of it
+            wanted = params.get("notifications")
+            uris = wanted.get("resourceSubscriptions") if isinstance(wanted, dict) else None
+            known = (self._of_resource(uri) for uri in uris if isinstance(uri, str)) if isinstance(uris, list) else ()
+            return NO_SCOPES.union(*known)
         name = params.get("uri" if method == "resources/read" else "name")
         if not isinstance(name, str):
             return NO_SCOPES

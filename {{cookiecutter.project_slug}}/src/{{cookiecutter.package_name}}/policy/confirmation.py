@@ -66,8 +66,9 @@ class Confirmations:
 
     def _judge(self, state: str, answer: object) -> Outcome:
         now = time.monotonic()
-        # The seal has expired for older ones, so they cannot come back.
-        self._used = {nonce: until for nonce, until in self._used.items() if until > now}
+        # The seal has expired for older ones, so they cannot come back. The oldest is the first.
+        while self._used and self._used[oldest := next(iter(self._used))] <= now:
+            del self._used[oldest]
         if state in self._used:
             return "replayed"
         self._used[state] = now + 2 * LIFETIME

@@ -5,12 +5,14 @@ the safe ones: a tool of which nothing is said is taken to destroy things, and a
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _ATTRIBUTE = "__mcp_policy__"
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # scope-token, RFC 6749, section 3.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def tool(
         confirm: ask a person before every call. Default: if the tool is destructive.
 
     Raises:
-        ValueError: if two of these contradict each other.
+        ValueError: if two of these contradict each other, or a scope cannot be sent.
     """
     destroys = (not read_only) if destructive is None else destructive
     asks = destroys if confirm is None else confirm
@@ -89,7 +91,7 @@ def tool(
         ToolPolicy(
             title=title,
             scopes=_scopes(scopes),
-            timeout=timeout,
+            timeout=float(timeout),  # 30 and 30.0 are one timeout, and have to have one digest in the lock file
             calls_per_minute=calls_per_minute,
             max_concurrency=max_concurrency,
             read_only=read_only,
@@ -158,4 +160,9 @@ def _declare(policy: ToolPolicy | ResourcePolicy | PromptPolicy) -> Callable[[_F
 def _scopes(scopes: Iterable[str]) -> frozenset[str]:
     if isinstance(scopes, str):
         raise TypeError(f'scopes takes a tuple: write scopes=("{scopes}",)')
-    return frozenset(scopes)
+    named = frozenset(scopes)
+    if wrong := sorted(repr(scope) for scope in named if not (isinstance(scope, str) and _SCOPE.fullmatch(scope))):
+        raise ValueError(
+            f"{', '.join(wrong)} cannot be a scope: write printable ASCII without spaces, quotes and backslashes"
+        )
+    return named

@@ -5,10 +5,10 @@ What is served is fixed once the server is made: no tool can add, remove or repl
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import structlog
 from mcp import MCPError
@@ -37,19 +37,28 @@ from mcp.types import ResourceTemplate as TemplateListing
 from mcp.types import Tool as ToolListing
 from pydantic import AnyUrl, ValidationError
 
-from ..observability.events import EventLog
+from ..observability.events import EventLog, Severity
 from ..security.errors import InvalidInput
 from .access import Access, missing_scopes, require
 from .arguments import rejection
 from .audit import audited, caller, sizes
 from .confirmation import LIFETIME
 from .declare import PromptPolicy, ResourcePolicy, policy_of
-from .output import clean_text
+from .output import ResultTooLarge, clean_text, error_text, fit_to_send
 from .tool_guard import ToolGuard
 from .tools import GuardedTool, guarded_tool
 
 # What the SDK says; a prompt's own text could only pass for it by being a set of names.
 _MISSING = re.compile(r"Missing required arguments: \{('\w+'(, )?)+\}")
+
+_Result = TypeVar("_Result")
+
+_KINDS: Mapping[str, str] = MappingProxyType(
+    {"tools/call": "tool", "resources/read": "resource", "prompts/get": "prompt"}
+)
+_SEVERITY: Mapping[str, Severity] = MappingProxyType(
+    {"rejected": "medium", "unknown": "medium", "too_large": "low", "failed": "low", "crashed": "high"}
+)
 
 error_log = structlog.get_logger("error")
 
@@ -66,7 +75,7 @@ class GuardedServer(MCPServer[Any]):
         prompts: functions declared with `@prompt`.
         events: where refusals and failures are noted.
         max_concurrent_calls: tool calls that may run at the same time, all tools together.
-        max_result_bytes: largest result of a tool.
+        max_result_bytes: largest result of a tool, a resource or a prompt.
         state_key: 32 bytes or more that seal what clients carry between rounds; random if not given.
         redis_url: shares the tools' rate limits between processes.
 
@@ -92,6 +101,8 @@ class GuardedServer(MCPServer[Any]):
     ) -> None:
         self._frozen = False
         self.events = events
+        self._max_result_bytes = max_result_bytes
+        self._functions = {function.__name__ for function in (*resources, *prompts)}
         self._guard = ToolGuard(
             events=events, max_concurrent_calls=max_concurrent_calls, max_result_bytes=max_result_bytes
         )
@@ -114,7 +125,7 @@ class GuardedServer(MCPServer[Any]):
             subscriptions=self.bus,
             request_state_security=security,
         )
-        self.middleware.insert(0, self._note_refused_state)
+        self.middleware.insert(0, self._outermost)
         for function in resources:
             declared = policy_of(function, ResourcePolicy)
             self.resource(declared.uri, title=declared.title, mime_type=declared.mime_type)(function)
@@ -135,49 +146,23 @@ class GuardedServer(MCPServer[Any]):
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
-        """Read a resource. The text of an unexpected exception stays on the server."""
-        async with audited("resource_read", uri=str(uri)[:200]) as audit:
-            require(self.access.required("resources/read", {"uri": str(uri)}), self.events, audit, resource=str(uri))
-            try:
-                contents = await super().read_resource(uri, context)
-            except ResourceError as error:
-                reason = _refused_input(error)
-                if reason is not None:
-                    audit["outcome"] = "rejected"
-                    self.events.record("input_validation_failed", caller(), resource=str(uri), reason=reason)
-                    raise MCPError(code=INVALID_PARAMS, message=f"Invalid resource URI: {reason}") from None
-                audit["outcome"] = "unknown" if isinstance(error, ResourceNotFoundError) else "failed"
-                if isinstance(error, UnexpectedResourceError):
-                    audit["outcome"] = "crashed"
-                    self.events.record("tool_execution_failed", caller(), resource=str(uri), reason="crashed")
-                raise
-            except SystemExit:  # argparse ends the process when it is given nonsense
-                raise self._crashed(audit, resource=str(uri)) from None
-            if isinstance(contents, InputRequiredResult):
-                return contents
-            return [_clean_contents(item) for item in contents]
+        """Read a resource through the guard."""
+        uri = str(uri)
+        async with audited("resource_read", uri=uri[:200]) as audit:
+            require(self.access.required("resources/read", {"uri": uri}), self.events, audit, resource=uri)
+            with self._explained(audit, "resource", uri):
+                return self._fit(await super().read_resource(uri, context), resource=uri)
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
-        """Render a prompt. An unknown name or a wrong argument is the caller's error, a crash is ours."""
+        """Render a prompt through the guard."""
         if not self.access.has_prompt(name):
             await self._unknown("prompt_get", "prompt", name)
         async with audited("prompt_get", prompt=name, arguments=sizes(arguments or {})) as audit:
             require(self.access.required("prompts/get", {"name": name}), self.events, audit, prompt=name)
-            try:
-                return await super().get_prompt(name, arguments, context)
-            except ValueError as error:
-                reason = _refused_input(error)
-                if reason is None and _MISSING.fullmatch(str(error)):
-                    reason = str(error)
-                if reason is not None:
-                    audit["outcome"] = "rejected"
-                    self.events.record("input_validation_failed", caller(), prompt=name, reason=reason)
-                    raise MCPError(code=INVALID_PARAMS, message=f"Invalid prompt arguments: {reason}") from None
-                raise self._crashed(audit, prompt=name) from None
-            except SystemExit:
-                raise self._crashed(audit, prompt=name) from None
+            with self._explained(audit, "prompt", name):
+                return self._fit(await super().get_prompt(name, arguments, context), prompt=name)
 
     async def list_tools(self) -> list[ToolListing]:
         """List the tools that the caller may call."""
@@ -200,28 +185,78 @@ class GuardedServer(MCPServer[Any]):
         """Refuse a name that nobody has declared. Guessing names leaves a trail."""
         async with audited(action, **{kind: name[:64]}) as audit:
             audit["outcome"] = "unknown"
-            self.events.record("input_validation_failed", caller(), subject=kind, name=name, reason="unknown")
+            self.events.record("input_validation_failed", caller(), severity=None, reason="unknown", **{kind: name})
             raise MCPError(code=INVALID_PARAMS, message=f"Unknown {kind}")
 
-    def _crashed(self, audit: dict[str, Any], **what: str) -> MCPError:
-        """Note the exception being handled, whose text stays on the server."""
-        audit["outcome"] = "crashed"
-        (kind,) = what
-        error_log.exception(f"{kind} crashed", **what)
-        self.events.record("tool_execution_failed", caller(), reason="crashed", subject=kind, name=what[kind])
-        return MCPError(code=INTERNAL_ERROR, message=f"The {kind} failed")
+    @contextmanager
+    def _explained(self, audit: dict[str, Any], kind: str, name: str) -> Iterator[None]:
+        """Make an outcome, an event and an error of the protocol of whatever a resource or a prompt ends with."""
+        try:
+            yield
+        except (ResourceError, ResultTooLarge, ValueError, SystemExit) as error:
+            outcome, said = self._judge(error)
+            audit["outcome"] = outcome
+            theirs = outcome in {"rejected", "unknown"}
+            self.events.record(
+                "input_validation_failed" if theirs else "tool_execution_failed",
+                caller(),
+                severity=_SEVERITY[outcome],
+                reason=said if outcome == "rejected" else outcome,
+                **{kind: name},
+            )
+            if outcome == "crashed":
+                said = f"The {kind} failed"
+                error_log.exception(f"{kind} crashed", **{kind: name})
+            code = INVALID_PARAMS if theirs else INTERNAL_ERROR
+            data = {"uri": clean_text(name)} if kind == "resource" else None
+            raise MCPError(code=code, message=said, data=data) from None
+
+    def _judge(self, error: BaseException) -> tuple[str, str]:
+        """Return the outcome and what the caller is told. A crash (argparse ends the process) does not speak."""
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        # The function's own models have other titles, and what they say may be a secret.
+        if isinstance(cause, ValidationError) and cause.title in self._functions:
+            return "rejected", f"Invalid arguments: {rejection(cause)}"
+        if isinstance(cause, InvalidInput) or _MISSING.fullmatch(str(error)):
+            return "rejected", f"Invalid arguments: {cause}"
+        if isinstance(error, ResourceNotFoundError):
+            return "unknown", error_text(error)
+        if isinstance(error, ResultTooLarge):
+            return "too_large", str(error)
+        if isinstance(error, ResourceError) and not isinstance(error, UnexpectedResourceError):
+            return "failed", error_text(error)
+        return "crashed", ""
+
+    def _fit(self, result: _Result, **what: str) -> _Result:
+        return fit_to_send(result, self.events, max_bytes=self._max_result_bytes, **what)
 
     def _visible(self, method: str, member: str, name: str) -> bool:
         return not missing_scopes(self.access.required(method, {member: name}))
 
-    async def _note_refused_state(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """Leave an event where the SDK refuses an answer: forged, expired, somebody else's, for other arguments."""
+    async def _outermost(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Note what the SDK refuses before the guard sees it, and clean the errors that functions raise."""
+        kind = _KINDS.get(ctx.method)
+        if kind is None:
+            return await call_next(ctx)
+        what = {kind: str((ctx.params or {}).get("uri" if kind == "resource" else "name", ""))}
         try:
             return await call_next(ctx)
+        except ValidationError as error:
+            reason = rejection(error)
+            self.events.record("input_validation_failed", caller(), severity=None, reason=reason, **what)
+            raise MCPError(code=INVALID_PARAMS, message=f"Invalid params: {reason}") from None
         except MCPError as error:
-            if isinstance(error.error.data, dict) and error.error.data.get("reason") == "invalid_request_state":
-                tool = str((ctx.params or {}).get("name", ""))
-                self.events.record("input_validation_failed", caller(), tool=tool, reason="invalid_confirmation")
+            data = error.error.data
+            # An answer that is forged, expired, somebody else's, or for other arguments.
+            if isinstance(data, dict) and data.get("reason") == "invalid_request_state":
+                reason = "invalid_confirmation"
+                self.events.record("input_validation_failed", caller(), severity=None, reason=reason, **what)
+            try:
+                error.error = self._fit(error.error, **what)
+            except (ResultTooLarge, ValueError):
+                raise MCPError(code=INTERNAL_ERROR, message=f"The {kind} failed") from None
             raise
 
     def add_tool(self, *args: Any, **options: Any) -> None:
@@ -234,6 +269,10 @@ class GuardedServer(MCPServer[Any]):
 
     def remove_prompt(self, name: str) -> None:
         """Refuse: prompts are listed in `PROMPTS`."""
+        _refuse_change()
+
+    def completion(self) -> NoReturn:
+        """Refuse: a completion would be called past the guard."""
         _refuse_change()
 
     def add_prompt(self, prompt: Prompt) -> None:
@@ -265,16 +304,3 @@ def _refuse_twice(what: str, names: list[str]) -> None:
 
 def _refuse_change() -> NoReturn:
     raise RuntimeError("the server's tools, resources and prompts are fixed: list them in TOOLS, RESOURCES, PROMPTS")
-
-
-def _refused_input(error: BaseException) -> str | None:
-    """Return why an input was refused, if that is what is at the root of `error`."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, ValidationError):
-        return rejection(error)
-    return str(error) if isinstance(error, InvalidInput) else None
-
-
-def _clean_contents(item: ReadResourceContents) -> ReadResourceContents:
-    return replace(item, content=clean_text(item.content)) if isinstance(item.content, str) else item

@@ -29,12 +29,16 @@ _ORDERS = [
     )
 ]
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # SEP-986; with a letter of another script one tool passes for another
+
 
 def findings(guarded: GuardedTool) -> list[str]:
     """Return what is wrong with a tool's texts and schema, a sentence each with what to do."""
     name = guarded.tool.name
     described = definition(guarded)
     problems = []
+    if not _NAME.fullmatch(name):
+        problems.append(f"{name!a}: is not a name that looks like no other. Use letters a-z, digits and _.")
     if not (guarded.tool.description or "").strip():
         problems.append(f"{name}: has no description. Write a docstring: the model chooses by it.")
     for text in _strings(described):

@@ -5,11 +5,17 @@ smuggling), bidirectional overrides (CVE-2021-42574), runs of zero-width charact
 """
 
 import re
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 import pydantic_core
-from mcp.types import CallToolResult
 from pydantic import BaseModel
+
+from ..observability.events import EventLog
+from .audit import caller
+
+_Result = TypeVar("_Result")
 
 _FLAG = "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f"  # England, Scotland, Wales
 _HIDDEN = re.compile(
@@ -24,25 +30,30 @@ _SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _RUN = re.compile("[" + _JOINERS + _SELECTORS + "]{3,}|[" + _JOINERS + "]{2}|[" + _SELECTORS + "]{2}")
 
 
+_LONGEST_ERROR = 2000  # characters of what a function says when it refuses
+
+
 class ResultTooLarge(Exception):
     """A result is larger than the server sends. The message says how much that is."""
 
 
-def clean_result(result: CallToolResult, *, max_bytes: int) -> tuple[CallToolResult, int]:
+def clean_result(result: _Result, *, max_bytes: int) -> tuple[_Result, int]:
     """Return `result` without hidden characters, and how many there were.
 
-    Structured output is cleaned in the same places, so that it goes on matching its schema and its text.
+    Structured output is cleaned in the same places as its text, so that it goes on matching its schema.
 
     Args:
-        result: what the tool returned.
+        result: what a tool, a resource or a prompt returned.
         max_bytes: largest result, as JSON.
 
     Raises:
         ResultTooLarge: if it is larger.
     """
-    size = len(pydantic_core.to_json([result.content, result.structured_content]))
-    if size > max_bytes:
+    document = pydantic_core.to_json(result, bytes_mode="base64", by_alias=True, exclude_none=True)
+    if len(document) > max_bytes:
         raise ResultTooLarge(f"The result is larger than {max_bytes} bytes. Ask for less at a time.")
+    if document.isascii():  # almost every result: what is hidden is never ASCII
+        return result, 0
     removed = 0
 
     def clean(text: str) -> str:
@@ -51,10 +62,34 @@ def clean_result(result: CallToolResult, *, max_bytes: int) -> tuple[CallToolRes
         removed += len(text) - len(kept)
         return kept
 
-    result.content = _each_string(result.content, clean)
-    if result.structured_content is not None:
-        result.structured_content = _each_string(result.structured_content, clean)
-    return result, removed
+    cleaned: _Result = _each_string(result, clean)
+    return cleaned, removed
+
+
+def fit_to_send(result: _Result, events: EventLog, *, max_bytes: int, **what: str) -> _Result:
+    """Return what is sent of `result`, and note if something was hidden in it.
+
+    Args:
+        result: what a tool, a resource or a prompt returned.
+        events: where it is noted.
+        max_bytes: largest result, as JSON.
+        what: the kind and the name of what returned it.
+
+    Raises:
+        ResultTooLarge: if it is larger.
+    """
+    cleaned, removed = clean_result(result, max_bytes=max_bytes)
+    if removed:
+        events.record(
+            "tool_execution_failed", caller(), severity="medium", reason="hidden_text", removed=removed, **what
+        )
+    return cleaned
+
+
+def error_text(error: BaseException) -> str:
+    """Return what is sent of what a function says when it refuses."""
+    text = str(error)
+    return clean_text(text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}…")
 
 
 def clean_text(text: str) -> str:
@@ -62,14 +97,17 @@ def clean_text(text: str) -> str:
     return text if text.isascii() else _RUN.sub("", _HIDDEN.sub(lambda match: match[1] or "", text))
 
 
-def _each_string(value: Any, clean: Any) -> Any:
+def _each_string(value: Any, clean: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return clean(value)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple | set | frozenset):
         return [_each_string(item, clean) for item in value]
-    if isinstance(value, dict):
-        return {clean(name): _each_string(item, clean) for name, item in value.items()}
+    if isinstance(value, Mapping):
+        return {_each_string(name, clean): _each_string(item, clean) for name, item in value.items()}
     if isinstance(value, BaseModel):
-        members = {name: getattr(value, name) for name in value.model_fields_set}
+        # What is sealed on its way out is read by nobody but who wrote it.
+        members = {name: getattr(value, name) for name in value.model_fields_set - {"request_state"}}
         return value.model_copy(update={name: _each_string(item, clean) for name, item in members.items()})
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _each_string(getattr(value, f.name), clean) for f in fields(value) if f.init})
     return value

@@ -21,7 +21,7 @@ from .arguments import rejection
 from .audit import audited, caller, sizes
 from .concurrency import Slots, current_slot
 from .confirmation import Confirmations, Question, is_answer
-from .output import ResultTooLarge, clean_result, clean_text
+from .output import ResultTooLarge, error_text, fit_to_send
 from .tools import GuardedTool
 
 Result = CallToolResult | InputRequiredResult
@@ -32,8 +32,6 @@ error_log = structlog.get_logger("error")
 # What a call may end with beside a result. argparse ends the process when it is given nonsense; half a surrogate pair
 # in a result cannot be sent.
 _EXPLAINED = (ToolError, ValidationError, InvalidInput, ResultTooLarge, PydanticSerializationError, SystemExit)
-
-_LONGEST_ERROR = 2000  # characters of what a tool says when it refuses
 
 _NOT_CONFIRMED = {
     "declined": "The person declined. Nothing was done.",
@@ -118,13 +116,7 @@ class ToolGuard:
             return self._failed(name, "timeout", text, audit, severity="medium")
         if isinstance(result, InputRequiredResult):
             audit["outcome"] = "asked"
-            return result
-        cleaned, removed = clean_result(result, max_bytes=self._max_result_bytes)
-        if removed:
-            self._events.record(
-                "tool_execution_failed", caller(), severity="medium", tool=name, reason="hidden_text", removed=removed
-            )
-        return cleaned
+        return fit_to_send(result, self._events, max_bytes=self._max_result_bytes, tool=name)
 
     async def _not_confirmed(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None, audit: dict[str, Any]
@@ -154,8 +146,7 @@ class ToolGuard:
             text = f"The tool {name} failed. The server's log says why."
             return self._failed(name, "crashed", text, audit, severity="high")
         outcome = "too_large" if isinstance(error, ResultTooLarge) else "failed"
-        text = str(error) if len(str(error)) <= _LONGEST_ERROR else f"{str(error)[:_LONGEST_ERROR]}…"
-        return self._failed(name, outcome, clean_text(text), audit, severity="low")
+        return self._failed(name, outcome, error_text(error), audit, severity="low")
 
     def _rejected(self, name: str, reason: str, audit: dict[str, Any]) -> CallToolResult:
         audit["outcome"] = "rejected"
