@@ -37,10 +37,11 @@ async def serve(
     """Serve one request in a task, as uvicorn does."""
     scope: Scope = {"type": "http", "headers": headers, "state": {"mcp_message": {"params": params}}}
 
-    async def send(_: Message) -> None:
-        pass
+    await asyncio.create_task(_run(McpEndpoint(cast("SessionManager", manager))(scope, receive, drop)))
 
-    await asyncio.create_task(_run(McpEndpoint(cast("SessionManager", manager))(scope, receive, send)))
+
+async def drop(_: Message) -> None:
+    """Send nothing."""
 
 
 async def _run(work: Awaitable[None]) -> None:
@@ -50,15 +51,23 @@ async def _run(work: Awaitable[None]) -> None:
 class Client:
     """Sends the body, and leaves when it is told to."""
 
-    def __init__(self) -> None:
-        self.messages = [BODY]
+    def __init__(self, *messages: Message) -> None:
+        self.messages = list(messages or [BODY])
         self.gone = asyncio.Event()
+        self.asked = 0
+        self.waiting = False
 
     async def receive(self) -> Message:
-        """Return the next message of the client."""
+        """Return the next message of the client, to one at a time."""
+        assert not self.waiting
+        self.asked += 1
         if self.messages:
             return self.messages.pop(0)
-        await self.gone.wait()
+        self.waiting = True
+        try:
+            await self.gone.wait()
+        finally:
+            self.waiting = False
         return {"type": "http.disconnect"}
 
 
@@ -101,13 +110,60 @@ async def test_a_client_that_leaves_ends_the_work(monkeypatch: pytest.MonkeyPatc
         await receive()
         client.gone.set()
         try:
-            await asyncio.sleep(5)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             ends.append("cancelled")
             raise
 
-    await asyncio.wait_for(serve(Manager(work), client.receive, {}), 2)
+    async def served() -> int:
+        await McpEndpoint(cast("SessionManager", Manager(work)))({"type": "http", "headers": []}, client.receive, drop)
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    task = asyncio.create_task(served())
+    await asyncio.wait([task], timeout=10)  # not `wait_for`, which would end the work itself
     assert ends == ["cancelled"]
+    assert task.result() == 0, "the layers above would take it for a cancellation of their own"
+
+
+async def test_who_asks_again_while_the_client_is_watched_hears_that_it_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mcp_endpoint, "_WATCH_AFTER", 0)
+    client, heard = Client(), list[Message]()
+
+    async def work(receive: Receive) -> None:
+        await receive()
+        while not client.waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(client.gone.set)
+        try:
+            heard.append(await receive())
+        except asyncio.CancelledError:
+            heard.append({"type": "cancelled"})
+
+    await asyncio.wait_for(serve(Manager(work), client.receive, {}), 10)
+    assert heard[0]["type"] in {"http.disconnect", "cancelled"}
+
+
+async def test_nothing_is_left_of_a_watcher_whose_request_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_endpoint, "_WATCH_AFTER", 0.01)
+    quick, slow = Client(), Client()
+
+    async def until_watched(receive: Receive) -> None:
+        await receive()
+        while not slow.waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    async def at_once(receive: Receive) -> None:
+        await receive()
+
+    await serve(Manager(until_watched), slow.receive, {})
+    await serve(Manager(at_once), quick.receive, {})
+    await asyncio.sleep(0.05)
+    assert not slow.waiting
+    assert quick.asked == 1
 
 
 async def test_a_client_that_stays_is_not_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +190,20 @@ async def test_a_body_that_is_read_late_is_not_lost(monkeypatch: pytest.MonkeyPa
 
     await asyncio.wait_for(serve(Manager(work), Client().receive, {}), 2)
     assert received == [BODY]
+
+
+async def test_the_rest_of_a_body_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_endpoint, "_WATCH_AFTER", 0)
+    part: Message = {"type": "http.request", "body": b"a", "more_body": True}
+    received = list[Message]()
+
+    async def work(receive: Receive) -> None:
+        for _ in range(2):
+            received.append(await receive())
+            await asyncio.sleep(0.02)
+
+    await asyncio.wait_for(serve(Manager(work), Client(part, BODY).receive, {}), 10)
+    assert received == [part, BODY]
 
 
 async def test_a_cancellation_from_above_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
