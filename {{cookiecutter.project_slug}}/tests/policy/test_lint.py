@@ -1,7 +1,7 @@
 """The lint reads tool texts as an attacker would write them, and lets honest ones pass."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field
@@ -34,8 +34,18 @@ def test_hidden_characters_are_refused_wherever_they_are(hidden: str) -> None:
     def defaulted(name: Name = f"a{hidden}") -> str:
         return name
 
+    def chosen(name: Literal["a", "b"]) -> str:
+        return name
+
+    chosen.__annotations__["name"] = Literal["a", f"b{hidden}"]
+
+    def named(name: Annotated[str, Field(max_length=10, alias=f"name{hidden}")]) -> str:
+        return name
+
     for problems in (
         found(f"Greet{hidden} somebody."),
+        found("Greet.", chosen),
+        found("Greet.", named),
         found("Greet.", title=f"Greet{hidden}"),
         found("Greet.", titled),
         found("Greet.", defaulted),
