@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Everything a checkout of this template needs, in one file that needs nothing but Python 3.11 and pip.
 
-    python dev.py serve    scaffold the default project into .scratch/, install it, start it
-    python dev.py render   scaffold only
-    python dev.py sync     copy edited src/ files of the scratch project back into the template
-    python dev.py test     lint, type check and test the template and the projects it makes
+    python dev.py serve      scaffold the default project into .scratch/, install it, start it
+    python dev.py render     scaffold only
+    python dev.py sync       copy edited src/ files of the scratch project back into the template
+    python dev.py scorecard  run the test behind every promise, and write SCORECARD.md
+    python dev.py test       lint, type check and test the template and the projects it makes
 
 All of it happens below `.scratch/`, which git ignores and which may be deleted at any time. The same lines work on
 Linux, macOS and Windows. This file must stay readable to Python 3.8, so that an old one can say that it is too old.
@@ -703,6 +704,15 @@ def test(checkout: Checkout, pytest_arguments: Sequence[str]) -> int:
     return code or int(failed)
 
 
+def scorecard(checkout: Checkout, *, quick: bool) -> int:
+    """Make the default project, run the test behind each of its promises and the benchmark, write SCORECARD.md."""
+    python = test_environment(checkout).python
+    with freshly_rendered(checkout, python, {}) as project:
+        command = [str(python), str(checkout.root / "benchmarks" / "scorecard.py"), str(project)]
+        command += ["--quick"] if quick else []
+        return subprocess.run(command, cwd=checkout.root, check=False).returncode
+
+
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
@@ -715,6 +725,9 @@ def parser() -> argparse.ArgumentParser:
     text = "copy edited src/ files of the scratch project back into the template"
     command = commands.add_parser("sync", help=text, description=text)
     command.add_argument("--force", action="store_true", help="overwrite template files that changed as well")
+    text = "run the test behind every promise, and the benchmark, and write SCORECARD.md"
+    command = commands.add_parser("scorecard", help=text, description=text)
+    command.add_argument("--quick", action="store_true", help="leave the benchmark out")
     text = "lint, type check and test everything; further arguments go to pytest"
     commands.add_parser("test", help=text, description=text, usage="dev.py test [pytest arguments]")
     return whole
@@ -729,6 +742,8 @@ def dispatch(checkout: Checkout, words: Sequence[str]) -> int:
         return 2
     if arguments.command == "sync":
         return sync(checkout, force=arguments.force)
+    if arguments.command == "scorecard":
+        return scorecard(checkout, quick=arguments.quick)
     answers = parse_answers(checkout, arguments.answers)
     if arguments.command == "serve":
         return serve(checkout, answers)
