@@ -4,14 +4,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from {{ cookiecutter.package_name }}.auth.jwks import IssuerUnavailable
 from {{ cookiecutter.package_name }}.auth.key_records import format_records
 from {{ cookiecutter.package_name }}.auth.keys import id_of, new_id, new_key
+from {{ cookiecutter.package_name }}.auth.verifier import InvalidCredential
 from {{ cookiecutter.package_name }}.credentials import make_credentials
 from {{ cookiecutter.package_name }}.settings import SettingsError, load_settings
 
-from .support.keys import add_key, record_of
+from .support.keys import add_key, put, record_of
+from .support.outside import outside_world
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 OAUTH = {"auth_mode": "oauth", "oauth_issuer": "https://login.example.com"}
@@ -56,6 +61,20 @@ async def test_keys_from_the_settings_are_good_as_well() -> None:
     assert principal.id == f"key:{id_of(key)}"
 
 
+@pytest.mark.anyio
+async def test_a_key_that_is_revoked_in_the_file_is_revoked_whatever_an_older_copy_in_the_settings_says(
+    path: Path,
+) -> None:
+    key = add_key(path)
+    copy = format_records([record_of(key)])
+    put(path, record_of(key, revoked=datetime.now(UTC)))
+    credentials = make_credentials(load_settings(_env_file=None, api_key=KEY, keys=copy, keys_file=path))
+    assert credentials.records()[id_of(key)].revoked is not None
+    with pytest.raises(InvalidCredential) as refusal:
+        await credentials.verifiers[1].verify(key)
+    assert refusal.value.reason == "revoked"
+
+
 def test_a_server_that_could_let_nobody_in_does_not_start(path: Path) -> None:
     assert problem(keys_file=path).startswith("API_KEY: is missing")
     add_key(path, expires=datetime.now(UTC) - timedelta(days=1))
@@ -71,3 +90,20 @@ def test_a_broken_place_of_keys_does_not_start_even_beside_a_good_key(path: Path
     sentence = problem(api_key=KEY, keys='{"keys": [{"id": "hunter2"}]}')
     assert sentence.startswith("KEYS: cannot be used")
     assert "hunter2" not in sentence
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("networks", "dialled"), [("", []), ("10.1.0.0/16", [("10.1.2.3", 443)])])
+async def test_an_issuer_inside_is_asked_if_its_network_is_named(
+    monkeypatch: pytest.MonkeyPatch, networks: str, dialled: list[tuple[str, int]]
+) -> None:
+    with outside_world(monkeypatch) as outside:
+        outside.name("login.example.com", "10.1.2.3")
+        settings = load_settings(_env_file=None, oauth_networks=networks, **OAUTH, **INTROSPECTION)
+        _, of_jwts, of_opaque = make_credentials(settings).verifiers
+        signed = jwt.encode({}, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256")
+        for verifier, token in ((of_jwts, signed), (of_opaque, "opaque")):
+            outside.dialled.clear()
+            with pytest.raises(IssuerUnavailable):
+                await verifier.verify(token)
+            assert outside.dialled == dialled

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from {{ cookiecutter.package_name }} import cli
-from {{ cookiecutter.package_name }}.auth.key_store import read_keys
+from {{ cookiecutter.package_name }}.auth.key_store import changing_keys, read_keys
 from {{ cookiecutter.package_name }}.auth.key_verifier import KeyVerifier
 from {{ cookiecutter.package_name }}.auth.keys import digest, id_of
 
@@ -156,6 +156,17 @@ def test_the_old_secret_does_not_outlive_itself(run: Run, path: Path) -> None:
     run("rotate", id_of(old), "--overlap", "7d")
     (record,) = read_keys(path).values()
     assert record.previous_until == before.expires
+
+
+def test_rotating_a_key_whose_end_was_written_by_hand_as_never(run: Run, path: Path) -> None:
+    key = run(*CREATE)[1].strip()
+    with changing_keys(path) as keys:
+        far = datetime(9999, 12, 31, tzinfo=UTC)
+        keys[id_of(key)] = keys[id_of(key)].model_copy(update={"expires": far})
+    assert run("rotate", id_of(key))[0] == 0
+    record = read_keys(path)[id_of(key)]
+    assert record.expires is not None
+    assert record.expires - record.created == timedelta(days=3650), "as long as `keys create` gives"
 
 
 @pytest.mark.parametrize("command", ["revoke", "rotate"])

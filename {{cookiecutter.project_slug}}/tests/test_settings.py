@@ -80,10 +80,12 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUSTED_ORIGINS", "https://a.example.com, http://b.example.com:8000/,")
     monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.7 ,2001:db8::/32")
     monkeypatch.setenv("BLOCKED_CLIENTS", "203.0.113.9")
+    monkeypatch.setenv("OAUTH_NETWORKS", "10.1.0.0/16")
     settings = load()
     assert settings.trusted_origins == ("https://a.example.com", "http://b.example.com:8000")
     assert settings.trusted_proxies == tuple(map(ip_network, ("10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32")))
     assert settings.blocked_clients == (ip_network("203.0.113.9/32"),)
+    assert settings.oauth_networks == (ip_network("10.1.0.0/16"),)
 
 
 def test_a_file_in_another_encoding_is_a_problem_with_a_sentence(tmp_path: Path) -> None:

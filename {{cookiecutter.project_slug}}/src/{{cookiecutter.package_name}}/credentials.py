@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from .auth.api_key import ApiKeyVerifier
 from .auth.introspection import IntrospectionVerifier
-from .auth.jwks import IssuerKeys
+from .auth.jwks import IssuerKeys, issuer_fetcher
 from .auth.jwt_verifier import JwtVerifier
 from .auth.key_records import KeyRecord, KeysError, parse_records
 from .auth.key_store import KeysFile
@@ -90,7 +90,8 @@ def _any_valid(sources: list[Callable[[], Mapping[str, KeyRecord]]]) -> bool:
 
 def _oauth(settings: Settings, issuer: str) -> list[Verifier]:
     audience = settings.oauth_audience or settings.resource_url
-    keys, lifetime = IssuerKeys(issuer), settings.oauth_max_token_lifetime
+    keys = IssuerKeys(issuer, networks=settings.oauth_networks)
+    lifetime = settings.oauth_max_token_lifetime
     verifiers: list[Verifier] = [JwtVerifier(issuer=issuer, audience=audience, keys=keys, max_lifetime=lifetime)]
     if settings.oauth_introspection_url is not None and settings.oauth_client_secret is not None:
         verifiers.append(
@@ -100,6 +101,7 @@ def _oauth(settings: Settings, issuer: str) -> list[Verifier]:
                 client_secret=settings.oauth_client_secret.get_secret_value(),
                 issuer=issuer,
                 audience=audience,
+                fetcher=issuer_fetcher(settings.oauth_introspection_url, settings.oauth_networks),
             )
         )
     return verifiers

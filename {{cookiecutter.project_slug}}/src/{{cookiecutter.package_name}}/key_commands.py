@@ -130,7 +130,7 @@ def _rotated(record: KeyRecord, key: str, overlap: timedelta, now: datetime) -> 
     return {
         "sha256": digest(key),
         "created": now,
-        "expires": None if record.expires is None else now + (record.expires - record.created),
+        "expires": None if record.expires is None else now + min(record.expires - record.created, _LONGEST),
         "previous_sha256": record.sha256,
         "previous_until": end if record.expires is None else min(end, record.expires),
     }

@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     max_failed_auth_overall: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     oauth_issuer: str | None = None
     oauth_audience: str | None = None
+    oauth_networks: Annotated[tuple[Network, ...], NoDecode] = ()
     oauth_allow_http_issuer: bool = False
     oauth_max_token_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
     oauth_introspection_url: str | None = None
@@ -100,7 +101,7 @@ class Settings(BaseSettings):
     def _list(cls, value: Any) -> Any:
         return _parts(value)
 
-    @field_validator("trusted_proxies", "blocked_clients", mode="before")
+    @field_validator("trusted_proxies", "blocked_clients", "oauth_networks", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
         # An address with host bits set (10.0.0.1/8) is a typing error worth hearing of, but a lone address is fine.

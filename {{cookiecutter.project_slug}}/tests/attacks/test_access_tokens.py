@@ -135,6 +135,8 @@ ATTACKS: dict[str, tuple[Forge, str]] = {
     "exp in ten years": (lambda a, i, _: i.token(a, exp=NOW + 3650 * DAY), "lifetime"),
     "exp in ten years, issued then": (lambda a, i, _: i.token(a, exp=NOW + 3650 * DAY, iat=NOW + 3649 * DAY), "claims"),
     "exp is infinite": (lambda a, i, _: i.token(a, exp=float("inf")), "claims"),
+    "exp is beyond all arithmetic": (lambda a, i, _: i.token(a, exp=10**400, iat=NOW - 0.5), "claims"),
+    "exp is not a number": (lambda a, i, _: i.token(a, exp=float("nan")), "claims"),
     "exp is text": (lambda a, i, _: i.token(a, exp=str(NOW + 7200)), "claims"),
     "exp is true": (lambda a, i, _: i.token(a, exp=True), "expired"),
     "expired": (lambda a, i, _: i.token(a, exp=NOW - 60), "expired"),

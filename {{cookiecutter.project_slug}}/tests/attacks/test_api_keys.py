@@ -136,6 +136,23 @@ def test_breaking_the_file_opens_nothing_closes_nothing_and_is_reported(server: 
     assert server.get("/health", headers=server.credentials).json()["problems"] == []
 
 
+def test_no_key_is_in_an_event_wherever_a_client_puts_it(server: RunningServer, path: Path) -> None:
+    """Whoever holds any key may read the events."""
+    key, reader = add_key(path), add_key(path, scopes=("nothing",))
+    token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
+    for credential in (key, token):
+        send(server, "GET", f"/{credential}")
+        send(server, "GET", "/nothing", [("X-Request-ID", credential)])
+        send(server, "GET", "/health", [("Origin", f"https://{credential}")])
+        server.call(credential, {})
+        server.call("read_secret_notes", {credential: 1})
+        server.post({"jsonrpc": "2.0", "id": 1, "method": "resources/read", "params": {"uri": f"about://{credential}"}})
+    events = server.get("/security/events?limit=1000", headers=bearer(reader)).text
+    assert "[redacted]" in events
+    assert key not in events
+    assert token not in events
+
+
 def test_no_key_is_written_into_a_log_whoever_logs_it(capsys: pytest.CaptureFixture[str]) -> None:
     """A tool's author logs the headers, or a client puts its key into a path."""
     key, token = new_key(new_id()), "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"

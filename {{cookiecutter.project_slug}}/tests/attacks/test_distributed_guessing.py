@@ -1,10 +1,13 @@
 """Guessing from many addresses: it gains little, and locks out nobody who comes with a good credential."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import chain
+from pathlib import Path
 
 import pytest
 
+from ..support.keys import add_key
 from ..support.running import RunningServer, running_server
 from .wire import Header, forwarded_for, key_of, send
 
@@ -32,3 +35,19 @@ def test_many_addresses_together_get_few_guesses_and_others_are_served(server: R
     refused = send(server, "GET", EVENTS, [key_of(server), forwarded_for(bots[0])])
     assert refused.status == 429
     assert 1 <= int(refused.header("Retry-After") or 0) <= 60
+
+
+def test_who_comes_with_a_token_that_has_expired_is_no_guesser(tmp_path: Path) -> None:
+    """Tokens of all users expire. If that made them suspects, a flood would lock out every one of them."""
+    old = add_key(tmp_path / "keys.json", expires=datetime.now(UTC) - timedelta(days=1))
+    with running_server(
+        trusted_proxies="127.0.0.1", max_failed_auth_overall=10, keys_file=tmp_path / "keys.json"
+    ) as server:
+        user, expired = forwarded_for("198.51.100.1"), ("Authorization", f"Bearer {old}")
+        assert send(server, "GET", EVENTS, [expired, user]).status == 401
+        bots = [f"192.0.2.{number}" for number in range(1, 21)]
+        assert {send(server, "GET", EVENTS, [WRONG, forwarded_for(bot)]).status for bot in bots} == {401}
+        assert send(server, "GET", EVENTS, [WRONG, forwarded_for(bots[0])]).status == 429, "there is no flood"
+        assert send(server, "GET", EVENTS, [key_of(server), user]).status == 200
+        again = [send(server, "GET", EVENTS, [expired, user]).status for _ in range(11)]
+        assert (again[0], again[-1]) == (401, 429), "it counts for its address"

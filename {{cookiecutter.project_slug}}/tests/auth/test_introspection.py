@@ -111,7 +111,9 @@ async def test_a_token_without_a_person_stands_for_its_client() -> None:
         ({"exp": NOW - 60}, "expired"),
         ({"exp": "never"}, "claims"),
         ({"exp": True}, "claims"),
+        ({"exp": float("nan")}, "claims"),
         ({"nbf": NOW + 7200}, "claims"),
+        ({"nbf": float("nan")}, "claims"),
         ({"token_type": "refresh_token"}, "token_type"),
         ({"sub": ""}, "subject"),
         ({"sub": 7}, "subject"),
@@ -179,6 +181,19 @@ async def test_no_answer_is_no_verdict_and_the_next_question_waits(
     monkeypatch.setattr(introspection, "_COOL_DOWN", 0.0)
     judge._again_at = 0.0
     issuer.status, issuer.body = 200, json.dumps(GOOD).encode()
+    assert (await judge.verify("token")).id == "oauth:alice"
+
+
+@pytest.mark.parametrize("status", [400, 413, 414, 422])
+async def test_a_token_that_the_issuer_chokes_on_is_not_an_outage_for_others(status: int) -> None:
+    """Otherwise anybody could keep everybody else out, with one such token every five seconds."""
+    issuer = Issuer()
+    issuer.status = status
+    judge = verifier(issuer)
+    with pytest.raises(InvalidCredential) as refusal:
+        await judge.verify("~/../~")
+    assert refusal.value.reason == "refused"
+    issuer.status = 200
     assert (await judge.verify("token")).id == "oauth:alice"
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import anyio
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from {{ cookiecutter.package_name }}.auth import jwks
 from {{ cookiecutter.package_name }}.auth.jwks import IssuerKeys, IssuerUnavailable
@@ -145,6 +146,18 @@ async def test_keys_for_encryption_and_nonsense_are_not_keys(issuer: Issuer) -> 
     assert await keys.key("key-1") is not None
 
 
+@pytest.mark.parametrize(
+    "key", [rsa.generate_private_key(public_exponent=65537, key_size=2048), ec.generate_private_key(ec.SECP256R1())]
+)
+async def test_a_private_key_that_was_published_verifies_nothing(
+    issuer: Issuer, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+) -> None:
+    """Everybody can sign with it. It also made PyJWT end with an AttributeError."""
+    written = RSAAlgorithm.to_jwk(key, True) if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm.to_jwk(key, True)
+    issuer.publish({**written, "kid": "leaked"})
+    assert await IssuerKeys(issuer.url).key("leaked") is None
+
+
 async def test_nobody_listens() -> None:
     keys = IssuerKeys(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(IssuerUnavailable):
@@ -202,11 +215,15 @@ async def test_an_https_issuer_cannot_send_us_to_http(issuer: Issuer, monkeypatc
 
 @pytest.mark.parametrize(
     "document",
-    [b"not JSON", b"[]", b'{"keys": 7}', b"{}", b"\xff\xfe", b'{"keys": [' + b"1," * 200_000 + b"1]}"],
-    ids=["text", "list", "keys-number", "no-keys", "not-utf-8", "too-large"],
+    [
+        *(b"not JSON", b"[]", b'{"keys": 7}', b"{}", b"\xff\xfe", b'{"keys": [' + b"1," * 200_000 + b"1]}"),
+        b'{"keys": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=["text", "list", "keys-number", "no-keys", "not-utf-8", "too-large", "too-deep"],
 )
-async def test_a_broken_key_set_is_as_good_as_none(issuer: Issuer, document: bytes) -> None:
-    issuer.documents[KEYS] = document
+@pytest.mark.parametrize("path", [METADATA, KEYS])
+async def test_a_broken_document_is_as_good_as_none(issuer: Issuer, document: bytes, path: str) -> None:
+    issuer.documents[path] = document
     with pytest.raises(IssuerUnavailable):
         await IssuerKeys(issuer.url).key("key-1")
 

@@ -270,7 +270,30 @@ async def test_a_broken_key_of_the_issuer_is_a_refusal_not_a_crash(issuer: Issue
     assert await reason(issuer, token) in {"claims", "algorithm", "signature"}
 
 
+@pytest.mark.filterwarnings("ignore:The RSA key is 1024 bits")
+async def test_a_key_that_is_too_short_is_refused(issuer: Issuer) -> None:
+    """A modulus of 1024 bits can be factored by those who want to (RFC 7518, section 3.3, asks for 2048)."""
+    short = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505  (the attack)
+    issuer.publish({**RSAAlgorithm.to_jwk(short.public_key(), as_dict=True), "kid": "short"})
+    token = jwt.encode(issuer.claims(AUDIENCE), short, algorithm="RS256", headers={"kid": "short"})
+    assert await reason(issuer, token) == "claims"
+
+
 # --- the issuer itself ---
+
+
+async def test_a_key_that_is_withdrawn_ends_tokens_that_were_found_good(issuer: Issuer) -> None:
+    """Also one that comes back as another key under the same name."""
+    keys = IssuerKeys(issuer.url)
+    judge, token = JwtVerifier(issuer=issuer.url, audience=AUDIENCE, keys=keys), issuer.token(AUDIENCE)
+    other = ec.generate_private_key(ec.SECP256R1())
+    for published, expected in ((public_jwk(other, "key-2"), "unknown_key"), (public_jwk(other, "key-1"), "signature")):
+        keys._keys = issuer.documents[KEYS]["keys"]
+        assert (await judge.verify(token)).id == "oauth:alice"
+        keys._keys = [published]
+        with pytest.raises(InvalidCredential) as refusal:
+            await judge.verify(token)
+        assert refusal.value.reason == expected
 
 
 async def test_an_issuer_with_a_trailing_slash_is_another_issuer() -> None:

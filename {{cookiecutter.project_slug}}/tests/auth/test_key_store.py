@@ -130,6 +130,24 @@ def test_a_link_stays_a_link(path: Path, tmp_path: Path) -> None:
     assert len(read_keys(path)) == 1
 
 
+@POSIX
+def test_root_gives_away_what_it_wrote_and_not_what_stands_under_that_name(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory is the server's: it could put a link to /etc/shadow in the place of the temporary file."""
+    add_key(path)
+    owner, given = path.stat(), list[tuple[int, int, int]]()
+
+    def fchown(descriptor: int, user: int, group: int) -> None:
+        given.append((os.fstat(descriptor).st_ino, user, group))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", fchown)
+    monkeypatch.setattr(os, "chown", Mock(side_effect=AssertionError("by name")))
+    add_key(path)
+    assert given == [(path.stat().st_ino, owner.st_uid, owner.st_gid)]
+
+
 # --- following ---
 
 
@@ -192,6 +210,26 @@ def test_a_broken_file_keeps_the_last_good_keys_and_says_so_but_does_not_start_a
     path.unlink()
     put(path, good)
     assert names(keys) == ["ci"]
+    assert keys.problem() is None
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_change_that_could_not_be_read_is_read_as_soon_as_it_can(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who fills the table of open files at the right moment must not keep a key alive that was revoked then."""
+    record = record_of(add_key(path))
+    keys = KeysFile(path)
+    put(path, record.model_copy(update={"revoked": record.created}))
+
+    def full(*_: object, **__: object) -> str:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch, capture_logs() as logged:
+        patch.setattr(Path, "read_text", full)
+        for _ in range(3):
+            assert keys.records()[record.id].revoked is None
+        assert "Too many open files" in str(keys.problem())
+    assert len(logged) == 1
+    assert keys.records()[record.id].revoked is not None
     assert keys.problem() is None
 
 

@@ -2,15 +2,18 @@
 
 from typing import Any
 
+import anyio
 import pytest
 
 from {{ cookiecutter.package_name }}.auth.api_key import ApiKeyVerifier
+from {{ cookiecutter.package_name }}.auth.introspection import IntrospectionVerifier
 from {{ cookiecutter.package_name }}.auth.jwks import IssuerUnavailable
 from {{ cookiecutter.package_name }}.auth.principal import ANONYMOUS, Principal
-from {{ cookiecutter.package_name }}.auth.verifier import InvalidCredential
+from {{ cookiecutter.package_name }}.auth.verifier import InvalidCredential, Verifier
 from {{ cookiecutter.package_name }}.middleware import authentication
 from {{ cookiecutter.package_name }}.middleware.failed_attempts import FailedAttempts
 from {{ cookiecutter.package_name }}.observability.events import EventLog
+from {{ cookiecutter.package_name }}.security import Fetched, SafeFetcher
 
 from ..support.asgi import Answer, Endpoint, ask, http_scope
 
@@ -43,12 +46,12 @@ class NeverAsked:
 class Setup:
     """The layer with everything around it."""
 
-    def __init__(self, *, anonymous: Principal | None = None, failures: int = 3) -> None:
+    def __init__(self, *, anonymous: Principal | None = None, failures: int = 3, last: Verifier | None = None) -> None:
         self.inner, self.events = Endpoint(), EventLog()
         self.layer = authentication.AuthenticationLayer(
             self.inner,
             events=self.events,
-            verifiers=[ApiKeyVerifier(KEY), KnowsAlice(), NeverAsked()],
+            verifiers=[ApiKeyVerifier(KEY), *([last] if last else [KnowsAlice(), NeverAsked()])],
             failures=FailedAttempts(per_minute=failures, overall_per_minute=100),
             challenge='Bearer realm="mcp"',
             anonymous=anonymous,
@@ -161,6 +164,36 @@ async def test_where_anybody_may_call_a_key_still_makes_a_difference() -> None:
         assert (await setup.ask(*credentials)).status == 200
     kinds = [caller and caller.kind for caller in setup.inner.principals]
     assert kinds == ["anonymous", "key", "anonymous", "anonymous", "anonymous"]
+
+
+async def test_many_wrong_tokens_at_once_are_few_questions() -> None:
+    """Answers of an issuer take time. Tokens that are sent in the meantime must not all be asked about."""
+    answer, asked = anyio.Event(), list[str]()
+
+    class Slow(SafeFetcher):
+        async def request(self, *_: object, **__: object) -> Fetched:
+            asked.append("")
+            await answer.wait()
+            return Fetched(200, {}, b'{"active": false}', "")
+
+    asks = IntrospectionVerifier("x", client_id="x", client_secret="x", issuer="x", audience="x", fetcher=Slow())
+    setup, statuses = Setup(failures=3, last=asks), list[int]()
+
+    async def guess(number: int, client: str) -> None:
+        statuses.append((await setup.ask(f"Bearer opaque-{number}", client=client)).status)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(100):
+            tasks.start_soon(guess, number, "192.0.2.1")
+        await anyio.wait_all_tasks_blocked()
+        assert len(asked) == 5
+        tasks.start_soon(guess, 100, "192.0.2.2")
+        await anyio.wait_all_tasks_blocked()
+        assert len(asked) == 6, "somebody else waits behind them"
+        assert (await setup.ask(f"Bearer {KEY}")).status == 200, "a key of the same address is not held up"
+        answer.set()
+    assert len(asked) <= 6 + 3
+    assert set(statuses) == {401, 429}
 
 
 async def test_other_scopes_pass() -> None:

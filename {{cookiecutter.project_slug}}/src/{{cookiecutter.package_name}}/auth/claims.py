@@ -6,6 +6,9 @@ from typing import Any
 from .principal import Principal
 from .verifier import InvalidCredential
 
+LATEST = 2**53
+"""Seconds. Beyond it, arithmetic with floats goes wrong or raises; no clock gets there."""
+
 
 def principal_of(claims: Mapping[str, Any], *, subject: str = "sub") -> Principal:
     """Return the principal that verified claims describe.
@@ -23,9 +26,10 @@ def number(value: object) -> float:
     """Return a time claim (RFC 7519, NumericDate).
 
     Raises:
-        InvalidCredential: if it is not a number; PyJWT takes text and `true` for numbers.
+        InvalidCredential: if it is not a number, or none that a clock can show; PyJWT takes text and `true` for
+            numbers, and JSON has NaN, which is neither earlier nor later than now.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
         raise InvalidCredential("claims")
     return value
 

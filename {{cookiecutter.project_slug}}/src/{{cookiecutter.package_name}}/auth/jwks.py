@@ -83,7 +83,9 @@ class IssuerKeys:
         try:
             self._keys = await _fetch_keys(self._fetcher, self._issuer)
         except (TimeoutError, ValueError) as error:
-            log.error("the issuer's keys could not be fetched", issuer=self._issuer, cause=type(error).__name__)
+            # A decoding error quotes the answer, so only its kind is logged.
+            cause = str(error) if isinstance(error, FetchError) else type(error).__name__
+            log.error("the issuer's keys could not be fetched", issuer=self._issuer, cause=cause)
         else:
             self._fetched_at = now
 
@@ -110,7 +112,8 @@ async def _fetch_keys(fetcher: SafeFetcher, issuer: str) -> list[dict[str, Any]]
     keys = document.get("keys")
     if not isinstance(keys, list):
         raise ValueError("no key set")
-    return [key for key in keys if isinstance(key, dict) and key.get("use", "sig") == "sig"]
+    # With `d`, a private key: whoever reads it can sign.
+    return [key for key in keys if isinstance(key, dict) and key.get("use", "sig") == "sig" and "d" not in key]
 
 
 async def _first_metadata(fetcher: SafeFetcher, issuer: str) -> dict[str, Any]:
@@ -142,7 +145,10 @@ async def _get(fetcher: SafeFetcher, url: str) -> dict[str, Any]:
     answer = await fetcher.get(url, headers={"accept": "application/json"})
     if answer.status != 200:
         raise ValueError("not found")
-    document = json.loads(answer.body)
+    try:
+        document = json.loads(answer.body)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(document, dict):
         raise ValueError("not an object")
     return document

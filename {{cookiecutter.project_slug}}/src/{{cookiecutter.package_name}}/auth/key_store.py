@@ -59,8 +59,11 @@ class KeysFile:
         try:
             self._records = read_keys(self._path)
         except KeysError as error:
-            self._problem = f"The keys file cannot be used, the keys before the last change stay in force: {error}."
-            log.error("the keys file cannot be used: its last good state stays in force", cause=str(error))
+            self._seen = ()  # look again: what passes without a change of the file must not keep a revoked key alive
+            problem = f"The keys file cannot be used, the keys before the last change stay in force: {error}."
+            if problem != self._problem:
+                self._problem = problem
+                log.error("the keys file cannot be used: its last good state stays in force", cause=str(error))
         else:
             self._problem = None
             log.warning("the keys file has changed", keys=len(self._records))
@@ -142,9 +145,9 @@ def _replace(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(descriptor)
-        if sys.platform != "win32" and os.geteuid() == 0 and path.exists():
-            owner = path.stat()  # root must not take the file away from the account that the server runs as
-            os.chown(temporary, owner.st_uid, owner.st_gid)
+            if sys.platform != "win32" and os.geteuid() == 0 and path.exists():
+                owner = path.stat()  # root must not take the file away from the account that the server runs as
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)  # by name, that account could put a link there
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

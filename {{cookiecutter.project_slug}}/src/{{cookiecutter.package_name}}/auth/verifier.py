@@ -18,6 +18,11 @@ class InvalidCredential(Exception):
         self.reason = reason
         self.whose = whose
 
+    @property
+    def was_good(self) -> bool:
+        """Whether the credential was genuine once. Clients present those in good faith: it is no guess."""
+        return self.reason in {"expired", "revoked", "rotated"}
+
 
 class NotMine(InvalidCredential):
     """A credential of another kind: only this one lets the next verifier be asked.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..auth.bearer import AmbiguousCredential, bearer_token
+from ..auth.introspection import IntrospectionVerifier
 from ..auth.jwks import IssuerUnavailable
 from ..auth.principal import Principal, current_principal
 from ..auth.verifier import InvalidCredential, NotMine, Verifier
@@ -16,6 +17,14 @@ from ..observability.request_context import current_request
 from .client_address import client_key
 from .failed_attempts import FailedAttempts
 from .responses import Refusal
+
+
+class _NotHeard(Exception):
+    """Too many wrong credentials came from this address. `wait` is in seconds."""
+
+    def __init__(self, wait: int) -> None:
+        super().__init__(wait)
+        self.wait = wait
 
 
 class AuthenticationLayer:
@@ -60,15 +69,15 @@ class AuthenticationLayer:
             return
         request = current_request.get()
         address = client_key(request.client if request is not None else "unknown")
-        if self._anonymous is None and any(name == b"authorization" for name, _ in scope["headers"]):
-            wait = await self._failures.wait(address)
-            if wait:
-                self._events.record("rate_limit_exceeded", reason="wrong_credentials", retry_after=wait)
-                await self._penalty(scope, receive, send, headers=[(b"retry-after", str(wait).encode())])
-                return
         try:
+            if self._anonymous is None and any(name == b"authorization" for name, _ in scope["headers"]):
+                await self._hear(address)
             token = bearer_token(scope["headers"])
-            principal = None if token is None else await self._verified(token)
+            principal = None if token is None else await self._verified(token, address)
+        except _NotHeard as error:
+            self._events.record("rate_limit_exceeded", reason="wrong_credentials", retry_after=error.wait)
+            await self._penalty(scope, receive, send, headers=[(b"retry-after", str(error.wait).encode())])
+            return
         except IssuerUnavailable:
             await self._unavailable(scope, receive, send)
             return
@@ -83,7 +92,7 @@ class AuthenticationLayer:
     async def _refuse(
         self, error: AmbiguousCredential | InvalidCredential, address: str, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        await self._failures.note(address)
+        await self._failures.note(address, guess=not (isinstance(error, InvalidCredential) and error.was_good))
         if isinstance(error, InvalidCredential):
             self._events.record("authentication_failed", error.whose, path=scope["path"], reason=error.reason)
             await self._invalid(scope, receive, send)
@@ -91,11 +100,19 @@ class AuthenticationLayer:
             self._events.record("authentication_failed", path=scope["path"], reason="ambiguous")
             await self._ambiguous(scope, receive, send)
 
-    async def _verified(self, token: str) -> Principal:
+    async def _hear(self, address: str) -> None:
+        if wait := await self._failures.wait(address):
+            raise _NotHeard(wait)
+
+    async def _verified(self, token: str, address: str) -> Principal:
         reason = "unknown"
         for verifier in self._verifiers:
             try:
-                return await verifier.verify(token)
+                if not isinstance(verifier, IntrospectionVerifier):
+                    return await verifier.verify(token)
+                async with self._failures.turn(address):
+                    await self._hear(address)  # those before it may have been wrong
+                    return await verifier.verify(token)
             except NotMine as error:
                 reason = error.reason
         raise InvalidCredential(reason)

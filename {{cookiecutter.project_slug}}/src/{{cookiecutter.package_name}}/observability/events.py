@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import structlog
 
+from .logging import BLOT, TOKENS
 from .request_context import current_request
 
 Kind = Literal[
@@ -107,6 +108,7 @@ class EventLog:
             return [self._bounded(item) for item in value[:20]]
         text = str(value)
         for secret in self._secrets:  # before the cut, which could leave half of it
-            text = text.replace(secret, "[redacted]")
+            text = text.replace(secret, BLOT)
+        text = TOKENS.sub(BLOT, text)
         # Without halves of surrogate pairs: one of them would make every answer of /security/events fail.
         return text[:_LONGEST_DETAIL].encode(errors="replace").decode()

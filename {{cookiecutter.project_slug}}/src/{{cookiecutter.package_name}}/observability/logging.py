@@ -19,9 +19,9 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 _SECRET_NAMES = frozenset(
     {"authorization", "api_key", "x-api-key", "cookie", "set-cookie", "password", "secret", "token", "access_token"}
 )
-_BLOT = "[redacted]"
+BLOT = "[redacted]"
 # API keys of the keys file and JWTs: nobody knows their values here, but they look like nothing else.
-_TOKENS = re.compile(r"mcp_[0-9a-z]{10}_[0-9A-Za-z]{20,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
+TOKENS = re.compile(r"mcp_[0-9a-z]{10}_[0-9A-Za-z]{20,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
 
 
 def configure_logging(
@@ -155,7 +155,7 @@ def _drop_color(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def _redact_names(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     for name in event:
         if name.lower() in _SECRET_NAMES:
-            event[name] = _BLOT
+            event[name] = BLOT
     return event
 
 
@@ -165,7 +165,7 @@ def _redact_values(secrets: Iterable[str]) -> Processor:
     def redact(_: WrappedLogger, __: str, line: Any) -> Any:  # the renderer before it has made text of the event
         for secret in known:
             if secret in line:
-                line = line.replace(secret, _BLOT)
-        return _TOKENS.sub(_BLOT, line)
+                line = line.replace(secret, BLOT)
+        return TOKENS.sub(BLOT, line)
 
     return redact
