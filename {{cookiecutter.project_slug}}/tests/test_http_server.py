@@ -19,12 +19,13 @@ def settings(**changes: Any) -> Settings:
 
 
 def test_uvicorn_is_told_what_a_server_on_a_network_needs() -> None:
-    made = settings(max_connections=7, keep_alive_timeout=3, shutdown_timeout=4)
+    made = settings(keep_alive_timeout=3, shutdown_timeout=4)
     config = make_server(create_app(made), made).config
     assert not config.proxy_headers, "X-Forwarded-For is for our own layer"
     assert not config.server_header
     assert not config.access_log
-    assert (config.limit_concurrency, config.timeout_keep_alive, config.timeout_graceful_shutdown) == (7, 3, 4)
+    assert (config.timeout_keep_alive, config.timeout_graceful_shutdown) == (3, 4)
+    assert config.limit_concurrency is None, "our own protocol counts connections, silent ones too"
     assert config.ws == "none"
 
 
@@ -41,7 +42,7 @@ def test_beyond_the_most_connections_the_answer_is_503() -> None:
             time.sleep(0.05)
             answer = server.get("/livez")
         assert answer.status_code == 503
-        assert answer.text == "Service Unavailable"
+        assert answer.json()["detail"] == "All connections are in use. Try again in a moment."
 
 
 def test_a_header_block_that_does_not_end_is_refused_at_16_kilobytes() -> None:

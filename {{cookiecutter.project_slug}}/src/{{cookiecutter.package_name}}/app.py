@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from mcp.server.mcpserver import MCPServer
-from mcp.server.subscriptions import ListenHandler
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import SubscriptionsListenRequestParams
 from starlette.applications import Starlette
@@ -17,6 +16,7 @@ from . import __version__
 from .auth.principal import ANONYMOUS, current_principal
 from .auth.resource_metadata import ResourceMetadata
 from .credentials import Credentials, make_credentials
+from .listen_streams import ListenStreams
 from .mcp_endpoint import McpEndpoint, SessionManager
 from .middleware.authentication import AuthenticationLayer
 from .middleware.authorization import AuthorizationLayer
@@ -86,7 +86,7 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
     health = Health(
         version=__version__, environment=settings.environment, is_known=_is_known, problems=credentials.problems
     )
-    streams = _own_streams(guarded, manager)
+    streams = _own_streams(settings, guarded, manager)
     metadata = _resource_metadata(settings, guarded)
 
     @asynccontextmanager
@@ -97,6 +97,7 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
                 yield
             finally:
                 health.ready = False
+                events.flush()
 
     app = Starlette(
         routes=[
@@ -192,11 +193,17 @@ def _resource_metadata(settings: Settings, guarded: GuardedServer | None) -> Res
     return ResourceMetadata(settings.resource_url, settings.oauth_issuer, scopes)
 
 
-def _own_streams(guarded: GuardedServer | None, manager: SessionManager) -> ListenHandler | None:
-    """Serve `subscriptions/listen` by a handler that we can close: the SDK's own would outlive a SIGTERM."""
+def _own_streams(settings: Settings, guarded: GuardedServer | None, manager: SessionManager) -> ListenStreams | None:
+    """Serve `subscriptions/listen` by a handler that we can bound and close: the SDK's own would outlive a SIGTERM."""
     if guarded is None:
         return None
-    streams = ListenHandler(guarded.bus)
+    streams = ListenStreams(
+        guarded.bus,
+        events=guarded.events,
+        most=settings.max_streams,
+        most_each=settings.max_streams_per_caller,
+        max_age=settings.max_stream_age,
+    )
     manager.app.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, streams)
     return streams
 

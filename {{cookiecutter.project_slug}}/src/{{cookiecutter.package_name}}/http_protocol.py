@@ -1,36 +1,88 @@
-"""HTTP/1.1 with a deadline for receiving: uvicorn by itself lets silent and slow clients stay for ever."""
+"""HTTP/1.1 for the open internet: uvicorn by itself lets silent, slow, deaf and countless clients stay for ever."""
 
 import asyncio
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .connections import Connections, Place
+from .middleware.responses import Refusal
+from .observability.events import Kind
+from .strict_http import StrictConnection
+
+_TOLD_TIMEOUT = 1.0  # seconds in which a connection too many may ask, to be told that it is one too many
+_LEAST_TAKEN = 65_536  # bytes that a client has to take within the send time-out, if an answer is larger
+
+_FULL = {
+    "full": Refusal(503, "All connections are in use. Try again in a moment.", close=True),
+    "full for this address": Refusal(429, "Your address has too many open connections. Close some.", close=True),
+}
 
 
 class DeadlineProtocol(H11Protocol):
-    """Closes a connection whose request, headers and body, has not arrived in time.
+    """Closes a connection whose request, headers and body, has not arrived in time, or whose answer is not taken.
 
-    The clock runs only while the server waits for the client: a long tool call is not cut. Between requests, uvicorn's
-    keep-alive time-out does the same job.
+    The first clock runs only while the server waits for the client: a long tool call is not cut. Between requests,
+    uvicorn's keep-alive time-out does the same job. The second runs only while an answer is larger than what the
+    operating system takes at once.
     """
 
     receive_timeout: ClassVar[float] = 10
     """Seconds from the connection, or from the first byte of a further request, to the last byte of the body."""
+    send_timeout: ClassVar[float] = 10
+    """Seconds in which a client takes its answer, or 64 KB more of it."""
+    most_unread: ClassVar[int] = 1_048_576
+    """Bytes of a body that may still come after its request has been refused: a client has to get to the answer."""
+    places: ClassVar[Connections] = Connections(1000, 1000)
+    note: ClassVar[Callable[[Kind, str, str], None]] = lambda *_: None
+    """Called with a kind of event, an address and a reason, when a client has been refused here."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _send_deadline: asyncio.TimerHandle | None = None
+    _place: Place | None = None
+    _left_unread = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock."""
+        """Take a place and start the clock."""
         super().connection_made(transport)
-        self._start()
+        self.conn = StrictConnection()
+        transport.set_write_buffer_limits(high=0)  # tells us of every byte that is not taken at once
+        self._place = self.places.take(self.client[0] if self.client else "")
+        if self._place.state == "open":
+            self._start()
+            return
+        self._note("rate_limit_exceeded", "too many connections")
+        if self._place.state == "hang up":
+            transport.abort()
+        else:
+            self.app = _FULL[self._place.state]
+            self._deadline = self.loop.call_later(min(_TOLD_TIMEOUT, self.receive_timeout), self._expire)
 
     def data_received(self, data: bytes) -> None:
         """Stop the clock once the request is whole; start it with the first byte of another one."""
+        unread = self.cycle is not None and self.cycle.response_complete and self.cycle.more_body
+        self._left_unread = self._left_unread + len(data) if unread else 0
+        if self._left_unread > self.most_unread:
+            self.transport.abort()
+            return
         super().data_received(data)
         # Both are None until uvicorn has seen a request line, whatever its annotations say.
         if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
             self._stop()
         else:
             self._start()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, if an answer can still begin, and close."""
+        self._note("http_error", "invalid HTTP")
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # whoever still serves this connection has nobody to answer
 
     def on_response_complete(self) -> None:
         """Leave the connection to the keep-alive time-out."""
@@ -40,9 +92,23 @@ class DeadlineProtocol(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete and self.cycle.more_body:
             self._start()
 
+    def pause_writing(self) -> None:
+        """Start the clock of a client that does not take its answer."""
+        super().pause_writing()
+        self._watch_sending()
+
+    def resume_writing(self) -> None:
+        """Stop that clock: everything has been taken."""
+        self._stop_sending()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the clock."""
+        """Forget the clocks and give the place back."""
         self._stop()
+        self._stop_sending()
+        if self._place is not None:
+            self.places.leave(self._place)
+            self._place = None
         super().connection_lost(exc)
 
     def _start(self) -> None:
@@ -58,7 +124,26 @@ class DeadlineProtocol(H11Protocol):
         self._deadline = None
         self.transport.close()
 
+    def _watch_sending(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._send_deadline = self.loop.call_later(self.send_timeout, self._expire_sending, left)
 
-def deadline_protocol(receive_timeout: float) -> type[DeadlineProtocol]:
-    """Return the protocol class for uvicorn's `http` option, with its deadline in seconds."""
-    return type("DeadlineProtocol", (DeadlineProtocol,), {"receive_timeout": receive_timeout})
+    def _stop_sending(self) -> None:
+        if self._send_deadline is not None:
+            self._send_deadline.cancel()
+            self._send_deadline = None
+
+    def _expire_sending(self, before: int) -> None:
+        if before - self.transport.get_write_buffer_size() < _LEAST_TAKEN:
+            self._note("http_error", "does not take its answer")
+            self.transport.abort()  # to close would be to wait for the client once more
+        else:
+            self._watch_sending()
+
+    def _note(self, kind: Kind, reason: str) -> None:
+        type(self).note(kind, self.client[0] if self.client else "unknown", reason)
+
+
+def deadline_protocol(receive_timeout: float, **attributes: Any) -> type[DeadlineProtocol]:
+    """Return the protocol class for uvicorn's `http` option, with these class attributes."""
+    return type("DeadlineProtocol", (DeadlineProtocol,), {"receive_timeout": receive_timeout, **attributes})

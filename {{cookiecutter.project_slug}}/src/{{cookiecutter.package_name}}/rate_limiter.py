@@ -39,11 +39,11 @@ class RateLimiter:
         per_minute: sustained requests a minute.
         burst: requests that may come at once after a pause.
         redis_url: shares the buckets between processes.
-        max_keys: buckets kept in memory; beyond that the longest unused is forgotten.
+        max_keys: buckets kept in memory, about 420 bytes each; beyond that the longest unused is forgotten.
     """
 
     def __init__(
-        self, name: str, *, per_minute: int, burst: int, redis_url: str | None = None, max_keys: int = 100_000
+        self, name: str, *, per_minute: int, burst: int, redis_url: str | None = None, max_keys: int = 25_000
     ) -> None:
         self.per_minute = per_minute
         self._quota = rate_limiter.per_min(per_minute, burst=burst)

@@ -81,7 +81,12 @@ class Settings(BaseSettings):
     max_result_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
     max_concurrent_calls: Annotated[int, Field(ge=1, le=100_000)] = 100
     max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    max_connections_per_address: Annotated[int, Field(ge=1, le=100_000)] = 100
+    max_streams: Annotated[int, Field(ge=1, le=100_000)] = 500
+    max_streams_per_caller: Annotated[int, Field(ge=1, le=100_000)] = 50
+    max_stream_age: Annotated[float, Field(gt=0, le=86_400)] = 3600
     receive_timeout: Annotated[float, Field(gt=0, le=300)] = 10
+    send_timeout: Annotated[float, Field(gt=0, le=300)] = 10
     keep_alive_timeout: Annotated[int, Field(ge=1, le=300)] = 5
     shutdown_timeout: Annotated[int, Field(ge=1, le=600)] = 10
 

@@ -1,9 +1,12 @@
 """Asking more often than allowed, by posing as many."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from {{ cookiecutter.package_name }}.middleware.failed_attempts import FailedAttempts
+from {{ cookiecutter.package_name }}.observability.health import memory_bytes
 from {{ cookiecutter.package_name }}.rate_limiter import RateLimiter
 
 from ..support.running import RunningServer, running_server
@@ -126,6 +129,28 @@ def test_the_keys_owner_has_one_limit_from_all_addresses(behind_proxy: RunningSe
     key = key_of(behind_proxy)
     seen = [ask(behind_proxy, key, forwarded_for(f"203.0.113.{number}")).status for number in range(12)]
     assert seen == ONE_CLIENT
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to see the memory of a process")
+@pytest.mark.anyio
+async def test_two_hundred_thousand_addresses_cost_no_more_than_thirty_thousand() -> None:
+    limiter, failures = (
+        RateLimiter("test", per_minute=100, burst=100),
+        FailedAttempts(per_minute=5, overall_per_minute=9),
+    )
+
+    async def come(numbers: range) -> float:
+        for number in numbers:
+            address = f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::/64"
+            await limiter.hit(address)
+            if number % 4 == 0:
+                await failures.note(address)
+        return (memory_bytes() or 0) / 1e6
+
+    before = await come(range(100))
+    full = await come(range(100, 100_000))
+    assert full - before < 35
+    assert await come(range(100_000, 200_000)) - full < 8
 
 
 @pytest.mark.anyio

@@ -7,10 +7,25 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from {{ cookiecutter.package_name }}.middleware.strict_json import InvalidJson, parse_json
 
 from ..support.running import RunningServer, running_server
 from .wire import ACCEPT, JSON, Header, key_of, post, request_text, send
 
+# What is JSON, almost JSON, and JSON to some.
+DOCUMENTS = st.one_of(
+    st.integers(-(10**45), 10**45).map(lambda number: str(number).encode()),
+    st.text().map(lambda text: json.dumps(text).encode()),
+    st.text().map(lambda text: json.dumps(text, ensure_ascii=False).encode()),
+    st.lists(
+        st.sampled_from([*'"[]{}:,', "\\u", "d800", "dc00", "0", "1", "e9", "NaN", "null", '"id":2', "\ufeff", "ä"]),
+        max_size=8,
+    ).map(lambda pieces: "".join(pieces).encode()),
+    st.binary(max_size=12),
+)
 PING = b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}'
 LARGEST = 2_000_000
 
@@ -134,7 +149,7 @@ def test_the_media_type_of_json_is_accepted_in_every_spelling(server: RunningSer
         assert post(server, PING, [("Content-Type", value)]).status == 200
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "identity, gzip", "x"])
+@pytest.mark.parametrize("coding", ["identity", "", "gzip", "deflate", "br", "zstd", "identity, gzip", "x"])
 def test_a_compressed_body_is_refused_before_anything_inflates(server: RunningServer, coding: str) -> None:
     assert post(server, PING, [JSON, ("Content-Encoding", coding)]).status == 415
 
@@ -179,6 +194,23 @@ def test_the_mcp_endpoint_takes_nothing_but_post(server: RunningServer, method: 
     answer = send(server, method, "/mcp", [key_of(server), ACCEPT, JSON])
     assert answer.status == 405
     assert answer.header("Allow") == "POST"
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(document=DOCUMENTS)
+def test_what_was_judged_is_what_the_sdk_gets(server: RunningServer, document: bytes) -> None:
+    """An id is repeated by the SDK, so it shows what the SDK has read: the same as any strict reader, or a refusal."""
+    body = b'{"jsonrpc": "2.0", "method": "ping", "id": ' + document + b"}"
+    answer = post(server, body)
+    try:
+        expected = parse_json(body)["id"]
+    except InvalidJson:
+        assert (answer.status, answer.json()["error"]["code"]) == (400, -32700)
+        return
+    if type(expected) in {int, str}:
+        assert (answer.status, answer.json()) == (200, {"jsonrpc": "2.0", "id": expected, "result": {}})
+    else:
+        assert (answer.status, answer.json()["error"]["code"]) == (400, -32600)
 
 
 def test_strange_messages_never_make_a_5xx(server: RunningServer) -> None:

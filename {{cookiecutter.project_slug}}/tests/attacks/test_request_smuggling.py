@@ -1,9 +1,13 @@
 """Requests whose end, path or framing two readers see in different places."""
 
+import logging
 import re
+import socket
 from collections.abc import Iterator
 
 import pytest
+
+from {{ cookiecutter.package_name }}.settings import load_settings
 
 from ..support.running import RunningServer, running_server
 from .wire import ACCEPT, JSON, key_of, request_text, send
@@ -34,6 +38,8 @@ def with_key(server: RunningServer, *headers: str) -> list[str]:
     [
         ["Content-Length: 5", "Content-Length: 6"],
         ["Content-Length: 5, 6"],
+        ["Content-Length: 5", "Content-Length: 5"],
+        ["Content-Length: 5, 5"],
         ["Content-Length: +5"],
         ["Content-Length: -5"],
         ["Content-Length: 0x5"],
@@ -145,3 +151,115 @@ def test_a_second_request_on_a_connection_does_not_inherit_the_key(server: Runni
     assert statuses(server.raw(first + second)) == [200, 401]
     events = ["Connection: close"]
     assert statuses(server.raw(first + request_text(server, "GET /security/events HTTP/1.1", events))) == [200, 401]
+
+
+def flawed(server: RunningServer) -> dict[str, bytes]:
+    """Return requests with the key that a proxy in front of the server may have read in another way."""
+    host = f"127.0.0.1:{server.port}"
+    post = request_text(server, "POST /mcp HTTP/1.1", with_key(server)).removesuffix(b"\r\n")
+    chunked = post + b"Transfer-Encoding: chunked\r\n\r\n"
+    size, body = f"{len(PING):x}".encode(), PING.encode()
+    whole = post + f"Content-Length: {len(PING)}\r\n\r\n{PING}".encode()
+
+    def head(start: str, *lines: str) -> bytes:
+        return "\r\n".join([start, *lines, "", ""]).encode()
+
+    return {
+        "two Content-Lengths that agree": whole.replace(b"Content-Length", b"Content-Length: 44\r\nContent-Length"),
+        "a Content-Length and chunks": chunked.replace(b"Transfer", b"Content-Length: 44\r\nTransfer"),
+        "two Hosts": head("GET /livez HTTP/1.1", f"Host: {host}", f"Host: {host}"),
+        "two Hosts that differ": head("GET /livez HTTP/1.1", f"Host: {host}", "Host: evil.example"),
+        "no Host": head("GET /livez HTTP/1.1"),
+        "an empty Host": head("GET /livez HTTP/1.1", "Host:"),
+        "a path in the Host": head("GET /mcp HTTP/1.1", "Host: a/health?"),
+        "a user in the Host": head("GET /mcp HTTP/1.1", f"Host: a@{host}"),
+        "two hosts in one": head("GET /mcp HTTP/1.1", f"Host: {host}, a"),
+        "a bare LF after the request line": whole.replace(b"HTTP/1.1\r\n", b"HTTP/1.1\n"),
+        "a bare LF between headers": whole.replace(b"\r\nAuth", b"\nAuth"),
+        "a bare LF in a value": whole.replace(b"\r\nAuth", b"\r\nX: a\nY: b\r\nAuth"),
+        "a bare LF at the end of the head": head("GET /livez HTTP/1.1", f"Host: {host}")[:-2] + b"\n",
+        "a bare CR": whole.replace(b"\r\nAuth", b"\r\nX: a\rY: b\r\nAuth"),
+        "a space before the colon": whole.replace(b"Content-Length:", b"Content-Length :"),
+        "a folded line": whole.replace(b"\r\nAuth", b"\r\nX: a\r\n b\r\nAuth"),
+        "a folded length": whole.replace(b"Content-Length: ", b"Content-Length:\r\n\t"),
+        "a line without a colon": whole.replace(b"\r\nAuth", b"\r\nX\r\nAuth"),
+        "an absolute URL": head(f"GET http://{host}/livez HTTP/1.1", f"Host: {host}"),
+        "an absolute URL of the endpoint": whole.replace(b" /mcp", f" http://{host}/mcp".encode()),
+        "a host and a port": head(f"CONNECT {host} HTTP/1.1", f"Host: {host}"),
+        "an asterisk": head("OPTIONS * HTTP/1.1", f"Host: {host}"),
+        "a path without a slash": head("GET livez HTTP/1.1", f"Host: {host}"),
+        "a chunk extension": chunked + size + b";a=b\r\n" + body + b"\r\n0\r\n\r\n",
+        "an extension of the last chunk": chunked + size + b"\r\n" + body + b"\r\n0;a=b\r\n\r\n",
+        "an endless chunk extension": chunked + size + b";" + b"a" * 60_000,
+        "a space after a chunk size": chunked + size + b" \r\n" + body + b"\r\n0\r\n\r\n",
+        "a bare LF after a chunk size": chunked + size + b"\n" + body + b"\r\n0\r\n\r\n",
+        "a chunk longer than it says": chunked + b"2\r\n" + body + b"\r\n0\r\n\r\n",
+        "a negative chunk size": chunked + b"-2\r\n" + body + b"\r\n0\r\n\r\n",
+        "a chunk size with a prefix": chunked + b"0x" + size + b"\r\n" + body + b"\r\n0\r\n\r\n",
+        "trailers": chunked + size + b"\r\n" + body + b"\r\n0\r\nAuthorization: Bearer x\r\n\r\n",
+        "chunks of one byte": chunked + b"1\r\n \r\n" * 20_000,
+        "a head of 60 KB in one piece": whole.replace(b"\r\nAuth", b"\r\nX: " + b"a" * 60_000 + b"\r\nAuth"),
+        "five hundred headers": whole.replace(b"\r\nAuth", b"\r\na: b" * 500 + b"\r\nAuth"),
+        "an empty line first": b"\r\n" + whole,
+    }
+
+
+FLAWS = list(flawed(RunningServer(load_settings(_env_file=None, api_key="0123456789abcdefghijklmnopqrstuv"), "")))
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_what_two_readers_could_read_in_two_ways_is_a_400_and_nothing_behind_it_is_served(
+    server: RunningServer, flaw: str
+) -> None:
+    answered = statuses(server.raw(flawed(server)[flaw] + request_text(server, "GET /livez HTTP/1.1")))
+    assert answered == [400]
+
+
+def test_the_same_request_without_a_flaw_is_served(server: RunningServer) -> None:
+    whole = request_text(server, "POST /mcp HTTP/1.1", with_key(server), PING)
+    head = request_text(server, "POST /mcp HTTP/1.1", with_key(server)).removesuffix(b"\r\n")
+    chunks = "".join(f"{len(part):x}\r\n{part}\r\n" for part in (PING[:7], PING[7:], ""))
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks.encode()
+    assert statuses(server.raw(whole + chunked + whole)) == [200, 200, 200]
+
+
+def test_a_flaw_that_arrives_byte_by_byte_is_found_too(server: RunningServer) -> None:
+    for flaw in ("a bare LF between headers", "a folded line", "a chunk extension", "trailers"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                for byte in flawed(server)[flaw]:
+                    connection.sendall(bytes([byte]))
+            except OSError:
+                pass  # refused before its end
+            received = b""
+            try:
+                while chunk := connection.recv(65536):
+                    received += chunk
+            except OSError:
+                pass
+        assert set(statuses(received)) <= {400}, flaw
+
+
+def test_garbage_behind_a_request_that_was_refused_early_makes_no_noise(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer has been sent: a second one would be an exception in uvicorn, with a traceback for every attempt."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(request_text(server, "POST /mcp HTTP/1.1", ["Transfer-Encoding: chunked"]))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
+        connection.sendall(b"zz\r\n")
+        while connection.recv(65536):
+            pass
+    assert send(server, "GET", "/livez").status == 200
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_body_that_nobody_wants_is_not_read_for_ever(server: RunningServer) -> None:
+    """Reading it costs more than sending it, and needs no key."""
+    limit = server.settings.max_body_bytes
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(request_text(server, "POST /mcp HTTP/1.1", [f"Content-Length: {50 * limit}"]))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
+        with pytest.raises(ConnectionError):
+            connection.sendall(b"a" * 40 * limit)

@@ -103,6 +103,30 @@ def test_a_flood_of_events_does_not_fill_the_memory(server: RunningServer) -> No
     assert len(json.dumps(recent)) < 1_000_000
 
 
+def test_a_flood_does_not_wash_away_what_else_happened(caplog: pytest.LogCaptureFixture) -> None:
+    """One address asks for nothing but trouble, thousands of times, while another one guesses a key once."""
+    with log_lines("security") as lines, running_server() as server:
+        send(server, "GET", "/mcp", [WRONG])
+        for _ in range(100):
+            bad = b"GET /nothing HTTP/1.1\nHost: a\n\n", b"GET /nothing HTTP/1.1\r\nHost: evil.example\r\n\r\n" * 10
+            for data in bad:
+                server.raw(data + b"\x00\r\n\r\n")
+        wait_until(lambda: _seen(server, "untrusted_origin_blocked") == 1000)
+        assert _seen(server, "http_error") == 200
+        assert [event["details"]["reason"] for event in server.events("authentication_failed")] == ["unknown"]
+        assert len(server.events()) < 50
+        assert len(lines) < 50
+        assert len(caplog.records) < 50, "uvicorn has a line for each"
+    # The counts are in the log as well, at the latest when the server stops.
+    counted = [line["details"].get("count", 1) for line in lines if line["kind"] == "untrusted_origin_blocked"]
+    assert sum(counted) == 1000
+
+
+def _seen(server: RunningServer, kind: str) -> int:
+    """Return how many events of a kind there were, those that are counted together among them."""
+    return sum(event["details"].get("count", 1) for event in server.events(kind))
+
+
 def test_the_newest_events_come_first_and_can_be_chosen(server: RunningServer) -> None:
     for kind in ("http_error", "authentication_failed"):
         attacks()[kind](server)

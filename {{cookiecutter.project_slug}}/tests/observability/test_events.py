@@ -3,9 +3,11 @@
 import contextvars
 import dataclasses
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+import anyio
 import pytest
 import structlog
 
@@ -119,3 +121,84 @@ def test_an_event_is_one_log_line() -> None:
     assert line["event"] == "security_event"
     assert (line["kind"], line["identifier"], line["severity"]) == ("http_error", "alice", "medium")
     assert line["details"] == {"status": 404}
+
+
+def test_of_a_flood_the_first_are_noted_and_the_rest_is_counted() -> None:
+    log = EventLog()
+    with structlog.testing.capture_logs() as lines:
+        for number in range(1000):
+            log.record("http_error", "mallory", number=number)
+        assert [event["details"]["number"] for event in reversed(log.recent())] == [*range(10), 999]
+        assert log.recent()[0]["details"]["count"] == 990
+        assert log.total == 1000
+        assert len(lines) == 10, "the first are written at once"
+        log.flush()
+        log.flush()
+    assert [line["details"].get("count", 1) for line in lines] == [1] * 10 + [990]
+
+
+def test_a_flood_hides_nobody_else_and_no_other_reason() -> None:
+    log = EventLog()
+    for number in range(500):
+        log.record("http_error", "mallory", number=number)
+        if number == 250:
+            log.record("http_error", "alice")
+            log.record("http_error", "mallory", reason="another")
+            log.record("http_error", "mallory", severity="high")
+            log.record("authentication_failed", "mallory")
+    others = [event for event in log.recent() if "number" not in event["details"]]
+    assert len(others) == 4
+    assert log.recent()[0]["details"]["count"] == 490, "what still goes on comes first"
+
+
+def test_ipv6_addresses_of_one_customer_are_one_flood() -> None:
+    log = EventLog()
+    for number in range(100):
+        log.record("http_error", f"2001:db8::{number:x}")
+        log.record("http_error", f"key:{number}")
+    assert len(log.recent(1000)) == 11 + 100
+
+
+def test_after_a_while_a_flood_is_news_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, now = EventLog(), [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "time", lambda: -1e9)  # a clock that jumps does not matter
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(30):
+            log.record("http_error", "mallory")
+        now[0] += 11
+        log.record("http_error", "alice")  # anything that happens ends the period
+        log.record("http_error", "mallory")
+    assert [line["details"].get("count", 1) for line in lines] == [*[1] * 10, 20, 1, 1]
+
+
+def test_a_flood_from_everywhere_does_not_fill_the_memory() -> None:
+    log = EventLog()
+    with structlog.testing.capture_logs() as lines:
+        for number in range(30_000):
+            log.record("http_error", f"attacker-{number}")
+    assert len(lines) == 30_000
+    assert len(log._groups) <= 10_000
+
+
+@pytest.mark.anyio
+async def test_the_count_is_written_even_if_nothing_else_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_PERIOD", 0.05)
+    log = EventLog()
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(30):
+            log.record("http_error", "mallory")
+        with anyio.fail_after(5):
+            while len(lines) < 11:  # noqa: ASYNC110  (a timer of the log ends it)
+                await anyio.sleep(0.01)
+    assert lines[-1]["details"]["count"] == 20
+
+
+def test_the_line_of_a_flood_is_not_one_of_the_request_that_ends_it(request_: request_context.RequestContext) -> None:
+    log = EventLog()
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        for _ in range(12):
+            log.record("http_error", "mallory")
+        with structlog.contextvars.bound_contextvars(request_id="another"):
+            log.flush()
+    assert "request_id" not in lines[-1]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 async def get(**query: str) -> Answer:
     log = EventLog()
     for number in range(150):
-        log.record("http_error", "alice", number=number)
+        log.record("http_error", f"alice-{number}", number=number)
     log.record("rate_limit_exceeded", "bob")
     app = Starlette(routes=[Route("/events", events_route(log))], exception_handlers=EXCEPTION_HANDLERS)
     scope = http_scope("/events")

@@ -171,3 +171,50 @@ def test_a_traceback_in_json_has_no_local_variables(configure: Configure) -> Non
 )
 def test_what_is_printable_stays_and_the_rest_is_escaped(text: str, shown: str) -> None:
     assert escape_controls(text) == shown
+
+
+class Broken(io.StringIO):
+    """A stream whose disk is full for a while."""
+
+    error: Exception | None = None
+
+    def write(self, text: str) -> int:
+        """Write, or fail."""
+        if self.error is not None:
+            raise self.error
+        return super().write(text)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("I/O operation on closed file")])
+def test_lines_that_cannot_be_written_are_counted_and_nothing_fails(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    stream = Broken()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", stream)
+        configure_logging("INFO", log_format="json")
+        stream.error = error
+        for _ in range(3):
+            our_log().info("lost")
+            logging.getLogger("library").warning("lost")
+        assert stream.getvalue() == ""
+        stream.error = None
+        our_log().info("found")
+        our_log().info("found again")
+    written = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in written] == ["found", "log lines were lost", "found again"]
+    assert written[1]["lines"] == 6
+
+
+def test_without_standard_error_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", None)
+        configure_logging("INFO")
+        our_log().info("lost")
+        logging.getLogger("library").warning("lost")
+
+
+def test_a_record_that_cannot_be_formatted_does_not_fail_either(configure: Configure) -> None:
+    stream = configure()
+    logging.getLogger("library").warning("%d", "not a number")
+    assert "TypeError" in stream.getvalue()

@@ -100,7 +100,7 @@ def running_server(mcp: MCPServer | None = None, **settings: Any) -> Iterator[Ru
 
     Args:
         mcp: serves this MCP server instead of the project's own tools.
-        settings: override the test defaults: no `.env`, the API key on, no rate limit in the way.
+        settings: override the test defaults: no `.env`, the API key on, no limit per caller in the way.
     """
     key = secrets.token_urlsafe(32)
     defaults: dict[str, Any] = {
@@ -108,6 +108,7 @@ def running_server(mcp: MCPServer | None = None, **settings: Any) -> Iterator[Ru
         "api_key": key,
         "port": free_port(),
         "max_requests_per_minute": 1_000_000,
+        "max_connections_per_address": 100_000,
         "shutdown_timeout": 2,
     }
     loaded = load_settings(**(defaults | settings))

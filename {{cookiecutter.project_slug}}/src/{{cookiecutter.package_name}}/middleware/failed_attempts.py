@@ -16,7 +16,7 @@ import anyio
 from ..rate_limiter import RateLimiter
 
 _LATELY = 600.0  # seconds that an address is remembered for a failure
-_REMEMBERED = 100_000  # addresses
+_REMEMBERED = 20_000  # addresses
 _AT_ONCE = 5  # questions about credentials of one address; half of what the issuer is asked at the same time
 _ALL = "all"
 
@@ -28,7 +28,7 @@ class FailedAttempts:
     """
 
     def __init__(self, *, per_minute: int, overall_per_minute: int) -> None:
-        self._each = RateLimiter("wrong_credentials", per_minute=per_minute, burst=per_minute)
+        self._each = RateLimiter("wrong_credentials", per_minute=per_minute, burst=per_minute, max_keys=_REMEMBERED)
         self._all = RateLimiter("wrong_credentials", per_minute=overall_per_minute, burst=overall_per_minute)
         self._failed_at: OrderedDict[str, float] = OrderedDict()
         self._turns: WeakValueDictionary[str, anyio.Semaphore] = WeakValueDictionary()

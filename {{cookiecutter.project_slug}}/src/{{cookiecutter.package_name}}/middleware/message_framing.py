@@ -1,8 +1,16 @@
-"""Refuses requests whose end two readers could see in different places (RFC 9112, section 6.1)."""
+"""Refuses requests that two readers could read in two ways: where they end, whom they are for, which path they name.
+
+What cannot be seen here any more, because h11 has made it uniform, is refused by `strict_http`.
+"""
+
+import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .responses import Refusal
+
+# What a host and its port are made of (RFC 3986, section 3.2); which hosts are served is judged further down.
+_HOST = re.compile(rb"[A-Za-z0-9._~%-]+(:[0-9]*)?|\[[0-9A-Fa-f:.]+\](:[0-9]*)?")
 
 
 class MessageFramingLayer:
@@ -12,13 +20,25 @@ class MessageFramingLayer:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._refusal = Refusal(400, "Send Content-Length or Transfer-Encoding, not both.", close=True)
+        self._two_ends = Refusal(400, "Send Content-Length or Transfer-Encoding, not both.", close=True)
+        self._no_path = Refusal(400, "Send the path of the URL in the request line, such as /mcp.", close=True)
+        self._bad_host = Refusal(400, "The Host header is not a host name with an optional port.", close=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # h11 has already refused two different lengths; of these two headers it follows one and keeps silent.
-        if scope["type"] == "http":
-            names = {name for name, _ in scope["headers"]}
-            if b"content-length" in names and b"transfer-encoding" in names:
-                await self._refusal(scope, receive, send)
-                return
+        if scope["type"] == "http" and (refusal := self._judge(scope)) is not None:
+            await refusal(scope, receive, send)
+            return
         await self.app(scope, receive, send)
+
+    def _judge(self, scope: Scope) -> Refusal | None:
+        ends = 0
+        for name, value in scope["headers"]:
+            if name == b"host":
+                if not _HOST.fullmatch(value):
+                    return self._bad_host
+            elif name in {b"content-length", b"transfer-encoding"}:
+                ends += 1  # h11 has already refused two different lengths; of two headers it follows one silently
+        if ends > 1:
+            return self._two_ends
+        # An absolute URL or `host:port` (RFC 9112, section 3.2) names a second host, and is no path that is served.
+        return None if scope["raw_path"].startswith(b"/") else self._no_path

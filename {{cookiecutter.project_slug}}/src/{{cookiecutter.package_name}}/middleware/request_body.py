@@ -89,8 +89,7 @@ class RequestBodyLayer:
 
 def _is_plain_json(headers: list[tuple[bytes, bytes]]) -> bool:
     types = [value for name, value in headers if name == b"content-type"]
-    encodings = [value for name, value in headers if name == b"content-encoding"]
-    if len(types) != 1 or any(encoding.strip().lower() != b"identity" for encoding in encodings):
+    if len(types) != 1 or any(name == b"content-encoding" for name, _ in headers):
         return False
     media_type, _, parameter = types[0].partition(b";")
     charset = parameter.replace(b" ", b"").replace(b'"', b"").lower()

@@ -2,9 +2,16 @@
 
 An event goes to a bounded ring (served at `/security/events`) and to one log line. Recording never waits and never
 raises: a defence must not fail because nobody could be told.
+
+A flood does not wash away what else happened: of one kind, severity, identifier and cause the first few in ten
+seconds are noted one by one, the others as one event with a count.
 """
 
-from collections import deque
+import asyncio
+import contextvars
+import ipaddress
+import time
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -38,6 +45,10 @@ _SEVERITY: Mapping[str, Severity] = MappingProxyType(
 )
 KINDS = frozenset(_SEVERITY)
 _LONGEST_DETAIL = 200
+_PERIOD = 10.0  # seconds
+_ONE_BY_ONE = 10  # events of one group in a period
+_MOST_GROUPS = 10_000
+_TELLING = ("reason", "header", "tool", "status")  # details that make another event of it; few values each
 
 log = structlog.get_logger("security")
 
@@ -50,8 +61,19 @@ class SecurityEvent:
     event: Kind
     identifier: str
     """Who caused it: a principal's id or, before there is one, an address."""
-    details: Mapping[str, Any]
+    details: dict[str, Any]
     severity: Severity
+
+
+@dataclass(slots=True)
+class _Group:
+    """The events of one kind, severity, identifier and cause in one period."""
+
+    until: float
+    noted: int = 0
+    number: int = 0
+    rest: SecurityEvent | None = None
+    """The newest of those that were not noted one by one; its details say how many they are."""
 
 
 class EventLog:
@@ -63,8 +85,11 @@ class EventLog:
     """
 
     def __init__(self, keep: int = 1000, *, secrets: Iterable[str] = ()) -> None:
-        self._ring: deque[SecurityEvent] = deque(maxlen=keep)
+        self._keep = keep
+        self._ring: OrderedDict[int, SecurityEvent] = OrderedDict()
         self._secrets = tuple(secrets)
+        self._groups: OrderedDict[tuple[str, ...], _Group] = OrderedDict()  # the oldest first
+        self._timer: asyncio.TimerHandle | None = None
         self.total = 0
 
     def record(
@@ -84,21 +109,63 @@ class EventLog:
             details["request_id"] = request.request_id
             details.setdefault("client", request.client)
             identifier = identifier or request.client
-        entry = SecurityEvent(
-            timestamp=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            event=event,
-            identifier=(identifier or "local")[:_LONGEST_DETAIL],
-            details={name: self._bounded(value) for name, value in details.items()},
-            severity=severity or _SEVERITY[event],
-        )
-        self._ring.append(entry)
         self.total += 1
-        log.warning("security_event", kind=entry.event, identifier=entry.identifier, severity=entry.severity,
-                    details=entry.details)  # fmt: skip
+        identifier, severity = (identifier or "local")[:_LONGEST_DETAIL], severity or _SEVERITY[event]
+        timestamp = datetime.now(UTC).isoformat(timespec="milliseconds")
+        facts = (str(details.get(name))[:_LONGEST_DETAIL] for name in _TELLING)
+        group = self._group((event, severity, _neighbourhood(identifier), *facts))
+        group.noted += 1
+        bounded = {name: self._bounded(value) for name, value in details.items()}
+        entry = SecurityEvent(timestamp, event, identifier, bounded, severity)
+        if group.rest is not None:
+            self._ring.pop(group.number, None)  # the newest stands for all
+        self._ring[self.total] = entry
+        if len(self._ring) > self._keep:
+            self._ring.popitem(last=False)
+        if group.noted <= _ONE_BY_ONE:
+            _write(entry)
+        else:
+            entry.details["count"] = group.noted - _ONE_BY_ONE
+            group.rest, group.number = entry, self.total
+            self._log_later()
+
+    def flush(self, *, everything: bool = True) -> None:
+        """Write the lines of the events that stand for many: of periods that are over, or all."""
+        now = time.monotonic()
+        while self._groups and (everything or next(iter(self._groups.values())).until <= now):
+            self._end(*self._groups.popitem(last=False))
+
+    def _group(self, key: tuple[str, ...]) -> _Group:
+        self.flush(everything=False)
+        group = self._groups.get(key)
+        if group is None:
+            if len(self._groups) >= _MOST_GROUPS:
+                self._end(*self._groups.popitem(last=False))
+            group = self._groups[key] = _Group(time.monotonic() + _PERIOD)
+        return group
+
+    @staticmethod
+    def _end(_: object, group: _Group) -> None:
+        if group.rest is not None:
+            contextvars.Context().run(_write, group.rest)  # not as a line of the request that happens to be served
+
+    def _log_later(self) -> None:
+        """See to it that the count is written even if nothing else happens."""
+        if self._timer is None:
+            try:
+                self._timer = asyncio.get_running_loop().call_later(_PERIOD, self._on_time)
+            except RuntimeError:  # no loop: the next event, or `flush`, writes it
+                return
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self.flush(everything=False)
+        if any(group.rest is not None for group in self._groups.values()):
+            self._log_later()
 
     def recent(self, limit: int = 100, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the newest events first, as JSON-ready dictionaries."""
-        chosen = (event for event in reversed(self._ring) if kind is None or event.event == kind)
+        chosen = (event for event in reversed(self._ring.values()) if kind is None or event.event == kind)
         return [asdict(event) for _, event in zip(range(limit), chosen, strict=False)]
 
     def _bounded(self, value: object) -> object:
@@ -112,3 +179,18 @@ class EventLog:
         text = TOKENS.sub(BLOT, text)
         # Without halves of surrogate pairs: one of them would make every answer of /security/events fail.
         return text[:_LONGEST_DETAIL].encode(errors="replace").decode()
+
+
+def _neighbourhood(identifier: str) -> str:
+    """Return what is one for a flood: IPv6 addresses of one /64 are."""
+    if identifier.count(":") > 1:
+        try:
+            return str(ipaddress.IPv6Address(int(ipaddress.IPv6Address(identifier)) >> 64 << 64))
+        except ValueError:
+            pass  # a principal's id
+    return identifier
+
+
+def _write(entry: SecurityEvent) -> None:
+    log.warning("security_event", kind=entry.event, identifier=entry.identifier, severity=entry.severity,
+                details=entry.details)  # fmt: skip

@@ -5,13 +5,14 @@ terminal form shows control characters as escapes. Credentials are blotted out b
 key, and by the look of other keys and tokens, wherever they turn up.
 """
 
+import json
 import logging
 import logging.config
 import re
 import sys
 import traceback
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
@@ -36,7 +37,7 @@ def configure_logging(
         log_format: `auto` is `console` on a terminal and `json` elsewhere.
         secrets: values that must never be written, whatever line they turn up in.
     """
-    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    console = log_format == "console" or (log_format == "auto" and _is_terminal())
     prepare: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -49,22 +50,58 @@ def configure_logging(
     _configure_others(level, prepare, render)
 
 
+class _Output:
+    """Writes lines to standard error, and never fails: a full disk must not turn a refusal into a 500."""
+
+    def __init__(self) -> None:
+        self.stream: TextIO | None = sys.stderr
+        self._lost = 0
+
+    def write(self, line: str) -> None:
+        """Write a line, in one call, so that lines of two threads do not mix. What cannot be written is counted."""
+        if self._lost:
+            line = f"{line}\n{self._confession(self._lost)}"
+        try:
+            self.stream.write(f"{line}\n")  # type: ignore[union-attr]  # None if it was closed from the start
+            self.stream.flush()  # type: ignore[union-attr]
+        except (OSError, ValueError, AttributeError):
+            self._lost += 1
+        else:
+            self._lost = 0
+
+    @staticmethod
+    def _confession(lost: int) -> str:
+        return json.dumps({"event": "log lines were lost", "lines": lost, "logger": "log", "level": "error"})
+
+
+_output = _Output()
+
+
 class _NamedWriter:
-    """Writes lines to standard error, and has the name that `add_logger_name` asks for.
+    """Writes lines, and has the name that `add_logger_name` asks for.
 
     Loggers are made once and kept. They follow `configure_logging`, which may be called again.
     """
-
-    stream: ClassVar[TextIO] = sys.stderr
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def _write(self, line: str) -> None:
-        self.stream.write(f"{line}\n")  # in one call, so that lines of two threads do not mix
-        self.stream.flush()
+        _output.write(line)
 
     debug = info = warning = error = critical = _write
+
+
+class _Handler(logging.Handler):
+    """The way of what uvicorn and the SDK log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            line = self.format(record)
+        except Exception as error:  # whatever a library has logged
+            line = json.dumps({"event": "a log line could not be made", "cause": type(error).__name__})
+        _output.write(line)
 
 
 # One list for ever, for the same reason.
@@ -74,7 +111,7 @@ _our_processors: list[Processor] = []
 def _configure_ours(level: str, processors: list[Processor]) -> None:
     """Our own loggers write straight to standard error: through the standard library a line costs twice as much."""
     _our_processors[:] = processors
-    _NamedWriter.stream = sys.stderr
+    _output.stream = sys.stderr
     structlog.configure(
         processors=_our_processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -97,9 +134,7 @@ def _configure_others(level: str, prepare: list[Processor], render: list[Process
                     "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
                 }
             },
-            "handlers": {
-                "stderr": {"class": "logging.StreamHandler", "formatter": "all", "stream": "ext://sys.stderr"}
-            },
+            "handlers": {"stderr": {"()": _Handler, "formatter": "all"}},
             "root": {"handlers": ["stderr"], "level": level},
             "loggers": {
                 # Our access line replaces uvicorn's; a client library's line for every request is not ours to print.
@@ -124,9 +159,13 @@ def _console() -> list[Processor]:
         _drop_color,
         _escape_message,
         structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), repr_native_str=True, exception_formatter=_indented_traceback
+            colors=_is_terminal(), repr_native_str=True, exception_formatter=_indented_traceback
         ),
     ]
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _indented_traceback(stream: TextIO, exc_info: ExcInfo) -> None:

@@ -45,7 +45,7 @@ from .audit import audited, caller, sizes
 from .confirmation import LIFETIME
 from .declare import PromptPolicy, ResourcePolicy, policy_of
 from .output import ResultTooLarge, clean_text, error_text, fit_to_send
-from .tool_guard import ToolGuard
+from .tool_guard import ToolGuard, would_end_the_server
 from .tools import GuardedTool, guarded_tool
 
 # What the SDK says; a prompt's own text could only pass for it by being a set of names.
@@ -193,7 +193,9 @@ class GuardedServer(MCPServer[Any]):
         """Make an outcome, an event and an error of the protocol of whatever a resource or a prompt ends with."""
         try:
             yield
-        except (ResourceError, ResultTooLarge, ValueError, SystemExit) as error:
+        except BaseException as error:
+            if not isinstance(error, ResourceError | ResultTooLarge | ValueError) and not would_end_the_server(error):
+                raise
             outcome, said = self._judge(error)
             audit["outcome"] = outcome
             theirs = outcome in {"rejected", "unknown"}

@@ -29,9 +29,8 @@ Run = Callable[[], Awaitable[Result]]
 
 error_log = structlog.get_logger("error")
 
-# What a call may end with beside a result. argparse ends the process when it is given nonsense; half a surrogate pair
-# in a result cannot be sent.
-_EXPLAINED = (ToolError, ValidationError, InvalidInput, ResultTooLarge, PydanticSerializationError, SystemExit)
+# What a call may end with beside a result. Half a surrogate pair in a result cannot be sent.
+_EXPLAINED = (ToolError, ValidationError, InvalidInput, ResultTooLarge, PydanticSerializationError)
 
 _NOT_CONFIRMED = {
     "declined": "The person declined. Nothing was done.",
@@ -90,6 +89,10 @@ class ToolGuard:
                 return await self._within_deadline(guarded, arguments, context, run, audit)
             except _EXPLAINED as error:
                 return self._explained(name, error, audit)
+            except BaseException as error:
+                if not would_end_the_server(error):
+                    raise
+                return self._explained(name, error, audit)
             finally:
                 slot.release()
 
@@ -136,7 +139,7 @@ class ToolGuard:
     def _explained(self, name: str, error: BaseException, audit: dict[str, Any]) -> CallToolResult:
         """Tell a wrong argument, an anticipated failure and a crash apart. A crash does not speak to the caller."""
         cause = error.__cause__ if isinstance(error, ToolError) else error
-        crash = isinstance(error, UnexpectedToolError | PydanticSerializationError | SystemExit)
+        crash = isinstance(error, UnexpectedToolError | PydanticSerializationError) or would_end_the_server(error)
         if isinstance(cause, ValidationError) and not crash:
             return self._rejected(name, rejection(cause), audit)
         if isinstance(cause, InvalidInput):
@@ -159,6 +162,17 @@ class ToolGuard:
         audit["outcome"] = outcome
         self._events.record("tool_execution_failed", caller(), severity=severity, tool=name, reason=outcome)
         return _error(text)
+
+
+def would_end_the_server(error: BaseException) -> bool:
+    """Whether called code raised what nobody above catches: argparse exits when it is given nonsense, for example.
+
+    A `CancelledError` may be ours: then this task is being cancelled.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return not isinstance(error, Exception)
 
 
 def _error(text: str) -> CallToolResult:

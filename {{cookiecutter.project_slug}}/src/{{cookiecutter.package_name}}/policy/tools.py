@@ -81,6 +81,10 @@ def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
                 return None  # the caller has left before the thread began
             try:
                 return function(**arguments)
+            except Exception:
+                raise
+            except BaseException as error:  # the event loop would take it for its own end
+                raise RuntimeError(f"the tool raised {type(error).__name__}") from error
             finally:
                 slot.release(by_thread=True)
 
