@@ -311,6 +311,27 @@ def test_the_attacks_on_a_teams_tools_find_what_they_should(tmp_path: Path) -> N
     assert " passed" in report
 
 
+def test_attack_runs_in_the_checkout_and_finds_nothing(tmp_path: Path) -> None:
+    project = installed(tmp_path)
+    rows = python(project.package, "attack", project=project).splitlines()
+    attacked = {row.rpartition("  ")[0].strip() for row in rows}
+    assert {"tool hello_world", "tool write_note", "tool fetch_page"} <= attacked
+    assert all(row.endswith("  -") for row in rows[1:])
+
+
+def test_two_processes_collect_the_same_tests(tmp_path: Path) -> None:
+    """pytest-xdist refuses to share tests whose names come from sets, clocks or random values."""
+    project = bake(tmp_path)
+    options = ("--collect-only", "-q", "-m", "slow or not slow", "-p", "no:cacheprovider")
+    collected = []
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        report = run(sys.executable, "-m", "pytest", *options, cwd=project, env=environment)
+        collected.append([line for line in report.splitlines() if "::" in line])
+    assert len(collected[0]) > 1000
+    assert collected[0] == collected[1]
+
+
 def test_the_default_project_serves_over_stdio(tmp_path: Path) -> None:
     project = installed(tmp_path)
     for mode in ("auto", "legacy"):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from {{ cookiecutter.package_name }}.attack.run import Campaign, Subject, subjects
+from .engine.run import Campaign, Subject, subjects
 
 
 @pytest.fixture(scope="module")

@@ -4,22 +4,24 @@ They run only in the process that the attacks start, as `TOOLS` of this module. 
 argument and the safe way to write it.
 """
 
+import asyncio
 import os
 import re
 import sqlite3
+import time
 import traceback
 import urllib.request
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
-from {{ cookiecutter.package_name }}.attack.run import Campaign, Finding
-from {{ cookiecutter.package_name }}.attack_command import attack_tools
 from {{ cookiecutter.package_name }}.policy import prompt, resource, tool
 from {{ cookiecutter.package_name }}.policy.declare import ToolPolicy, policy_of
+
+from .engine.run import Campaign, Finding
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +29,10 @@ LAST = {"text": ""}
 DATABASE = sqlite3.connect(":memory:", check_same_thread=False)
 DATABASE.execute("CREATE TABLE notes (owner TEXT, name TEXT)")
 DATABASE.execute("INSERT INTO notes VALUES ('alice', 'shopping')")
+
+
+class Crash(BaseException):
+    """Is no Exception."""
 
 
 class Source(BaseModel):
@@ -154,6 +160,32 @@ def fill_in(template: Annotated[str, Field(max_length=200)]) -> str:
     return template.format("Alice")
 
 
+@tool(read_only=True, timeout=1)
+async def wait_for(name: str) -> str:
+    """Wait for what never comes."""
+    await asyncio.Event().wait()
+    return name
+
+
+@tool(read_only=True, max_concurrency=2)
+def look_up(name: Annotated[str, Field(max_length=200)]) -> str:
+    """Hang on what was not foreseen, in a thread that nobody can end."""
+    time.sleep(20 if "'" in name else 0)
+    return "no"
+
+
+@tool(read_only=True)
+def repeat(text: str) -> str:
+    """End the request with something that nobody catches."""
+    raise Crash
+
+
+@resource("reports://all")
+def reports() -> str:
+    """Answer with everything there is."""
+    return "report " * 300_000
+
+
 @resource("files://{+path}")
 def file(path: str) -> str:
     """Read a file."""
@@ -169,9 +201,9 @@ def summarise(text: str) -> str:
 
 TOOLS = (
     *(read_file, save_file, read_sources, get_url, list_directory, calculate, find_note, count_notes, is_word, trim),
-    *(diagnose, to_number, open_issue, remember, tag, give_up, fill_in),
+    *(diagnose, to_number, open_issue, remember, tag, give_up, fill_in, wait_for, look_up, repeat),
 )
-RESOURCES = (file,)
+RESOURCES = (reports, file)
 PROMPTS = (summarise,)
 
 EXPECTED = {
@@ -192,6 +224,10 @@ EXPECTED = {
     "tool tag": ("labels.<name sample>", "attack succeeded", "SafeRoot"),
     "tool give_up": ("reason", "server ended", "os._exit"),
     "tool fill_in": ("template", "internal text in the answer", "ToolError"),
+    "tool wait_for": ("", "slow answer", "at its deadline"),
+    "tool look_up": ("name", "slow answer", "no answer"),
+    "tool repeat": ("", "server error", "raise ToolError"),
+    "resource reports://all": ("", "answer over the size limit", "pages"),
     "resource files://{+path}": ("path", "attack succeeded", "SafeRoot"),
     "prompt summarise": ("text", "hidden text in the answer", "Text"),
 }
@@ -215,22 +251,6 @@ def test_a_tool_as_it_must_not_be_is_found(campaign: Campaign, name: str) -> Non
 
 def _matches(finding: Finding, argument: str, kind: str, safe_way: str) -> bool:
     return (finding.argument, finding.kind) == (argument, kind) and safe_way in str(finding)
-
-
-def test_the_command_prints_a_table_and_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(Campaign, "attack", lambda campaign, subject: [finding(subject)])
-
-    def finding(subject: Any) -> Finding:
-        return Finding("attack succeeded", subject, "path", "path", "/etc/passwd", "a secret")
-
-    assert attack_tools(__name__) == 1
-    said = capsys.readouterr()
-    assert "tool read_file" in said.out.splitlines()[1]
-    assert "argument path: attack succeeded (path): a secret" in said.out
-    assert "safe way: open files through SafeRoot" in said.out
-    assert said.err == "", "the progress bar is for terminals"
 
 
 def test_everything_here_is_expected_to_be_found(campaign: Campaign) -> None:

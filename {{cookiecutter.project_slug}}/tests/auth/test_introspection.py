@@ -120,7 +120,6 @@ async def test_a_token_without_a_person_stands_for_its_client() -> None:
         ({"sub": "alice\nforged line"}, "subject"),
         ({"sub": None}, "subject"),
     ],
-    ids=repr,
 )
 async def test_active_is_not_enough(changes: dict[str, Any], expected: str) -> None:
     assert await reason(**changes) == expected

@@ -47,7 +47,11 @@ def test_two_letters_in_the_wrong_order_are_noticed(position: int) -> None:
             id_of(swapped)
 
 
-@pytest.mark.parametrize("text", ["", "mcp_", KEY[:-1], KEY + "0", KEY + "\n", " " + KEY, KEY.upper(), KEY * 2])
+@pytest.mark.parametrize(
+    "text",
+    ["", "mcp_", KEY[:-1], KEY + "0", KEY + "\n", " " + KEY, KEY.upper(), KEY * 2],
+    ids=["empty", "prefix only", "cut off", "longer", "line end", "space", "upper case", "twice"],
+)
 def test_other_text_is_no_key(text: str) -> None:
     with pytest.raises(MalformedKey):
         id_of(text)

@@ -79,7 +79,6 @@ def _alice() -> Iterator[None]:
         ("subscriptions/listen", {"notifications": {}}, set()),
         ("subscriptions/listen", {"notifications": 7, "name": "write"}, set()),
     ],
-    ids=repr,
 )
 def test_the_scopes_of_a_message(method: str, params: dict[str, object], expected: set[str]) -> None:
     assert ACCESS.required(method, params) == expected

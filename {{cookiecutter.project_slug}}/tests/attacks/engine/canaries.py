@@ -1,6 +1,5 @@
 """What only a successful attack touches: a file, a listener, a directory of markers, secrets, somebody else's data."""
 
-import http
 import os
 import re
 import secrets
@@ -12,7 +11,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-from ..policy.output import clean_text
+import {{ cookiecutter.package_name }}
+from {{ cookiecutter.package_name }}.policy.output import clean_text
 
 TOKEN = re.compile(r"canary[0-9a-f]{12}")
 _INTERNAL = re.compile(
@@ -31,15 +31,13 @@ class _Handler(socketserver.BaseRequestHandler):
         with suppress(OSError):
             asked = self.request.recv(4096)
         text = asked.decode("latin-1")
-        token = TOKEN.search(text)
+        match = TOKEN.search(text)
+        token = match[0] if match else ""
         if isinstance(self.server, _Listener):
-            self.server.hits.append(token[0] if token else "")
-        status, location = http.HTTPStatus.OK, ""
-        if "/redirect/" in text:
-            status, location = http.HTTPStatus.FOUND, f"Location: /{token[0] if token else ''}\r\n"
-        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Length: 0\r\n{location}\r\n"
+            self.server.hits.append(token)
+        status = f"302 Found\r\nLocation: /{token}" if "/redirect/" in text else "200 OK"
         with suppress(OSError):
-            self.request.sendall(head.encode())
+            self.request.sendall(f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
 
 
 class _Listener(socketserver.ThreadingTCPServer):
@@ -65,22 +63,23 @@ class Canaries:
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
-        root = Path(os.path.realpath(self._stack.enter_context(_temporary_directory())))
+        made = tempfile.TemporaryDirectory(prefix="attack-", ignore_cleanup_errors=True)
+        root = Path(os.path.realpath(self._stack.enter_context(made)))
         self.work, self.markers, outside = root / "work", root / "markers", root / "outside"
         for directory in (self.work, self.markers, outside):
             directory.mkdir()
         self.file = outside / "secret.txt"
         self._secret = _secret()
         self.file.write_text(self._secret)
-        self.environment = {"CANARY_PASSWORD": _secret()}
-        self.other = _secret()
+        self.environment = {"canary_password": _secret()}
+        self.secrets, self.other = set(self.environment.values()), _secret()
         self.halves = _secret()[:12], _secret()[:12]
         self.hits: list[str] = []
         listener = self._stack.enter_context(_Listener("127.0.0.1", 0, self.hits))
         self.port: int = listener.server_address[1]
         with suppress(OSError):  # no IPv6 here
             self._stack.enter_context(_Listener("::1", self.port, self.hits))
-        self._internal = (str(self.work), str(Path(__file__).parents[2]))
+        self._internal = (str(self.work), str(Path({{ cookiecutter.package_name }}.__file__).parents[1]))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -97,16 +96,9 @@ class Canaries:
     def filled(self, text: str, *, token: str, valid: str, argument: str) -> str:
         """Return a payload with its words in angle brackets filled in."""
         words = {
-            "<FILE>": str(self.file),
-            "<BARE>": str(self.file).lstrip("/"),
-            "<MARK>": str(self.markers / token),
-            "<HOST>": f"127.0.0.1:{self.port}",
-            "<PORT>": str(self.port),
-            "<TOKEN>": token,
-            "<A>": self.halves[0],
-            "<B>": self.halves[1],
-            "<VALID>": valid,
-            "<ARG>": argument,
+            **{"<FILE>": str(self.file), "<BARE>": str(self.file).lstrip("/"), "<MARK>": str(self.markers / token)},
+            **{"<HOST>": f"127.0.0.1:{self.port}", "<PORT>": str(self.port), "<TOKEN>": token},
+            **{"<A>": self.halves[0], "<B>": self.halves[1], "<VALID>": valid, "<ARG>": argument, "<BRACE>": "{"},
         }
         return re.sub("|".join(words), lambda match: words[match[0]], text)
 
@@ -132,7 +124,7 @@ class Canaries:
             seen["attack succeeded"] = "the content of a file outside of every root is in the answer"
         if "".join(self.halves) in text:
             seen["attack succeeded"] = "an expression in the value was evaluated"
-        if any(secret in text for secret in self.environment.values()):
+        if any(secret in text for secret in self.secrets):
             seen["secret in the answer"] = "a secret of the process environment is in the answer"
         internal = next((part for part in self._internal if part in text), None)
         match = _INTERNAL.search(text) or (_IN_ERRORS.search(text) if is_error else None)
@@ -145,7 +137,3 @@ class Canaries:
 
 def _secret() -> str:
     return "".join(secrets.choice("bcdfghjkmnpqrstvwxz") for _ in range(20))
-
-
-def _temporary_directory() -> "tempfile.TemporaryDirectory[str]":
-    return tempfile.TemporaryDirectory(prefix="attack-", ignore_cleanup_errors=True)

@@ -5,21 +5,23 @@ import json
 import secrets
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Iterable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, Self
+from typing import Any, Literal, NoReturn, Self
 
 import httpx2
 from mcp.shared.uri_template import UriTemplate
 
-from ..auth.principal import STDIO, current_principal
-from ..policy.guard import GuardedServer
+from {{ cookiecutter.package_name }}.auth.principal import STDIO, current_principal
+from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
+from {{ cookiecutter.package_name }}.settings import load_settings
+
 from .canaries import Canaries
 from .payloads import ADVICE, FAMILIES, LADDERS, SQL_PAIRS, TYPES
 from .samples import Name, Place, Sample, put
-from .target import Target, server_of, settings_for_attacks
+from .target import OtherKey, server_of, target
 
 _META = "io.modelcontextprotocol/"
 _MODERN = "2026-07-28"
@@ -28,6 +30,7 @@ _PATIENCE = 8.0
 _AT_ONCE = 8
 _TURNS = 3
 _VALID = "valid arguments"
+_ENDED_BY_GUARD = "did not finish within"
 _SINKS = frozenset({"path", "url", "shell", "code", "template", "sql", "xml"})
 _FIX = {
     "secret in the answer": "answer with what was asked for only; never with os.environ or settings",
@@ -89,7 +92,6 @@ class _Attempt:
     argument: str = ""
     family: str = _VALID
     text: str = ""
-    token: str = field(default_factory=lambda: f"canary{secrets.token_hex(6)}")
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class _Answer:
     size: int
     is_error: bool
     seconds: float
+    state: Any
 
 
 class _Stopped(Exception):
@@ -114,18 +117,18 @@ async def _listed(server: GuardedServer) -> list[Subject]:
     uris = [str(one.uri) for one in await server.list_resources()]
     uris += [one.uri_template for one in await server.list_resource_templates()]
     found += [Subject("resource", uri, _strings(UriTemplate.parse(uri).variable_names)) for uri in uris]
-    for prompt in await server.list_prompts():
-        found.append(Subject("prompt", prompt.name, _strings(one.name for one in prompt.arguments or ())))
-    return found
-
-
-def subjects(module: str | None = None) -> list[Subject]:
-    """Return everything that can be attacked: the project's own, or what another module lists."""
-    return asyncio.run(_listed(server_of(module, settings_for_attacks())))
+    prompts = await server.list_prompts()
+    return found + [Subject("prompt", one.name, _strings(a.name for a in one.arguments or ())) for one in prompts]
 
 
 def _strings(names: Iterable[str]) -> dict[str, Any]:
     return {"type": "object", "properties": {name: {"type": "string"} for name in names}}
+
+
+def subjects(module: str | None = None) -> list[Subject]:
+    """Return everything that can be attacked: the project's own, or what another module lists."""
+    settings = load_settings(_env_file=None, enable_auth=False, host="127.0.0.1", environment="development")
+    return asyncio.run(_listed(server_of(module, settings)))
 
 
 class Campaign:
@@ -142,28 +145,29 @@ class Campaign:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.canaries = stack.enter_context(Canaries())
-            self.target = stack.enter_context(Target(self.canaries.work, dict(self.canaries.environment), self._module))
-            self.canaries.environment["API_KEY"] = self.target.key
-            self.limit = settings_for_attacks().max_result_bytes
+            self._server = stack.enter_context(ExitStack())
+            self.other_key = OtherKey()
             self.attempts: dict[str, _Attempt] = {}
-            self._planted = False
+            self.start()
+            # The other principal leaves its data wherever it can, before the first attack.
+            for subject in self.subjects:
+                asyncio.run(_Attack(self, subject).leave(self.canaries.other))
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
+    def start(self) -> None:
+        """Start the server, or start it afresh after an attack that it did not survive."""
+        self._server.close()
+        started = target(self.canaries.work, self.other_key, self.canaries.environment, self._module)
+        self.server = self._server.enter_context(started).running
+        self.canaries.secrets.add(self.server.key)
+
     def attack(self, subject: Subject) -> list[Finding]:
         """Attack one subject and return what was found, one finding for each kind, argument and family."""
-        self._plant()
         return asyncio.run(_Attack(self, subject).run())
-
-    def _plant(self) -> None:
-        """Let the other principal leave its data wherever it can, before the first attack."""
-        if not self._planted:
-            self._planted = True
-            for subject in self.subjects:
-                asyncio.run(_Attack(self, subject).leave(self.canaries.other))
 
 
 @cache
@@ -176,7 +180,7 @@ class _Attack:
 
     def __init__(self, campaign: Campaign, subject: Subject) -> None:
         self._subject, self._campaign = subject, campaign
-        self._canaries, self._target = campaign.canaries, campaign.target
+        self._canaries = campaign.canaries
         self._samples = [Sample(subject.schema, turn) for turn in range(_TURNS)]
         self._findings: dict[tuple[str, str, str], Finding] = {}
         self._own = secrets.token_hex(8).translate(str.maketrans("0123456789", "ghjkmnpqrs"))
@@ -185,24 +189,21 @@ class _Attack:
 
     async def leave(self, mark: str) -> None:
         """Call the subject as the other principal, with its mark in every text."""
-        async with self._connected(self._target.other_key):
-            arguments = self._samples[0].value
-            for place in self._samples[0].places:
-                if place.fits(mark) and not isinstance(place.path[-1], Name):
-                    arguments = put(arguments, place.path, mark)
-            with suppress(_Stopped):
-                await self._ask(_Attempt(self._subject, arguments))
+        sample = self._samples[0]
+        arguments = sample.value
+        for place in sample.places:
+            if place.fits(mark) and not isinstance(place.path[-1], Name):
+                arguments = put(arguments, place.path, mark)
+        async with self._connected(self._campaign.other_key.text):
+            await self._ask(_Attempt(self._subject, arguments))
 
     async def run(self) -> list[Finding]:
         """Attack."""
         await self.leave(self._own)
-        try:
-            async with self._connected(self._target.key):
-                await self._ordinary_calls()
-                for sample, place in self._places():
-                    await self._attack(sample, place)
-        except _Stopped:
-            await asyncio.to_thread(self._target.restart)
+        async with self._connected(self._campaign.server.key):
+            await self._ordinary_calls()
+            for place, sample in self._places():
+                await self._attack(sample, place)
         await asyncio.sleep(0.1)  # a command may have been left to run
         self._collect(None)
         return list(self._findings.values())
@@ -210,11 +211,13 @@ class _Attack:
     @asynccontextmanager
     async def _connected(self, key: str) -> AsyncIterator[None]:
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json, text/event-stream"}
-        url = f"http://127.0.0.1:{self._target.port}"
         async with httpx2.AsyncClient(
-            base_url=url, headers=headers, verify=_tls(), trust_env=False, timeout=_PATIENCE
+            base_url=self._campaign.server.url, headers=headers, verify=_tls(), trust_env=False, timeout=_PATIENCE
         ) as self._client:
-            yield
+            try:
+                yield
+            except _Stopped:
+                await asyncio.to_thread(self._campaign.start)
 
     async def _ordinary_calls(self) -> None:
         """Make valid calls: they show what is usual, and some tools need no attack to leak."""
@@ -230,48 +233,42 @@ class _Attack:
         self._usual = min(times)
         self._canaries.plant_links()
 
-    def _places(self) -> Iterator[tuple[Sample, Place]]:
-        seen = set()
-        for sample in self._samples:
-            for place in sample.places:
-                mark = (place.path, repr(place.schema))
-                if mark not in seen:
-                    seen.add(mark)
-                    yield sample, place
+    def _places(self) -> list[tuple[Place, Sample]]:
+        found = {(one.path, repr(one.schema)): (one, sample) for sample in self._samples for one in sample.places}
+        return list(found.values())
 
     async def _attack(self, sample: Sample, place: Place) -> None:
+        for family, payloads in FAMILIES.items():
+            attempts = self._attempts(sample, place, family, payloads)
+            # URLs one after the other: not every connection says whose it is.
+            step = 1 if family == "url" else len(attempts)
+            for start in range(0, len(attempts), step):
+                await self._try(attempts[start : start + step])
+        if self._subject.kind == "tool":
+            changed = [(put(sample.value, place.path, value), repr(value)) for value in TYPES]
+            await self._try([_Attempt(self._subject, one, str(place), "types", text) for one, text in changed])
+        if place.schema["type"] == "string":
+            for four in SQL_PAIRS:
+                if not self._found(place, "sql"):
+                    await self._compare(self._attempts(sample, place, "sql", four))
+            for family, steps in LADDERS:
+                if not self._found(place, family):
+                    await self._climb(self._attempts(sample, place, family, steps, whole=False))
+
+    async def _try(self, attempts: list[_Attempt]) -> None:
         gate = asyncio.Semaphore(self._subject.at_once)
 
         async def one(attempt: _Attempt) -> None:
             async with gate:
                 self._judge(attempt, await self._ask(attempt))
 
-        for family, payloads in FAMILIES.items():
-            attempts = self._attempts(sample, place, family, payloads)
-            if family == "url":  # one after the other: not every connection says whose it is
+        try:
+            async with asyncio.TaskGroup() as group:
                 for attempt in attempts:
-                    await one(attempt)
-                    self._collect(attempt)
-                continue
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for attempt in attempts:
-                        group.create_task(one(attempt))
-            except* _Stopped:
-                raise _Stopped from None
-            self._collect(attempts[0])
-        if self._subject.kind == "tool":
-            for value in TYPES:
-                await one(
-                    _Attempt(self._subject, put(sample.value, place.path, value), str(place), "types", repr(value))
-                )
-        if place.schema.get("type") == "string":
-            for group_of_four in SQL_PAIRS:
-                if not self._found(place, "sql"):
-                    await self._compare(self._attempts(sample, place, "sql", group_of_four))
-            for family, steps in LADDERS:
-                if not self._found(place, family):
-                    await self._climb(self._attempts(sample, place, family, steps, whole=False))
+                    group.create_task(one(attempt))
+        except* _Stopped:
+            raise _Stopped from None
+        self._collect(attempts[0])
 
     def _found(self, place: Place, family: str) -> bool:
         return any((one.argument, one.family) == (str(place), family) for one in self._findings.values())
@@ -281,14 +278,14 @@ class _Attack:
     ) -> list[_Attempt]:
         """Return the attempts that the schema lets through, and always the first: schemas are attacked, too."""
         attempts: list[_Attempt] = []
+        valid, argument = str(sample.at(place)), str(place.path[-1])
         for payload in payloads:
-            made = _Attempt(self._subject, None, str(place), family)
-            argument = str(place.path[-1])
-            text = self._canaries.filled(payload, token=made.token, valid=str(sample.at(place)), argument=argument)
+            token = f"canary{secrets.token_hex(6)}"
+            text = self._canaries.filled(payload, token=token, valid=valid, argument=argument)
             if place.fits(text) or (whole and not attempts):
-                made = replace(made, arguments=put(sample.value, place.path, text), text=text)
-                self._campaign.attempts[made.token] = made
-                attempts.append(made)
+                arguments = put(sample.value, place.path, text)
+                attempts.append(_Attempt(self._subject, arguments, str(place), family, text))
+                self._campaign.attempts[token] = attempts[-1]
         return attempts
 
     async def _compare(self, attempts: list[_Attempt]) -> None:
@@ -312,36 +309,40 @@ class _Attack:
         """Send one call, with the consent that a destructive tool asks for.
 
         Raises:
-            _Stopped: if the server does not answer.
+            _Stopped: if the server does not answer, or says that it is broken.
         """
         method, params = self._call(attempt)
-        headers = {}
+        headers = {"Content-Type": "application/json"}
         if attempt.subject.confirm:
             params["_meta"] = {
                 f"{_META}protocolVersion": _MODERN,
                 f"{_META}clientInfo": {"name": "attack", "version": "1"},
                 f"{_META}clientCapabilities": {"elicitation": {"form": {}}},
             }
-            headers = {"MCP-Protocol-Version": _MODERN, "Mcp-Method": method, "Mcp-Name": attempt.subject.name}
+            headers |= {"MCP-Protocol-Version": _MODERN, "Mcp-Method": method, "Mcp-Name": attempt.subject.name}
         started = time.perf_counter()
         for _ in range(2):
             body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
             try:
-                response = await self._client.post(
-                    "/mcp", content=body, headers=headers | {"Content-Type": "application/json"}
-                )
+                response = await self._client.post("/mcp", content=body, headers=headers)
             except httpx2.HTTPError as error:
-                gone = not isinstance(error, httpx2.TimeoutException)
-                saw = "the server ended the connection" if gone else f"no answer after {_PATIENCE:g} s"
-                self._note("server ended" if gone else "slow answer", attempt, saw)
-                raise _Stopped from None
+                if isinstance(error, httpx2.TimeoutException):
+                    self._stop("slow answer", attempt, f"no answer in {_PATIENCE:g} s")
+                self._stop("server ended", attempt, "the server ended the connection")
             answer = _read(response, time.perf_counter() - started)
-            state = _result(response).get("requestState")
-            if state is None:
+            if answer.state is None:
                 break
             accept = {"action": "accept", "content": {"confirm": True}}
-            params |= {"inputResponses": {"confirm": accept}, "requestState": state}
+            params |= {"inputResponses": {"confirm": accept}, "requestState": answer.state}
+        if answer.status >= 500:  # nothing may be served any more
+            self._stop("server error", attempt, f"HTTP {answer.status}")
+        if answer.is_error and _ENDED_BY_GUARD in answer.text:
+            self._stop("slow answer", attempt, "the guard had to end the call at its deadline")
         return answer
+
+    def _stop(self, kind: str, attempt: _Attempt, saw: str) -> NoReturn:
+        self._note(kind, attempt, saw)
+        raise _Stopped
 
     def _call(self, attempt: _Attempt) -> tuple[str, dict[str, Any]]:
         subject, arguments = attempt.subject, attempt.arguments
@@ -357,9 +358,7 @@ class _Attack:
             self._note(kind, attempt, saw)
         if self._own in answer.text or (self._canaries.other in answer.text and not self._shared):
             self._note("data of another caller", attempt, "what another principal had sent is in the answer")
-        if answer.status >= 500:
-            self._note("server error", attempt, f"HTTP {answer.status}")
-        if answer.size > 1.1 * self._campaign.limit + 4096:
+        if answer.size > 1.1 * self._campaign.server.settings.max_result_bytes + 4096:
             self._note("answer over the size limit", attempt, f"{answer.size} bytes")
 
     def _collect(self, attempt: _Attempt | None) -> None:
@@ -379,26 +378,16 @@ def _read(response: httpx2.Response, seconds: float) -> _Answer:
         document = response.json()
     except ValueError:
         document = response.text
-    is_error = not isinstance(document, dict) or "error" in document or _result(response).get("isError") is True
-    text = "\n".join(_texts(document))
-    return _Answer(response.status_code, text, len(response.content), is_error, seconds)
+    result = document.get("result") if isinstance(document, dict) else None
+    is_error = not isinstance(result, dict) or result.get("isError") is True
+    state = result.get("requestState") if isinstance(result, dict) else None
+    return _Answer(response.status_code, _texts(document), len(response.content), is_error, seconds, state)
 
 
-def _result(response: httpx2.Response) -> dict[str, Any]:
-    try:
-        result = response.json().get("result")
-    except (ValueError, AttributeError):
-        return {}
-    return result if isinstance(result, dict) else {}
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield name
-            yield from _texts(item)
+def _texts(value: Any) -> str:
+    """Return every name and text in a JSON document, a line each."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        return "\n".join(map(_texts, value))
+    return value if isinstance(value, str) else ""

@@ -1,8 +1,8 @@
-"""`attack`: the attacks of `tests/attacks/test_every_tool.py` on the local tools, with a table at the end."""
+"""`attack` on the command line: a bar while it runs, and a table at the end."""
 
 import sys
 
-from .attack.run import Campaign, Finding, Subject
+from .run import Campaign, Finding, Subject
 
 _BAR = 30
 
@@ -23,9 +23,8 @@ def attack_tools(module: str | None = None) -> int:
     width = max(len(row[0]) for row in rows)
     for row in rows:
         print(f"{row[0]:<{width}}  {row[1]}")
-    for some in found.values():
-        for finding in some:
-            print(f"\n{finding}")
+    for finding in (one for some in found.values() for one in some):
+        print(f"\n{finding}")
     return 1 if any(found.values()) else 0
 
 

