@@ -38,7 +38,7 @@ def test_the_order_of_the_layers() -> None:
         "MessageFramingLayer",
         "BlockedClientsLayer",
         "HostAndOriginLayer",
-        "CORSMiddleware",
+        "CorsLayer",
         "AuthenticationLayer",
         "RateLimitLayer",
         "AuthorizationLayer",

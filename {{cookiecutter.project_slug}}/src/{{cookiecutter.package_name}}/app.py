@@ -8,7 +8,6 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import SubscriptionsListenRequestParams
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
@@ -21,6 +20,7 @@ from .mcp_endpoint import McpEndpoint, SessionManager
 from .middleware.authentication import AuthenticationLayer
 from .middleware.authorization import AuthorizationLayer
 from .middleware.blocked_clients import BlockedClientsLayer
+from .middleware.cors import CorsLayer
 from .middleware.errors import EXCEPTION_HANDLERS
 from .middleware.failed_attempts import FailedAttempts
 from .middleware.host_and_origin import HostAndOriginLayer
@@ -148,7 +148,7 @@ def _layers(
             origins=(*settings.own_origins, *settings.trusted_origins),
         ),
         Middleware(
-            CORSMiddleware,
+            CorsLayer,
             allow_origins=settings.trusted_origins,
             allow_methods=("GET", "POST"),
             allow_headers=_CORS_REQUEST,

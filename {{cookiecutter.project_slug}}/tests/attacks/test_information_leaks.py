@@ -200,7 +200,7 @@ def test_a_crash_of_the_http_application_says_nothing_to_the_client(
     async def broken(*_: object, **__: object) -> None:
         raise Talkative
 
-    monkeypatch.setattr("mcp.server.streamable_http_manager.StreamableHTTPSessionManager.handle_request", broken)
+    monkeypatch.setattr("{{ cookiecutter.package_name }}.mcp_endpoint.SessionManager.handle_request", broken)
     with log_lines("error") as lines:
         answer = server.call("refuse", {})
     assert answer.status_code == 500

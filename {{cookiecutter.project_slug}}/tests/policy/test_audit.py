@@ -17,7 +17,7 @@ async def outcome(error: BaseException | None = None, said: str | None = None) -
     """Return the outcome in the line of a block that says something and then raises `error`."""
     with structlog.testing.capture_logs() as lines:
         try:
-            async with audited("tool_call", tool="a") as audit:
+            with audited("tool_call", tool="a") as audit:
                 if said is not None:
                     audit["outcome"] = said
                 if error is not None:

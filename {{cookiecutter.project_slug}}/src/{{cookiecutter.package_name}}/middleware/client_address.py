@@ -1,10 +1,14 @@
 """Which address a request really comes from: the peer's, or what a trusted proxy says of it."""
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Sequence
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# Addresses whose reading is remembered: a caller comes again, and reading costs more than the other checks together.
+_REMEMBERED = 1024
 
 
 def client_address(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str:
@@ -32,6 +36,7 @@ def client_address(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: S
     return str(here)
 
 
+@functools.lru_cache(_REMEMBERED)
 def client_key(address: str) -> str:
     """Return what limits count: an IPv4 address, or the /64 that one IPv6 customer can pick addresses from."""
     parsed = parse_address(address)
@@ -40,6 +45,7 @@ def client_key(address: str) -> str:
     return str(parsed) if parsed is not None else address
 
 
+@functools.lru_cache(_REMEMBERED)
 def parse_address(text: str) -> Address | None:
     """Return an address in its plain form: without a zone, and IPv4 where IPv6 only wraps it (`::ffff:192.0.2.1`)."""
     try:
@@ -53,7 +59,7 @@ def parse_address(text: str) -> Address | None:
 
 def is_in_networks(address: str, networks: Sequence[Network]) -> bool:
     """Whether `address` lies in one of `networks`."""
-    parsed = parse_address(address)
+    parsed = parse_address(address) if networks else None
     return parsed is not None and _is_in(parsed, networks)
 
 

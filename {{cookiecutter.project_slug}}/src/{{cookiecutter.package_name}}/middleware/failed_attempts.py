@@ -35,10 +35,13 @@ class FailedAttempts:
 
     async def wait(self, address: str) -> int:
         """Return for how many seconds `address` is not heard; 0 if it is heard now."""
+        failed_at = self._failed_at.get(address)
+        if failed_at is None:
+            return 0
         each = await self._each.peek(address)
         if not each.allowed:
             return each.retry_after
-        if time.monotonic() - self._failed_at.get(address, -_LATELY) < _LATELY:
+        if time.monotonic() - failed_at < _LATELY:
             overall = await self._all.peek(_ALL)
             return overall.retry_after
         return 0

@@ -100,16 +100,17 @@ def _envelope_flaw(message: Any) -> str | None:
     """Say what keeps `message` from being JSON-RPC 2.0 as MCP uses it; the SDK would echo the message instead."""
     if not isinstance(message, dict):
         return "send one JSON-RPC message, not a batch"
-    is_call = "method" in message
-    answers = [isinstance(message.get(name), dict) for name in ("result", "error")]
-    rules = {
-        '`jsonrpc` must be "2.0"': message.get("jsonrpc") == "2.0",
-        "`id` must be a string or an integer": type(message.get("id", 0)) in {str, int},
-        "`method` must be a string": not is_call or isinstance(message["method"], str),
-        "`params` must be an object": isinstance(message.get("params", {}), dict),
-        "it is neither a request, a notification nor a response": is_call or ("id" in message and sum(answers) == 1),
-    }
-    return next((rule for rule, holds in rules.items() if not holds), None)
+    if message.get("jsonrpc") != "2.0":
+        return '`jsonrpc` must be "2.0"'
+    if type(message.get("id", 0)) not in {str, int}:
+        return "`id` must be a string or an integer"
+    if not isinstance(message.get("method", ""), str):
+        return "`method` must be a string"
+    if not isinstance(message.get("params", {}), dict):
+        return "`params` must be an object"
+    answers = [name for name in ("result", "error") if isinstance(message.get(name), dict)]
+    is_complete = "method" in message or ("id" in message and len(answers) == 1)
+    return None if is_complete else "it is neither a request, a notification nor a response"
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

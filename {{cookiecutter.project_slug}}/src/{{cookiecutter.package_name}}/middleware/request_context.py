@@ -1,8 +1,8 @@
 """Outermost layer: gives the request an id and a client address, writes its access line, answers if all else fails."""
 
+import os
 import re
 import time
-import uuid
 from collections.abc import Sequence
 
 import structlog
@@ -73,7 +73,7 @@ class RequestContextLayer:
         given = [value for name, value in scope["headers"] if name == b"x-request-id"]
         accepted = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
         return RequestContext(
-            request_id=given[0].decode() if accepted else uuid.uuid4().hex,
+            request_id=given[0].decode() if accepted else os.urandom(16).hex(),
             client=client_address(peer, scope["headers"], self._trusted_proxies),
         )
 

@@ -1,5 +1,6 @@
 """Reads JSON in the one way that every other reader agrees with, or not at all (RFC 8259; RFC 7493, I-JSON)."""
 
+import functools
 import json
 import math
 import re
@@ -32,7 +33,19 @@ def parse_json(document: bytes, *, max_depth: int = 64, max_digits: int = 40) ->
         raise InvalidJson("the document starts with a byte order mark")
     if _is_deeper(document, max_depth):
         raise InvalidJson(f"the document is nested more than {max_depth} levels deep")
+    try:
+        value = _decoder(max_digits).decode(text)
+    except InvalidJson:
+        raise
+    except ValueError:
+        raise InvalidJson("the document is not JSON") from None
+    if "\\u" in text and _has_lone_surrogate(value):
+        raise InvalidJson("a string holds half of a surrogate pair")
+    return value
 
+
+@functools.cache
+def _decoder(max_digits: int) -> json.JSONDecoder:
     def number(digits: str) -> int | float:
         if len(digits) > max_digits:
             raise InvalidJson(f"a number is longer than {max_digits} characters")
@@ -43,17 +56,7 @@ def parse_json(document: bytes, *, max_depth: int = 64, max_digits: int = 40) ->
             raise InvalidJson("a number is out of range")
         return value
 
-    try:
-        value = json.loads(
-            text, object_pairs_hook=_members, parse_int=number, parse_float=number, parse_constant=_constant
-        )
-    except InvalidJson:
-        raise
-    except ValueError:
-        raise InvalidJson("the document is not JSON") from None
-    if "\\u" in text and _has_lone_surrogate(value):
-        raise InvalidJson("a string holds half of a surrogate pair")
-    return value
+    return json.JSONDecoder(object_pairs_hook=_members, parse_int=number, parse_float=number, parse_constant=_constant)
 
 
 def _is_deeper(document: bytes, limit: int) -> bool:

@@ -1,8 +1,7 @@
 """One line for every call, whichever way it ends: who, what, outcome, how long. Never a value."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Any
 
 import pydantic_core
@@ -14,23 +13,24 @@ from ..auth.principal import current_principal
 audit_log = structlog.get_logger("audit")
 
 
-@asynccontextmanager
-async def audited(action: str, **facts: object) -> AsyncIterator[dict[str, Any]]:
-    """Write one audit line when the block ends. The block sets `outcome` if it is not `ok`."""
-    audit: dict[str, Any] = {"principal": caller(), **facts, "outcome": "ok"}
-    started = time.perf_counter()
-    try:
-        yield audit
-    except MCPError:
-        if audit["outcome"] == "ok":
-            audit["outcome"] = "refused"
-        raise
-    except BaseException:
-        if audit["outcome"] == "ok":
-            audit["outcome"] = "cancelled"
-        raise
-    finally:
-        audit_log.info(action, **audit, duration_ms=round((time.perf_counter() - started) * 1000, 2))
+class audited:
+    """Write one audit line when the block ends. The block sets `outcome` if it is not `ok`.
+
+    A class, because `contextmanager` would cost three times as much for every call.
+    """
+
+    def __init__(self, action: str, **facts: object) -> None:
+        self._action = action
+        self._audit: dict[str, Any] = {"principal": caller(), **facts, "outcome": "ok"}
+
+    def __enter__(self) -> dict[str, Any]:
+        self._started = time.perf_counter()
+        return self._audit
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        if kind is not None and self._audit["outcome"] == "ok":
+            self._audit["outcome"] = "refused" if issubclass(kind, MCPError) else "cancelled"
+        audit_log.info(self._action, **self._audit, duration_ms=round((time.perf_counter() - self._started) * 1000, 2))
 
 
 def caller() -> str:

@@ -35,11 +35,13 @@ from mcp.types import Prompt as PromptListing
 from mcp.types import Resource as ResourceListing
 from mcp.types import ResourceTemplate as TemplateListing
 from mcp.types import Tool as ToolListing
+from mcp_types.methods import validate_client_request
 from pydantic import AnyUrl, ValidationError
 
+from ..auth.principal import ALL_SCOPES, current_principal
 from ..observability.events import EventLog, Severity
 from ..security.errors import InvalidInput
-from .access import Access, missing_scopes, require
+from .access import NO_SCOPES, Access, missing_scopes, require
 from .arguments import rejection
 from .audit import audited, caller, sizes
 from .confirmation import LIFETIME
@@ -59,6 +61,8 @@ _KINDS: Mapping[str, str] = MappingProxyType(
 _SEVERITY: Mapping[str, Severity] = MappingProxyType(
     {"rejected": "medium", "unknown": "medium", "too_large": "low", "failed": "low", "crashed": "high"}
 )
+
+_MOST_LISTINGS = 100
 
 error_log = structlog.get_logger("error")
 
@@ -126,6 +130,8 @@ class GuardedServer(MCPServer[Any]):
             request_state_security=security,
         )
         self.middleware.insert(0, self._outermost)
+        self._listings: dict[tuple[str, frozenset[str]], HandlerResult] = {}
+        self.middleware.append(self._list_once)
         for function in resources:
             declared = policy_of(function, ResourcePolicy)
             self.resource(declared.uri, title=declared.title, mime_type=declared.mime_type)(function)
@@ -148,7 +154,7 @@ class GuardedServer(MCPServer[Any]):
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
         """Read a resource through the guard."""
         uri = str(uri)
-        async with audited("resource_read", uri=uri[:200]) as audit:
+        with audited("resource_read", uri=uri[:200]) as audit:
             require(self.access.required("resources/read", {"uri": uri}), self.events, audit, resource=uri)
             with self._explained(audit, "resource", uri):
                 return self._fit(await super().read_resource(uri, context), resource=uri)
@@ -159,7 +165,7 @@ class GuardedServer(MCPServer[Any]):
         """Render a prompt through the guard."""
         if not self.access.has_prompt(name):
             await self._unknown("prompt_get", "prompt", name)
-        async with audited("prompt_get", prompt=name, arguments=sizes(arguments or {})) as audit:
+        with audited("prompt_get", prompt=name, arguments=sizes(arguments or {})) as audit:
             require(self.access.required("prompts/get", {"name": name}), self.events, audit, prompt=name)
             with self._explained(audit, "prompt", name):
                 return self._fit(await super().get_prompt(name, arguments, context), prompt=name)
@@ -183,7 +189,7 @@ class GuardedServer(MCPServer[Any]):
 
     async def _unknown(self, action: str, kind: str, name: str) -> NoReturn:
         """Refuse a name that nobody has declared. Guessing names leaves a trail."""
-        async with audited(action, **{kind: name[:64]}) as audit:
+        with audited(action, **{kind: name[:64]}) as audit:
             audit["outcome"] = "unknown"
             self.events.record("input_validation_failed", caller(), severity=None, reason="unknown", **{kind: name})
             raise MCPError(code=INVALID_PARAMS, message=f"Unknown {kind}")
@@ -260,6 +266,22 @@ class GuardedServer(MCPServer[Any]):
             except (ResultTooLarge, ValueError):
                 raise MCPError(code=INTERNAL_ERROR, message=f"The {kind} failed") from None
             raise
+
+    async def _list_once(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Keep the list of tools for every set of scopes: it never changes, and to make a long one costs many calls."""
+        # On stdio the handshake comes first, which the SDK watches over further in.
+        if ctx.method != "tools/list" or ctx.request is None or not (ctx.params or {}).keys() <= {"_meta"}:
+            return await call_next(ctx)
+        validate_client_request(ctx.method, ctx.protocol_version, ctx.params)
+        principal = current_principal.get()
+        held = principal.scopes & {ALL_SCOPES, *self.access.scopes} if principal is not None else NO_SCOPES
+        key = ctx.protocol_version, held
+        listing = self._listings.get(key)
+        if listing is None:
+            listing = await call_next(ctx)
+            if len(self._listings) < _MOST_LISTINGS:
+                self._listings[key] = listing
+        return listing
 
     def add_tool(self, *args: Any, **options: Any) -> None:
         """Refuse: tools are listed in `TOOLS`."""

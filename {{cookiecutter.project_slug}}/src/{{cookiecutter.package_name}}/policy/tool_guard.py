@@ -71,7 +71,7 @@ class ToolGuard:
             MCPError: if the caller lacks a scope, or the tool raised it.
         """
         name, policy = guarded.tool.name, guarded.policy
-        async with audited("tool_call", tool=name, arguments=sizes(arguments)) as audit:
+        with audited("tool_call", tool=name, arguments=sizes(arguments)) as audit:
             require(policy.scopes, self._events, audit, tool=name)
             # The answer to a question belongs to the call that was counted when the question was put.
             limiter = None if policy.confirm and is_answer(context) else guarded.limiter

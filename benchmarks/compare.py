@@ -1,0 +1,261 @@
+"""What the layers cost: a generated project against the bare SDK, a bare ASGI function, and FastMCP, as ratios.
+
+    python benchmarks/compare.py PROJECT [--quick] [--fastmcp PYTHON]
+
+Run it with an interpreter that has the project's dependencies. PYTHON is one that has fastmcp, in an environment of its
+own, because fastmcp may want another version of the SDK: `uv venv f && VIRTUAL_ENV=f uv pip install fastmcp`.
+
+All servers run at the same time and are loaded in turns, so that what else the machine does meets all of them. What is
+compared is the server's processor time per request (Linux: from /proc), because client and server share the machine;
+figures are medians of the turns. Every row says what the bare SDK costs and then ratios to it: 0.90 means that the SDK
+takes 0.90 of the processor time that the server in question takes.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from response_modes import free_port, processor_seconds
+
+HERE = Path(__file__).parent
+NEWER, OLDER = "2026-07-28", "2025-11-25"
+PAYLOADS = {"100 B": (100, 800), "10 KB": (10_000, 500), "1 MB": (1_000_000, 12)}
+CLIENTS = (1, 16, 64)
+_META = "io.modelcontextprotocol/"
+
+
+@dataclass
+class Server:
+    """A running server and what it needs to be asked."""
+
+    name: str
+    port: int
+    pid: int
+    key: str
+    start_seconds: float = 0
+    idle_bytes: int = 0
+
+
+@dataclass
+class Cost:
+    """What one load cost, a value for every turn."""
+
+    cpu: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+
+
+def main() -> int:
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("project", type=Path)
+    parser.add_argument("--quick", action="store_true", help="one client, the small payload, fewer turns")
+    parser.add_argument("--fastmcp", help="an interpreter that has fastmcp")
+    options = parser.parse_args()
+    project = options.project.resolve()
+    names = ["raw", "sdk", "ours", *(["fastmcp"] if options.fastmcp else [])]
+    with contextlib.ExitStack() as running:
+        servers = [running.enter_context(start(name, project, options.fastmcp)) for name in names]
+        calls(servers, quick=options.quick)
+        memory(servers)
+    starts(project, names, options.fastmcp, turns=3 if options.quick else 7)
+    refusals(project, quick=options.quick)
+    return 0
+
+
+@contextlib.contextmanager
+def start(name: str, project: Path, fastmcp: str | None, *arguments: str, **settings: str) -> Iterator[Server]:
+    """Start one server, wait for its first answer, and stop it at the end."""
+    key, port = secrets.token_urlsafe(32), free_port()
+    environment = os.environ | {
+        "API_KEY": key,
+        "MAX_REQUESTS_PER_MINUTE": "1000000",
+        "MAX_BODY_BYTES": str(4 << 20),
+        "TRUSTED_ORIGINS": "https://app.example.com",
+        "PYTHONPATH": os.pathsep.join([str(project / "src"), os.environ.get("PYTHONPATH", "")]),
+        **settings,
+    }
+    interpreter = fastmcp if name == "fastmcp" and fastmcp else sys.executable
+    own = [str(project)] if name == "ours" else []
+    command = [interpreter, str(HERE / "servers.py"), name, str(port), *own, *arguments]
+    started = time.perf_counter()
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, cwd=HERE, env=environment, stdout=subprocess.DEVNULL, stderr=log) as process,
+    ):
+        try:
+            server = Server(name, port, process.pid, key)
+            first_answer(server, process)
+            server.start_seconds = time.perf_counter() - started
+            server.idle_bytes = resident_bytes(process.pid)
+            yield server
+        except ChildProcessError:
+            log.seek(0)
+            print(log.read().decode()[-2000:], file=sys.stderr)
+            raise
+        finally:
+            process.terminate()
+
+
+def first_answer(server: Server, process: subprocess.Popen[bytes]) -> None:
+    """Ask until somebody answers."""
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{server.port}/mcp", timeout=5)
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            if process.poll() is not None:
+                raise ChildProcessError(f"{server.name} did not start") from None
+            time.sleep(0.005)
+        else:
+            return
+
+
+def call(server: Server, version: str, *, size: int = 100, tool: str = "echo", method: str = "tools/call") -> bytes:
+    """Return one request as bytes."""
+    params: dict[str, Any] = {"name": tool, "arguments": {"text": "x" * size}} if method == "tools/call" else {}
+    headers = {"MCP-Protocol-Version": version}
+    if version == NEWER:
+        info = {"name": "benchmark", "version": "1"}
+        params["_meta"] = {
+            f"{_META}protocolVersion": version,
+            f"{_META}clientCapabilities": {},
+            f"{_META}clientInfo": info,
+        }
+        headers |= {"Mcp-Method": method} | ({"Mcp-Name": tool} if method == "tools/call" else {})
+    return post(server, {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, headers)
+
+
+def post(server: Server, message: object, headers: Mapping[str, str]) -> bytes:
+    """Return one POST as bytes; `headers` win over what is usual."""
+    body = json.dumps(message).encode()
+    usual = {
+        "Host": f"127.0.0.1:{server.port}",
+        "Authorization": f"Bearer {server.key}",
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        "Content-Length": str(len(body)),
+    }
+    lines = [f"{name}: {value}\r\n" for name, value in (usual | dict(headers)).items() if value]
+    return f"POST /mcp HTTP/1.1\r\n{''.join(lines)}\r\n".encode() + body
+
+
+def load(server: Server, request: bytes, *, clients: int, requests: int, status: str = "200") -> dict[str, float]:
+    """Put load on a server; return processor seconds per request, and what the client saw."""
+    command = [sys.executable, str(HERE / "load.py"), str(server.port), str(clients), str(requests)]
+    before = processor_seconds(server.pid)
+    done = subprocess.run(command, input=request, capture_output=True, check=True)
+    used = processor_seconds(server.pid) - before
+    found: dict[str, Any] = json.loads(done.stdout)
+    # All but one: the strictest rate limit lets one request pass in a minute.
+    assert found["statuses"].get(status, 0) >= requests - 1, (server.name, found["statuses"])
+    return {"cpu": used / requests, **{name: found[name] / 1 for name in ("seconds", "p50", "p99")}}
+
+
+def calls(servers: list[Server], *, quick: bool) -> None:
+    """Compare calls of every kind."""
+    print("| Protocol | Payload | Clients | SDK: CPU, p50, p99 | Server | CPU | Throughput | p50 | p99 |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for version in (NEWER, OLDER):
+        for payload, (size, requests) in list(PAYLOADS.items())[: 1 if quick else None]:
+            for clients in CLIENTS[: 1 if quick else None]:
+                compare(servers, version, payload, size=size, requests=requests, clients=clients, quick=quick)
+
+
+def compare(
+    servers: list[Server], version: str, payload: str, *, size: int, requests: int, clients: int, quick: bool
+) -> None:
+    """Measure one kind of call on every server that speaks the protocol, and print a row for each."""
+    able = [server for server in servers if version == OLDER or server.name != "fastmcp"]
+    costs = {server.name: Cost() for server in able}
+    for turn in range(4 if quick else 5):
+        for server in able:
+            few = requests // 4 if server.name == "fastmcp" else requests
+            found = load(server, call(server, version, size=size), clients=clients, requests=max(few, clients))
+            found["seconds"] /= max(few, clients)
+            if turn:  # the first one warms up
+                for name, value in found.items():
+                    getattr(costs[server.name], name).append(value)
+    median = {
+        name: {what: statistics.median(getattr(cost, what)) for what in ("cpu", "seconds", "p50", "p99")}
+        for name, cost in costs.items()
+    }
+    base = median["sdk"]
+    absolute = f"{base['cpu'] * 1e6:.0f} µs, {base['p50']:.1f} ms, {base['p99']:.1f} ms"
+    for name, found in median.items():
+        if name != "sdk":
+            ratios = " | ".join(f"{base[what] / found[what]:.2f}" for what in ("cpu", "seconds", "p50", "p99"))
+            print(f"| {version} | {payload} | {clients} | {absolute} | {name} | {ratios} |", flush=True)
+
+
+def memory(servers: list[Server]) -> None:
+    """Print what the servers hold."""
+    print("\n| Server | Memory idle | loaded |\n| --- | --- | --- |")
+    for server in servers:
+        print(f"| {server.name} | {server.idle_bytes / 1e6:.0f} MB | {resident_bytes(server.pid) / 1e6:.0f} MB |")
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the memory that a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def starts(project: Path, names: list[str], fastmcp: str | None, *, turns: int) -> None:
+    """Compare the time from the start of the process to its first answer."""
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(turns):
+        for name, found in seconds.items():
+            with start(name, project, fastmcp) as server:
+                found.append(server.start_seconds)
+    base = statistics.median(seconds["sdk"])
+    print("\n| Server | Start to first answer, of the SDK's |\n| --- | --- |")
+    for name, found in seconds.items():
+        print(f"| {name} | {statistics.median(found) / base:.2f} |")
+
+
+def refusals(project: Path, *, quick: bool) -> None:
+    """Compare refusals, and a long listing, with a served call of the same server."""
+    few = {"MAX_REQUESTS_PER_MINUTE": "1", "RATE_LIMIT_BURST": "1"}
+    with (
+        start("ours", project, None, "100") as server,
+        start("ours", project, None, "100", **few) as limited,
+    ):
+        served = call(server, NEWER)
+        load(limited, call(limited, NEWER), clients=1, requests=1)
+        kinds = {
+            "served": (server, served, "200"),
+            "401": (server, post(server, {}, {"Authorization": ""}), "401"),
+            "403": (server, post(server, {}, {"Origin": "https://evil.example"}), "403"),
+            "413": (server, post(server, {}, {"Content-Length": "99999999"}), "413"),
+            "421": (server, post(server, {}, {"Host": "evil.example"}), "421"),
+            "429": (limited, call(limited, NEWER), "429"),
+            "tools/list, 100 tools": (server, call(server, NEWER, method="tools/list"), "200"),
+            "tools/list, 100 tools, older": (server, call(server, OLDER, method="tools/list"), "200"),
+        }
+        costs: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for _ in range(3 if quick else 7):
+            for kind, (target, request, status) in kinds.items():
+                costs[kind].append(load(target, request, clients=1, requests=400, status=status)["cpu"])
+        base = statistics.median(costs["served"])
+        print("\n| Request | CPU, of a served call |\n| --- | --- |")
+        for kind, found in costs.items():
+            print(f"| {kind} | {statistics.median(found) / base:.2f} |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The way of an ordinary message: parsed once, and handed to the SDK's own runner.
+
+The SDK's HTTP entries parse the body again, turn it into models and back, and start a task group and several streams
+for each request of an older client. For an answer that is one JSON document, that is most of what it costs.
+Validation, middleware, handlers and the shape of results are the SDK's either way; whatever is unusual, and whatever
+would be refused, goes the SDK's own way. `benchmarks/README.md` of the template has the figures.
+"""
+
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import pydantic_core
+from mcp.server.connection import Connection
+from mcp.server.lowlevel.server import Server
+from mcp.server.runner import modern_error_data, serve_one
+from mcp.server.streamable_http import check_accept_headers
+from mcp.shared.exceptions import NoBackChannelError
+from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS, InboundLadderRejection, classify_inbound_request
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from mcp.types import DEFAULT_NEGOTIATED_VERSION, ErrorData, JSONRPCError
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
+
+_METHODS = frozenset(
+    {
+        "tools/call",
+        "tools/list",
+        "resources/read",
+        "resources/list",
+        "resources/templates/list",
+        "prompts/get",
+        "prompts/list",
+    }
+)
+_OLDER = frozenset(HANDSHAKE_PROTOCOL_VERSIONS)
+_NEWER = frozenset(MODERN_PROTOCOL_VERSIONS)
+_JSON = (b"content-type", b"application/json")
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` makes one for every call
+
+
+@functools.lru_cache(64)
+def _accepts_json(accept: str) -> bool:
+    is_accepted, _ = check_accept_headers(Request({"type": "http", "headers": [(b"accept", accept.encode("latin-1"))]}))
+    return is_accepted
+
+
+class DirectEntry:
+    """Serves what it recognises.
+
+    Args:
+        server: the SDK's low-level server.
+    """
+
+    def __init__(self, server: Server[Any]) -> None:
+        self._server = server
+        self._marked: dict[str, tuple[object, bool]] = {}
+        self.lifespan_state: Any = None
+        """What the server's lifespan yields."""
+
+    async def serve(self, message: Mapping[str, Any], scope: Scope, receive: Receive, send: Send) -> bool:
+        """Answer a message and return True, or return False and touch nothing.
+
+        Args:
+            message: the body, already judged to be one JSON-RPC message.
+            scope: of the request.
+            receive: gives the body once more, then waits for the client to leave.
+            send: takes the answer.
+        """
+        method, params, message_id = message.get("method"), message.get("params"), message.get("id")
+        if method not in _METHODS or message_id is None:
+            return False
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        version = headers.get("mcp-protocol-version", DEFAULT_NEGOTIATED_VERSION)
+        is_newer = version in _NEWER
+        if len(headers) != len(scope["headers"]) or "mcp-session-id" in headers or not (is_newer or version in _OLDER):
+            return False
+        if not _accepts_json(headers.get("accept", "")):
+            return False
+        if is_newer:
+            route = classify_inbound_request(message, headers=headers)
+            if isinstance(route, InboundLadderRejection) or (method == "tools/call" and self._is_marked(params)):
+                return False
+            connection = Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
+        else:
+            connection = Connection.from_envelope(version, None, None)
+        # Taken here, so that from now on only the client's leaving is left to receive.
+        request = Request(scope, _again(await receive(), receive))
+        transport = TransportContext(
+            kind="streamable-http", can_send_request=False, headers=request.headers if is_newer else None
+        )
+        status = 200
+        try:
+            result = await serve_one(
+                self._server,
+                _Exchange(message_id, request, transport),
+                method,
+                params,
+                connection=connection,
+                lifespan_state=self.lifespan_state,
+            )
+        except Exception as exception:  # as in the SDK's entries; the next line logs it
+            error = modern_error_data(exception)
+            status = ERROR_CODE_HTTP_STATUS.get(error.code, 200) if is_newer else 200
+            body = _error_document(message_id, error, is_newer=is_newer)
+        else:
+            document = {"jsonrpc": "2.0", "id": message_id, "result": result}
+            # Byte for byte what the SDK writes in each era.
+            body = _encode(document).encode() if is_newer else pydantic_core.to_json(document)
+        length = (b"content-length", str(len(body)).encode())
+        await send({"type": "http.response.start", "status": status, "headers": [_JSON, length]})
+        await send({"type": "http.response.body", "body": body})
+        return True
+
+    def _is_marked(self, params: Any) -> bool:
+        """Whether the tool wants arguments repeated in `Mcp-Param-*` headers, which the SDK's entry compares."""
+        name = params.get("name")
+        schema = self._server.get_tool_input_schema(name) if self._server.get_tool_input_schema is not None else None
+        if schema is None:
+            return True
+        known, marked = self._marked.get(name, (None, False))
+        if known is not schema:
+            marked = "x-mcp-header" in json.dumps(schema)
+            self._marked[name] = (schema, marked)
+        return marked
+
+
+class _Exchange:
+    """The SDK's `DispatchContext` of a request whose answer is one document: nothing else can be sent."""
+
+    can_send_request = False
+
+    def __init__(self, request_id: str | int, request: Request, transport: TransportContext) -> None:
+        self.request_id = request_id
+        self.transport = transport
+        self.message_metadata = ServerMessageMetadata(request_context=request, can_send_request=False)
+        self._cancel_requested: anyio.Event | None = None
+
+    @property
+    def cancel_requested(self) -> anyio.Event:
+        """Never set: who wants to cancel closes the connection."""
+        self._cancel_requested = self._cancel_requested or anyio.Event()
+        return self._cancel_requested
+
+    async def send_raw_request(self, method: str, _: Mapping[str, Any] | None, __: Any = None) -> dict[str, Any]:
+        """Refuse: the client could not answer."""
+        raise NoBackChannelError(method)
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> None:
+        """Drop a notification, as the SDK does in this mode."""
+
+    async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Drop it: who asks for progress gets a stream."""
+
+
+def _again(body: Message, receive: Receive) -> Receive:
+    """For a tool that wants to see the body itself."""
+    pending = [body]
+
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replay
+
+
+def _error_document(message_id: str | int, error: ErrorData, *, is_newer: bool) -> bytes:
+    document = JSONRPCError(jsonrpc="2.0", id=message_id, error=error)
+    if is_newer:
+        return _encode(document.model_dump(mode="json", by_alias=True, exclude_none=True)).encode()
+    return document.model_dump_json(by_alias=True, exclude_unset=True).encode()
