@@ -42,6 +42,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(dev.__file__).parent
 START_SECONDS = 30
+# How the tests of a project are run. What they fetch from npm is kept for all projects, and for the next time.
+PYTEST = ("-p", "no:xdist", "-o", f"cache_dir={ROOT / '.pytest_cache' / 'projects'}")
 SWITCHES = ("auth", "rate_limit", "request_logging", "examples", "deployment", "ci", "license")
 Answers = dict[str, str]
 
@@ -160,13 +162,19 @@ def python(*words: str | Path, project: Project) -> str:
 
 def installed(tmp_path: Path, **answers: str) -> Project:
     """Bake a project and install it as a wheel. Its dependencies and the build backend are in our environment."""
-    path, site = bake(tmp_path / "baked", overwrite=False, hooks=True, **answers), tmp_path / "site"
+    path = bake(tmp_path / "baked", overwrite=False, hooks=True, **answers)
+    return Project(path, install(path, tmp_path), answers)
+
+
+def install(path: Path, tmp_path: Path) -> Path:
+    """Install a project as a wheel into a directory of its own, and return that."""
+    site = tmp_path / "site"
     flags = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
     # uv_build looks for its program on the path, and nobody activated our environment.
     here = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     run(sys.executable, "-m", "pip", "install", *flags, "--target", site, path, cwd=tmp_path, env=here)
     assert any((site / "bin").iterdir()) or os.name == "nt"
-    return Project(path, site, answers)
+    return site
 
 
 def free_port() -> int:
@@ -277,7 +285,7 @@ def check_source(project: Project) -> None:
         if project.answers in RUN_ALL_TESTS
         else [*sorted(map(str, project.path.glob("tests/test_*.py"))), "tests/tools"]
     )
-    report = python("pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *which, project=project)
+    report = python("pytest", "-q", *PYTEST, *which, project=project)
     assert " passed" in report
     assert " skipped" not in report.splitlines()[-1] or sys.platform != "linux", report  # redis-server
 
@@ -307,7 +315,7 @@ def test_a_project_passes_its_own_checks_and_serves_the_official_client(answers:
 def test_the_attacks_on_a_teams_tools_find_what_they_should(tmp_path: Path) -> None:
     """The project's slow tests: tools as they must not be written, and races that last half a minute."""
     project = installed(tmp_path)
-    report = python("pytest", "-q", "-m", "slow", "-p", "no:cacheprovider", "-p", "no:xdist", project=project)
+    report = python("pytest", "-q", "-m", "slow", *PYTEST, project=project)
     assert " passed" in report
 
 

@@ -24,7 +24,7 @@ import dev
 
 ROOT = Path(dev.__file__).parent
 TEMPLATE = dev.Checkout(ROOT).template
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "AGENTS.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "UPGRADING.md", "SECURITY.md", "AGENTS.md")
 WORKFLOWS = (ROOT / ".github/workflows/test.yml", TEMPLATE / ".github/workflows/ci.yml")
 ALL_WORKFLOWS = (*WORKFLOWS, *(TEMPLATE / ".github/workflows" / name for name in ("supply-chain.yml", "image.yml")))
 

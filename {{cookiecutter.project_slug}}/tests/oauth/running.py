@@ -1,25 +1,21 @@
 """Starts the authorization server: npm's `oidc-provider`, on a free port of 127.0.0.1."""
 
-import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx2
-import pytest
 
+from ..support.node import Node
 from ..support.running import free_port, wait_until
 
 SCRIPT = Path(__file__).with_name("authorization_server.mjs")
 PACKAGE = "oidc-provider@9"
-NODE_IS_MISSING = (
-    "Node.js is missing, and these tests start an authorization server with it. Install it: `apt install nodejs npm`, "
-    "`brew install node` or `winget install OpenJS.NodeJS.LTS`."
-)
 
 
 @dataclass(frozen=True)
@@ -48,48 +44,19 @@ class AuthorizationServer:
 
 
 @contextmanager
-def running_authorization_server(directory: Path) -> Iterator[AuthorizationServer]:
-    """Start the server and stop it at the end.
-
-    Args:
-        directory: where npm installs it, unless it is there already.
-    """
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        _give_up(NODE_IS_MISSING)
-    if not (directory / "node_modules" / "oidc-provider").is_dir():
-        _install(npm, directory)
-    # Node looks for modules beside the script.
-    script = shutil.copy(SCRIPT, directory)
-    port = free_port()
-    with (directory / "log").open("w+b") as log:
-        process = subprocess.Popen([node, script, str(port)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+def running_authorization_server(node: Node) -> Iterator[AuthorizationServer]:
+    """Start the server and stop it at the end."""
+    # Node looks for modules beside the script and above it.
+    with tempfile.TemporaryDirectory(dir=node.package(PACKAGE), ignore_cleanup_errors=True) as directory:
+        script, log, port = shutil.copy(SCRIPT, directory), Path(directory, "log"), free_port()
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [node.program, script, str(port)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
         try:
-            wait_until(lambda: process.poll() is not None or b"listening" in (directory / "log").read_bytes())
-            assert process.poll() is None, (directory / "log").read_text()
+            wait_until(lambda: process.poll() is not None or b"listening" in log.read_bytes(), seconds=30)
+            assert process.poll() is None, log.read_text()
             yield AuthorizationServer(f"http://127.0.0.1:{port}")
         finally:
             process.kill()
             process.wait()
-
-
-def _install(npm: str, directory: Path) -> None:
-    options = ("--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts")
-    done = subprocess.run(
-        [npm, "install", *options, "--prefix", str(directory), PACKAGE],
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if done.returncode != 0:
-        _give_up(f"npm could not install {PACKAGE}:\n{done.stderr[-1000:]}")
-
-
-def _give_up(reason: str) -> NoReturn:
-    """Skip on a machine that lacks something; in CI nothing may be lacking."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
