@@ -29,9 +29,8 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the programs ar
 
 ADDRESS_OF_CADDY = "172.31.250.2"
 UID = 10001
-# Settings that another part of the server brings. A name in a file must be a setting; SECRETS_DIR says where they are.
+# A name in a file must be a setting; SECRETS_DIR says where they are.
 NOT_IN_SETTINGS = {"SECRETS_DIR"}
-SOON = {"REPLICAS", "STATE_SECRET", "RATE_LIMIT_ON_OUTAGE"}  # delete with the change that adds these settings
 UNREACHABLE = [
     *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"),
     # Where Azure, Oracle and Alibaba serve metadata.
@@ -646,13 +645,13 @@ NOT_OURS = {"PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
 
 
 def test_every_setting_in_a_file_exists(project: Path) -> None:
-    known = {name.upper() for name in setting_fields()} | NOT_OURS | NOT_IN_SETTINGS | SOON
+    known = {name.upper() for name in setting_fields()} | NOT_OURS | NOT_IN_SETTINGS
     for environment in environments(project).values():
         assert set(environment) <= known
 
 
 def test_every_secret_that_is_given_as_a_file_is_a_setting(project: Path) -> None:
-    known = set(setting_fields()) | {name.lower() for name in SOON}
+    known = set(setting_fields())
     if (project / "compose.yaml").exists():
         compose = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))
         unit = (project / "deploy/systemd/mcp-server.service").read_text(encoding="utf-8")

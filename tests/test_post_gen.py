@@ -239,9 +239,11 @@ def test_one_command_completes_a_project_generated_without_hooks(bare: Path, tmp
 
     assert done.returncode == 0
     example, made = ((bare / name).read_text(encoding="utf-8").splitlines() for name in (".env.example", ".env"))
-    (changed,) = [(a, b) for a, b in zip(example, made, strict=True) if a != b]
-    assert changed[0] == "API_KEY="
-    assert len(changed[1]) == len("API_KEY=") + 43  # 256 bits in base64url
+    changed = [(a, b) for a, b in zip(example, made, strict=True) if a != b]
+    assert [empty for empty, _ in changed] == ["API_KEY=", "STATE_SECRET="]
+    values = [filled.removeprefix(empty) for empty, filled in changed]
+    assert [len(value) for value in values] == [43, 43]  # 256 bits in base64url
+    assert values[0] != values[1]
 
 
 def test_an_existing_env_is_left_byte_for_byte(bare: Path) -> None:

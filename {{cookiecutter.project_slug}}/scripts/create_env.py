@@ -1,10 +1,11 @@
-"""Make `.env` out of `.env.example`, with a new API key in it: `python scripts/create_env.py`.
+"""Make `.env` out of `.env.example`, with new secrets in it: `python scripts/create_env.py`.
 
 This is the one command that completes a project generated with `--accept-hooks no`, and a fresh clone of your own
 repository: `.env` is in neither. An existing `.env` is left alone. To change the key, see "Key rotation" in
 SECURITY.md.
 
-The key is 256 random bits. It is written to `.env` and nowhere else, and never printed: terminals are recorded.
+They are the API key and what replicas seal confirmations with, 256 random bits each. They are written to `.env` and
+nowhere else, and never printed: terminals are recorded.
 Standard library only, so that it runs before anything is installed.
 """
 
@@ -14,21 +15,22 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-EMPTY_KEY = "API_KEY="
+EMPTY = ("API_KEY=", "STATE_SECRET=")
 # Without O_BINARY Windows would write CRLF; a Windows without symbolic links has no O_NOFOLLOW.
 CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
-def fill_key(example: str, key: str) -> str:
+def fill(example: str) -> str:
     """Return the text of `.env`.
 
     Raises:
-        ValueError: if `example` has no line, or several, for the key.
+        ValueError: if `example` has no line, or several, for a secret.
     """
     lines = example.splitlines()
-    if lines.count(EMPTY_KEY) != 1:
-        raise ValueError(f".env.example must have exactly one line that is {EMPTY_KEY}. Put it back as it was.")
-    return "\n".join(EMPTY_KEY + key if line == EMPTY_KEY else line for line in lines) + "\n"
+    for empty in EMPTY:
+        if lines.count(empty) != 1:
+            raise ValueError(f".env.example must have exactly one line that is {empty}. Put it back as it was.")
+    return "\n".join(line + secrets.token_urlsafe(32) if line in EMPTY else line for line in lines) + "\n"
 
 
 def write_private(path: Path, text: str) -> None:
@@ -54,7 +56,7 @@ def main() -> int:
     """Make `.env`, or say why not."""
     try:
         example = (PROJECT / ".env.example").read_text(encoding="utf-8")
-        write_private(PROJECT / ".env", fill_key(example, secrets.token_urlsafe(32)))
+        write_private(PROJECT / ".env", fill(example))
     except FileExistsError:
         print(".env exists already and was left as it is.")
     except FileNotFoundError:

@@ -11,7 +11,7 @@ from {{ cookiecutter.package_name }} import cli
 from {{ cookiecutter.package_name }}.settings import EXIT_CONFIG
 
 from .support.keys import add_key
-from .support.running import free_port
+from .support.running import free_port, new_secret
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 PUBLIC = {"PUBLIC_URL": "https://mcp.example.com", "HOST": "0.0.0.0"}
@@ -121,6 +121,6 @@ def test_an_env_file_that_others_may_read(report: Report) -> None:
 
 
 def test_a_redis_that_does_not_answer(report: Report) -> None:
-    found = report(REDIS_URL=f"redis://:hunter2@127.0.0.1:{free_port()}/0")
+    found = report(REDIS_URL=f"redis://:hunter2@127.0.0.1:{free_port()}/0", STATE_SECRET=new_secret())
     assert found["Redis"].startswith("WARN")
     assert "hunter2" not in str(found)

@@ -43,9 +43,9 @@ def test_every_setting_is_in_env_example_and_nothing_else_is() -> None:
     assert len(names) == len(set(names))
 
 
-def test_env_example_needs_nothing_but_the_key_and_the_issuer(tmp_path: Path) -> None:
+def test_env_example_needs_nothing_but_the_secrets_and_the_issuer(tmp_path: Path) -> None:
     (tmp_path / "env").write_text(EXAMPLE, encoding="utf-8")
-    needed = {"api_key": "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"}
+    needed = {"api_key": "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO", "state_secret": "sYb1q8Vr5nEw2kTz7mXc4jLp9dGf6hAu3oQi"}
     if "AUTH_MODE=oauth" in EXAMPLE:
         needed["oauth_issuer"] = "https://login.example.com"
     load_settings(_env_file=tmp_path / "env", **needed)

@@ -20,6 +20,9 @@ from {{ cookiecutter.package_name }}.settings import (
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 
 
+SECRET, OLD_SECRET = "sYb1q8Vr5nEw2kTz7mXc4jLp9dGf6hAu3oQi", "u3Wk9Zt1xHv6cBn4sJy8eRm2aPd7gLf5qTo0"
+
+
 def load(**changes: Any) -> Settings:
     """Load settings that are good but for `changes`, without anybody's `.env`."""
     good: dict[str, Any] = {"_env_file": None, "api_key": KEY}
@@ -48,12 +51,12 @@ def test_the_defaults_are_the_safe_choice() -> None:
 
 
 def test_settings_cannot_be_changed_and_do_not_show_secrets() -> None:
-    settings = load(redis_url="redis://:hunter2@127.0.0.1:6379/0")
+    settings = load(redis_url="redis://:hunter2@127.0.0.1:6379/0", state_secret=f"{SECRET},{OLD_SECRET}")
     with pytest.raises(ValidationError):
         settings.enable_auth = False
     assert KEY not in repr(settings)
-    assert "hunter2" not in repr(settings)
-    assert settings.secrets == (KEY, "redis://:hunter2@127.0.0.1:6379/0")
+    assert not [secret for secret in ("hunter2", SECRET, OLD_SECRET) if secret in repr(settings)]
+    assert settings.secrets == (KEY, "redis://:hunter2@127.0.0.1:6379/0", SECRET, OLD_SECRET)
 
 
 # --- where they come from ---
@@ -151,8 +154,14 @@ def test_a_weak_key_is_refused_and_not_repeated(key: str, why: str) -> None:
             "OAUTH_ISSUER",
         ),
         ({"auth_mode": "oauth", "oauth_issuer": "https://[bad"}, "OAUTH_ISSUER"),
-        ({"redis_url": "localhost:6379"}, "REDIS_URL"),
-        ({"redis_url": "https://cache.example.com"}, "REDIS_URL"),
+        ({"redis_url": "localhost:6379", "state_secret": SECRET}, "REDIS_URL"),
+        ({"redis_url": "https://cache.example.com", "state_secret": SECRET}, "REDIS_URL"),
+        ({"redis_url": "redis://127.0.0.1"}, "STATE_SECRET"),
+        ({"state_secret": "short"}, "STATE_SECRET"),
+        ({"state_secret": f"{SECRET},short"}, "STATE_SECRET"),
+        ({"state_secret": f"{SECRET}, {SECRET}"}, "STATE_SECRET"),
+        ({"replicas": 2}, "REPLICAS"),
+        ({"workers": 2}, "WORKERS"),
         ({"trusted_proxies": "10.0.0.1/8"}, "TRUSTED_PROXIES"),
         ({"blocked_clients": "somebody"}, "BLOCKED_CLIENTS"),
         ({"public_url": "https://mcp.example.com/mcp"}, "PUBLIC_URL"),
@@ -182,7 +191,7 @@ def test_what_is_unsafe_or_contradicts_itself_is_refused_by_name(changes: dict[s
         {"host": "0.0.0.0", "public_url": "https://mcp.example.com"},
         {"auth_mode": "oauth", "oauth_issuer": "https://login.example.com/", "api_key": None},
         {"auth_mode": "oauth", "oauth_issuer": "http://localhost:9000", "oauth_allow_http_issuer": True},
-        {"redis_url": "rediss://:secret@cache.example.com:6380/1"},
+        {"redis_url": "rediss://:secret@cache.example.com:6380/1", "state_secret": SECRET},
         {"mcp_endpoint": "/api/v1/mcp"},
     ],
     ids=repr,
@@ -296,7 +305,7 @@ def test_loopback_is_what_only_this_machine_reaches(host: str, expected: bool) -
 
 
 def test_a_secret_is_in_no_message() -> None:
-    found = problems(api_key="tiny-key", redis_url="hunter2")
+    found = problems(api_key="tiny-key", redis_url="hunter2", state_secret=SECRET)
     assert len(found) == 2
     assert "tiny-key" not in str(found)
     assert "hunter2" not in str(found)

@@ -1,7 +1,8 @@
 """The HTTP application: the layers of a request in one list, top to bottom, and the routes below them."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
@@ -33,10 +34,13 @@ from .middleware.security_headers import SecurityHeadersLayer
 from .observability.events import EventLog
 from .observability.events_route import events_route
 from .observability.health import Health
+from .policy.confirmation import LIFETIME
 from .policy.guard import GuardedServer
-from .rate_limiter import RateLimiter
-from .server import build_server
+from .rate_limiter import LimiterFactory, RateLimiter
+from .server import NAME, build_server
 from .settings import Settings
+from .shared.connection import SharedRedis
+from .shared.fleet import Fleet
 
 PROBES = frozenset({"/livez", "/readyz"})
 EVENTS = "/security/events"
@@ -71,7 +75,11 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
         settings: what is on and how much of it.
         mcp: serves another MCP server behind the same layers; by default the one with this project's tools.
     """
-    mcp = mcp or build_server(EventLog(secrets=settings.secrets), settings)
+    redis = shared_redis(settings)
+    fleet = Fleet(redis, question_lifetime=LIFETIME) if redis is not None else None
+    mcp = mcp or build_server(
+        EventLog(secrets=settings.secrets), settings, fleet=fleet, make_limiter=_limiters(settings, fleet)
+    )
     guarded = mcp if isinstance(mcp, GuardedServer) else None
     events = guarded.events if guarded is not None else EventLog(secrets=settings.secrets)
     mcp.streamable_http_app()  # makes the SDK's own manager, through which its low-level server is reached
@@ -82,16 +90,22 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
         # Our own layer judges Host and Origin, exactly and on every route.
         security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    credentials = make_credentials(settings)
+    credentials = make_credentials(settings, fleet.revocations if fleet is not None else ())
+    if fleet is not None:
+        fleet.revocations.own, events.forward = credentials.revoked, fleet.events.add
     health = Health(
-        version=__version__, environment=settings.environment, is_known=_is_known, problems=credentials.problems
+        version=__version__,
+        environment=settings.environment,
+        is_known=_is_known,
+        problems=lambda: credentials.problems() + (fleet.redis.problems() if fleet is not None else []),
+        degraded=lambda: fleet is not None and fleet.redis.away,
     )
     streams = _own_streams(settings, guarded, manager)
     metadata = _resource_metadata(settings, guarded)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with manager.run():
+        async with fleet.running() if fleet is not None else nullcontext(), manager.run():
             health.ready = True
             try:
                 yield
@@ -106,10 +120,10 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
             ExactRoute(settings.health_endpoint, health.health),
             ExactRoute("/livez", health.live),
             ExactRoute("/readyz", health.readiness),
-            ExactRoute(EVENTS, events_route(events)),
+            ExactRoute(EVENTS, events_route(events, fleet.events if fleet is not None else None)),
             *(metadata.routes() if metadata is not None else ()),
         ],
-        middleware=_layers(settings, events, credentials, metadata, guarded),
+        middleware=_layers(settings, events, credentials, metadata, guarded, fleet=fleet),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
@@ -126,10 +140,11 @@ def _layers(
     credentials: Credentials,
     metadata: ResourceMetadata | None,
     guarded: GuardedServer | None,
+    *,
+    fleet: Fleet | None,
 ) -> list[Middleware]:
     """The way of a request, outermost first. A refusal passes all layers above it on its way out."""
     challenge = 'Bearer realm="mcp"' + (f', resource_metadata="{metadata.url}"' if metadata is not None else "")
-    redis_url = settings.redis_url.get_secret_value() if settings.redis_url is not None else None
     layers = [
         Middleware(SecurityHeadersLayer, https=(settings.public_url or "").startswith("https:")),
         Middleware(
@@ -160,16 +175,18 @@ def _layers(
             events=events,
             verifiers=credentials.verifiers,
             failures=FailedAttempts(
-                per_minute=settings.max_failed_auth_per_minute, overall_per_minute=settings.failed_auth_overall
+                per_minute=settings.max_failed_auth_per_minute,
+                overall_per_minute=settings.failed_auth_overall,
+                make_limiter=_limiters(settings, fleet),
+                shared=fleet.failures if fleet is not None else None,
             ),
             challenge=challenge,
             anonymous=None if settings.enable_auth else ANONYMOUS,
         ),
     ]
     if settings.enable_rate_limit:
-        limiter = RateLimiter(
-            "requests", per_minute=settings.max_requests_per_minute, burst=settings.burst, redis_url=redis_url
-        )
+        make_limiter = _limiters(settings, fleet)
+        limiter = make_limiter("requests", per_minute=settings.max_requests_per_minute, burst=settings.burst)
         layers.append(Middleware(RateLimitLayer, events=events, limiter=limiter, exempt=PROBES))
     layers += [
         Middleware(
@@ -184,6 +201,20 @@ def _layers(
     if guarded is not None:
         layers.append(Middleware(ScopeLayer, events=events, missing=guarded.access.missing, challenge=challenge))
     return layers
+
+
+def shared_redis(settings: Settings) -> SharedRedis | None:
+    """Return the connection to what replicas share; None if this server is alone."""
+    if settings.redis_url is None:
+        return None
+    return SharedRedis(settings.redis_url.get_secret_value(), project=NAME, timeout=settings.redis_timeout)
+
+
+def _limiters(settings: Settings, fleet: Fleet | None) -> LimiterFactory:
+    if fleet is None:
+        return RateLimiter
+    processes = settings.replicas * settings.workers
+    return partial(RateLimiter, redis=fleet.redis, on_outage=settings.rate_limit_on_outage, processes=processes)
 
 
 def _resource_metadata(settings: Settings, guarded: GuardedServer | None) -> ResourceMetadata | None:

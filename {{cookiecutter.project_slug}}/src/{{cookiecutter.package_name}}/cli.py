@@ -1,16 +1,18 @@
 """The command line: `serve`, `stdio`, `check`, `healthcheck`, `tools`, `keys`, `attack`."""
 
 import argparse
-import functools
+import asyncio
 import http.client
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .app import create_app
+from .app import create_app, shared_redis
 from .check_command import check_settings, report_problems
 from .client_config import CLIENTS, target_of
 from .credentials import fixed_keys
@@ -21,8 +23,11 @@ from .observability.logging import configure_logging
 from .policy.tools import GuardedTool
 from .server import build_server, unchecked_server
 from .settings import EXIT_CONFIG, Settings, SettingsError, load_settings
+from .shared.connection import RedisAway
+from .shared.revocations import Revocations
 from .stdio_server import serve_stdio
 from .tool_commands import check_tools, list_tools, lock_tools
+from .workers import listening_socket, run_workers
 
 _TOOL_COMMANDS = {
     "list": "print a table of the tools",
@@ -60,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     http_options.add_argument("--host", help="address to listen on (setting HOST)")
     http_options.add_argument("--port", type=int, help="port to listen on (setting PORT)")
     serve_options = commands.add_parser("serve", parents=[http_options], help="serve over HTTP until stopped")
-    serve_options.add_argument("--reload", action="store_true", help="start again when the code changes (development)")
+    way = serve_options.add_mutually_exclusive_group()
+    way.add_argument("--reload", action="store_true", help="start again when the code changes (development)")
+    way.add_argument("--workers", type=int, help="processes that serve together (setting WORKERS)")
     commands.add_parser("stdio", help="serve the program that started this one, over standard input and output")
     commands.add_parser("check", parents=[http_options], help="report on settings, tools, keys and exposure, and exit")
     commands.add_parser("healthcheck", parents=[http_options], help="ask the running server whether it lives")
@@ -79,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
-    given = {name: getattr(options, name, None) for name in ("host", "port")}
+    given = {name: getattr(options, name, None) for name in ("host", "port", "workers")}
     # These listen nowhere, so what only matters on a network must not keep them from running.
     if options.command.partition(" ")[0] in {"stdio", "attack", "tools", "keys"}:
         given |= {"enable_auth": False, "host": "127.0.0.1"}
@@ -94,8 +101,24 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     _log_to_stderr(settings)
     if options.reload:
         return _reload(options, settings)
-    serve(create_app(settings), settings)
+    if settings.workers > 1:
+        create_app(settings)  # what cannot be used is said once, and here
+        with listening_socket(settings.host, settings.port) as listener:
+            run_workers(settings.workers, partial(serve_one, settings, [listener]))
+        return 0
+    serve_one(settings)
     return 0
+
+
+def serve_one(settings: Settings, sockets: list[socket.socket] | None = None) -> None:
+    """Serve in this process.
+
+    Args:
+        settings: of the server.
+        sockets: listen already; else it listens as the settings say.
+    """
+    _log_to_stderr(settings)
+    serve(create_app(settings), settings, sockets)
 
 
 def _stdio(_: argparse.Namespace, settings: Settings) -> int:
@@ -108,8 +131,8 @@ def _reload(options: argparse.Namespace, settings: Settings) -> int:
     if settings.environment == "production":
         raise SettingsError(["ENVIRONMENT: is production, where code does not change. Leave out --reload."])
     given = [(name, getattr(options, name)) for name in ("host", "port")]
-    again = ["serve", *(f"--{name}={value}" for name, value in given if value is not None)]
-    serve_and_reload(functools.partial(_serve_again, again))
+    again = ["serve", "--workers=1", *(f"--{name}={value}" for name, value in given if value is not None)]
+    serve_and_reload(partial(_serve_again, again))
     return 0
 
 
@@ -177,7 +200,25 @@ def _keys(options: argparse.Namespace, settings: Settings) -> int:
         raise SettingsError(["KEYS_FILE: is missing. Set it to the file that holds the keys, such as keys/keys.json."])
     _log_to_stderr(settings)
     scopes = unchecked_server(EventLog(), settings).access.scopes
-    return run_key_command(options, settings.keys_file, fixed=fixed_keys(settings), known_scopes=scopes)
+    tell = partial(_tell_replicas, settings) if settings.redis_url is not None else None
+    return run_key_command(options, settings.keys_file, fixed=fixed_keys(settings), known_scopes=scopes, tell=tell)
+
+
+def _tell_replicas(settings: Settings, key_id: str) -> bool:
+    """Revoke a key on all replicas. Return whether Redis could be reached."""
+
+    async def tell() -> bool:
+        redis = shared_redis(settings)
+        assert redis is not None  # noqa: S101
+        try:
+            await Revocations(redis).add(key_id)
+        except RedisAway:
+            return False
+        finally:
+            await redis.close()
+        return True
+
+    return asyncio.run(tell())
 
 
 def _tools(command: Callable[[Mapping[str, GuardedTool], Path], int]) -> _Command:

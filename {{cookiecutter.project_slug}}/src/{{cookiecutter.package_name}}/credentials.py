@@ -1,6 +1,6 @@
 """Makes, from the settings, whoever judges credentials. What cannot be used keeps the server from starting."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -27,14 +27,22 @@ class Credentials:
         """Return the keys there are now, by id; of two with one id the first source's."""
         return {key_id: record for source in reversed(self.sources) for key_id, record in source().items()}
 
+    def revoked(self) -> list[str]:
+        """Return the ids of keys that are revoked now."""
+        return [record.id for source in self.sources for record in source().values() if record.revoked is not None]
+
     def problems(self) -> list[str]:
         """Return what has broken since the start."""
         problem = self.keys_file.problem() if self.keys_file is not None else None
         return [problem] if problem is not None else []
 
 
-def make_credentials(settings: Settings) -> Credentials:
+def make_credentials(settings: Settings, revoked: Container[str] = frozenset()) -> Credentials:
     """Return the judges. Keys go first: comparing digests is cheaper than checking a signature or asking the issuer.
+
+    Args:
+        settings: say who they are.
+        revoked: ids of keys that were revoked elsewhere.
 
     Raises:
         SettingsError: if keys cannot be read, or authentication is on and nothing could ever be accepted.
@@ -47,7 +55,7 @@ def make_credentials(settings: Settings) -> Credentials:
     if keys_file is not None:
         sources.insert(0, keys_file.records)
     # Even without any key: what looks like one must not be shown to an authorization server.
-    verifiers.append(KeyVerifier(*sources))
+    verifiers.append(KeyVerifier(*sources, revoked=revoked))
     if settings.auth_mode == "oauth" and settings.oauth_issuer is not None:
         verifiers += _oauth(settings, settings.oauth_issuer)
     elif settings.enable_auth and settings.api_key is None and not _any_valid(sources):

@@ -97,13 +97,19 @@ def make_server(app: Starlette, settings: Settings) -> Server:
     return Server(config, app)
 
 
-def serve(app: Starlette, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what runs and exit with 0."""
+def serve(app: Starlette, settings: Settings, sockets: list[socket.socket] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what runs and exit with 0.
+
+    Args:
+        app: what to serve.
+        settings: of the server.
+        sockets: to accept from; by default one as `HOST` and `PORT` say.
+    """
     # uvicorn raises the signal once more after it has drained; an ordered stop is a success all the same.
     for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _exit)
-    make_server(app, settings).run()
+    make_server(app, settings).run(sockets)
 
 
 def serve_and_reload(serve_again: Callable[[list[socket.socket] | None], None]) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,12 @@ def add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def run_key_command(
-    options: argparse.Namespace, path: Path, *, fixed: Mapping[str, KeyRecord], known_scopes: Collection[str]
+    options: argparse.Namespace,
+    path: Path,
+    *,
+    fixed: Mapping[str, KeyRecord],
+    known_scopes: Collection[str],
+    tell: Callable[[str], bool] | None = None,
 ) -> int:
     """Run one of them.
 
@@ -49,6 +54,7 @@ def run_key_command(
         path: the keys file.
         fixed: keys from the settings, which are listed and cannot be changed here.
         known_scopes: what the server's tools ask for.
+        tell: tells all replicas that a key is revoked, and returns whether it could.
 
     Returns:
         the exit code.
@@ -59,6 +65,8 @@ def run_key_command(
             return _list({**fixed, **read_keys(path)}, now)
         if options.keys_command == "create":
             return _create(path, options, known_scopes, now)
+        if options.keys_command == "revoke" and tell is not None:
+            return _revoke(path, options.id, tell, fixed, now)
         with changing_keys(path) as keys:
             record = keys.get(options.id)
             if record is None:
@@ -121,6 +129,21 @@ def _create(path: Path, options: argparse.Namespace, known_scopes: Collection[st
     for scope in scopes:
         if scope not in known_scopes and scope != "*":
             _say(f"Note: no tool of this server asks for the scope {scope}.")
+    return 0
+
+
+def _revoke(path: Path, key_id: str, tell: Callable[[str], bool], fixed: Mapping[str, KeyRecord], now: datetime) -> int:
+    """Revoke a key here and everywhere: it may be in the file, in the settings, or in another machine's file."""
+    with changing_keys(path) as keys:
+        record = keys.get(key_id) or fixed.get(key_id)
+        if record is None:
+            raise KeysError(f"there is no key {key_id!r} in it. `keys list` shows those there are")
+        if key_id in keys and record.revoked is None:
+            keys[key_id] = record.model_copy(update={"revoked": now})
+    if not tell(key_id):
+        _say(f"Redis could not be reached, so not every replica knows that {key_id} is revoked. Run this again.")
+        return 1
+    _say(f"Revoked {record.id} ({record.name}). All running replicas refuse it within two seconds.")
     return 0
 
 

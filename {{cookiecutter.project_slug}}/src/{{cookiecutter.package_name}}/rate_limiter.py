@@ -1,24 +1,25 @@
 """Counting who may still ask: the generic cell rate algorithm (GCRA), in memory or, by throttled-py, in Redis.
 
-In memory, the buckets live in a least-recently-used table of fixed size. With a Redis URL all processes share them;
-while Redis is away each process counts by itself, so a limit is loosened but never gone, and never a reason for a 5xx.
+In memory, the buckets live in a least-recently-used table of fixed size. With Redis all processes share them, and each
+place is taken by one atomic call; while Redis is away each process counts by itself, with its part of the quota, unless
+told otherwise. Never is that a reason for a 5xx.
 """
 
 import math
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-import structlog
+from .shared.connection import RedisAway, SharedRedis
 
 if TYPE_CHECKING:  # with its Redis client it takes a third of the start, and in memory nobody needs it
     from throttled.asyncio import Throttled, rate_limiter
 
-log = structlog.get_logger("rate_limit")
-
-_REDIS_TIMEOUT = 0.25  # seconds a request may wait for Redis before it is counted locally
-_REDIS_COOL_DOWN = 5.0  # seconds before Redis is tried again
+OnOutage = Literal["local", "closed", "open"]
+_MOST_KEYS = 25_000
+_TRY_AGAIN = 5  # seconds; what a caller is told who is refused because Redis is away
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,34 +42,56 @@ class RateLimiter:
         name: tells the buckets of several limiters apart.
         per_minute: sustained requests a minute.
         burst: requests that may come at once after a pause.
-        redis_url: shares the buckets between processes.
         max_keys: buckets kept in memory, about 420 bytes each; beyond that the longest unused is forgotten.
+        redis: shares the buckets between processes.
+        on_outage: while Redis is away count here (`local`), refuse everybody (`closed`) or nobody (`open`).
+        processes: how many share the quota; while Redis is away each has its part.
     """
 
     def __init__(
-        self, name: str, *, per_minute: int, burst: int, redis_url: str | None = None, max_keys: int = 25_000
+        self,
+        name: str,
+        *,
+        per_minute: int,
+        burst: int,
+        max_keys: int = _MOST_KEYS,
+        redis: SharedRedis | None = None,
+        on_outage: OnOutage = "local",
+        processes: int = 1,
     ) -> None:
         self.per_minute = per_minute
-        self._local = _Buckets(60 / per_minute, burst, max_keys)
-        self._shared = _shared_buckets(name, per_minute, burst, redis_url) if redis_url is not None else None
-        self._shared_again_at = 0.0
+        self._burst = burst
+        self._redis = redis
+        self._on_outage = on_outage
+        self._local = _Buckets(60 / max(1, per_minute // processes), max(1, burst // processes), max_keys)
+        if redis is not None:
+            self._shared = _shared_buckets(redis, name, per_minute, burst)
 
     async def hit(self, key: str) -> Decision:
         """Take one place in the bucket of `key`."""
-        if self._shared is not None and time.monotonic() >= self._shared_again_at:
-            from throttled.exceptions import StoreUnavailableError  # noqa: PLC0415
-
+        if self._redis is not None:
             try:
-                result = await self._shared.limit(key)
+                result = await self._redis.ask(lambda _: self._shared.limit(key))
                 return _decision(not result.limited, result.state)
-            except StoreUnavailableError as error:
-                self._shared_again_at = time.monotonic() + _REDIS_COOL_DOWN
-                log.error("Redis is not reachable: counting in this process only", cause=type(error.__cause__).__name__)
+            except RedisAway:
+                if self._on_outage == "closed":
+                    return Decision(allowed=False, remaining=0, reset=_TRY_AGAIN, retry_after=_TRY_AGAIN)
+                if self._on_outage == "open":
+                    return Decision(allowed=True, remaining=self._burst, reset=0, retry_after=0)
         return self._local.decide(key, takes=True)
 
     async def peek(self, key: str) -> Decision:
         """Say whether a place is left, without taking it."""
+        if self._redis is not None:
+            with suppress(RedisAway):
+                return _peeked(await self._redis.ask(lambda _: self._shared.peek(key)), self.per_minute)
         return self._local.decide(key, takes=False)
+
+
+class LimiterFactory(Protocol):
+    """Makes limiters that are alike in where they count."""
+
+    def __call__(self, name: str, *, per_minute: int, burst: int, max_keys: int = _MOST_KEYS) -> RateLimiter: ...
 
 
 class _Buckets:
@@ -99,22 +122,24 @@ class _Buckets:
         return Decision(allowed, math.floor(self._burst - missing), math.ceil(missing * self._interval), wait)
 
 
-def _shared_buckets(name: str, per_minute: int, burst: int, url: str) -> "Throttled":
+def _shared_buckets(redis: SharedRedis, name: str, per_minute: int, burst: int) -> "Throttled":
     from throttled.asyncio import RateLimiterType, Throttled, rate_limiter, store  # noqa: PLC0415
 
-    options = {
-        "SOCKET_TIMEOUT": _REDIS_TIMEOUT,
-        "SOCKET_CONNECT_TIMEOUT": _REDIS_TIMEOUT,
-        # Callers beyond these wait their turn; the plain pool would raise, which looks like a Redis that is away.
-        "CONNECTION_POOL_CLASS": "redis.asyncio.BlockingConnectionPool",
-        "CONNECTION_POOL_KWARGS": {"max_connections": 8, "timeout": _REDIS_TIMEOUT},
-    }
+    made = store.RedisStore()
+    # There is no public way to hand the library a client; its own would be a further pool for every limiter.
+    made._backend._client = cast(Any, redis.client)
     return Throttled(
         using=RateLimiterType.GCRA.value,
         quota=rate_limiter.per_min(per_minute, burst=burst),
-        store=store.RedisStore(server=url, options=options),
-        key_prefix=f"rate_limit:{name}",
+        store=made,
+        key_prefix=redis.name("rate_limit", name),
     )
+
+
+def _peeked(state: "rate_limiter.RateLimitState", per_minute: int) -> Decision:
+    # The library's own `retry_after` is that of a request already refused; here none has been made.
+    wait = state.reset_after - (state.limit - 1) * 60 / per_minute
+    return _decision(state.remaining > 0, replace(state, retry_after=max(0.0, wait)))
 
 
 def _decision(allowed: bool, state: "rate_limiter.RateLimitState") -> Decision:

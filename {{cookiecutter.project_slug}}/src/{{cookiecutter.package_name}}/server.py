@@ -7,8 +7,10 @@ from .observability.events import EventLog
 from .policy.approval import objections
 from .policy.guard import GuardedServer
 from .prompts import PROMPTS
+from .rate_limiter import LimiterFactory, RateLimiter
 from .resources import RESOURCES
 from .settings import Settings, SettingsError
+from .shared.fleet import Fleet
 from .tools import TOOLS
 
 NAME = __name__.partition(".")[0].replace("_", "-")
@@ -17,17 +19,21 @@ NAME = __name__.partition(".")[0].replace("_", "-")
 log = structlog.get_logger("tools")
 
 
-def build_server(events: EventLog, settings: Settings) -> GuardedServer:
+def build_server(
+    events: EventLog, settings: Settings, *, fleet: Fleet | None = None, make_limiter: LimiterFactory = RateLimiter
+) -> GuardedServer:
     """Return the server that HTTP and stdio both serve.
 
     Args:
         events: where the guard notes refusals and failures.
         settings: its limits.
+        fleet: what it shares with other replicas.
+        make_limiter: makes the counters of the tools' calls.
 
     Raises:
         SettingsError: in production, if the tools are not as approved in the lock file.
     """
-    server = unchecked_server(events, settings)
+    server = unchecked_server(events, settings, fleet=fleet, make_limiter=make_limiter)
     if against := objections(server.guarded_tools, settings.tools_lock):
         if settings.environment == "production":
             raise SettingsError(against)
@@ -36,7 +42,9 @@ def build_server(events: EventLog, settings: Settings) -> GuardedServer:
     return server
 
 
-def unchecked_server(events: EventLog, settings: Settings) -> GuardedServer:
+def unchecked_server(
+    events: EventLog, settings: Settings, *, fleet: Fleet | None = None, make_limiter: LimiterFactory = RateLimiter
+) -> GuardedServer:
     """Return the server with its tools as they are, for commands that look at them."""
     return GuardedServer(
         NAME,
@@ -47,5 +55,8 @@ def unchecked_server(events: EventLog, settings: Settings) -> GuardedServer:
         events=events,
         max_concurrent_calls=settings.max_concurrent_calls,
         max_result_bytes=settings.max_result_bytes,
-        redis_url=settings.redis_url.get_secret_value() if settings.redis_url is not None else None,
+        make_limiter=make_limiter,
+        state_keys=settings.state_keys if fleet is not None else (),
+        bus=fleet.bus if fleet is not None else None,
+        questions=fleet.questions if fleet is not None else None,
     )

@@ -3,6 +3,7 @@
 A server that is not safe as configured does not start: `load_settings` names every problem at once.
 """
 
+import hmac
 import ipaddress
 import os
 import re
@@ -76,6 +77,11 @@ class Settings(BaseSettings):
     max_requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     redis_url: SecretStr | None = None
+    redis_timeout: Annotated[float, Field(gt=0, le=10)] = 0.25
+    rate_limit_on_outage: Literal["local", "closed", "open"] = "local"
+    replicas: Annotated[int, Field(ge=1, le=10_000)] = 1
+    workers: Annotated[int, Field(ge=1, le=1000)] = 1
+    state_secret: SecretStr | None = None
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
     max_result_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
@@ -148,6 +154,15 @@ class Settings(BaseSettings):
         return self.max_failed_auth_overall or 10 * self.max_failed_auth_per_minute
 
     @property
+    def state_keys(self) -> tuple[bytes, ...]:
+        """Keys for what clients carry between rounds of a call, made of `STATE_SECRET` and for nothing else."""
+        return tuple(hmac.digest(part.encode(), b"request state", "sha256") for part in self._state_secrets)
+
+    @property
+    def _state_secrets(self) -> tuple[str, ...]:
+        return _parts(self.state_secret.get_secret_value()) if self.state_secret is not None else ()
+
+    @property
     def own_origins(self) -> tuple[str, ...]:
         """Origins of this server itself: a page served from there may call it."""
         loopback = tuple(normal_origin(f"http://{name}:{self.port}") for name in ("127.0.0.1", "localhost", "[::1]"))
@@ -172,7 +187,7 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be logged."""
         given = (self.api_key, self.redis_url, self.oauth_client_secret)
-        return tuple(secret.get_secret_value() for secret in given if secret is not None)
+        return (*(secret.get_secret_value() for secret in given if secret is not None), *self._state_secrets)
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -261,16 +276,39 @@ def _contradictions(settings: Settings) -> list[str]:
                 f"PUBLIC_URL: is needed to listen on {settings.host}, because other Host headers are refused. "
                 "Set it to the URL that clients use, such as https://mcp.example.com."
             )
+    problems += _sharing_problems(settings)
+    if settings.mcp_endpoint == settings.health_endpoint:
+        problems.append("HEALTH_ENDPOINT: is the same as MCP_ENDPOINT. Choose two different paths.")
+    if settings.rate_limit_burst is not None and not settings.enable_rate_limit:
+        problems.append("RATE_LIMIT_BURST: has no effect while ENABLE_RATE_LIMIT is false. Remove one of the two.")
+    return problems
+
+
+def _sharing_problems(settings: Settings) -> list[str]:
+    """Say what several processes need so that they are one server to their clients."""
+    problems = []
     if settings.redis_url is not None and find_spec("redis") is None:
         problems.append(
             "REDIS_URL: needs the redis client. Install it: pip install redis, or this project's [redis] extra."
         )
     if settings.redis_url is not None and not _REDIS_URL.match(settings.redis_url.get_secret_value()):
         problems.append("REDIS_URL: must start with redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0.")
-    if settings.mcp_endpoint == settings.health_endpoint:
-        problems.append("HEALTH_ENDPOINT: is the same as MCP_ENDPOINT. Choose two different paths.")
-    if settings.rate_limit_burst is not None and not settings.enable_rate_limit:
-        problems.append("RATE_LIMIT_BURST: has no effect while ENABLE_RATE_LIMIT is false. Remove one of the two.")
+    for name in ("replicas", "workers"):
+        if getattr(settings, name) > 1 and settings.redis_url is None:
+            problems.append(
+                f"{name.upper()}: more than 1 needs REDIS_URL: otherwise each process counts for itself and "
+                "knows nothing of confirmations that another has asked for."
+            )
+    if settings.redis_url is not None and not settings.state_secret:
+        problems.append(
+            "STATE_SECRET: is missing while REDIS_URL is set. Give all replicas the same one, made with "
+            "`python -c 'import secrets; print(secrets.token_urlsafe(32))'`."
+        )
+    for secret in settings._state_secrets:
+        if reason := _weakness(secret):
+            problems.append(f"STATE_SECRET: {reason}.")
+    if len(set(settings._state_secrets)) < len(settings._state_secrets):
+        problems.append("STATE_SECRET: names one secret twice. To rotate, write the new one and the old one.")
     return problems
 
 

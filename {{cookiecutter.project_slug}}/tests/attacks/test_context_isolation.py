@@ -59,7 +59,7 @@ def server() -> Iterator[RunningServer]:
     """A server with fifty callers."""
     mcp = GuardedServer("people", tools=(who_am_i, who_am_i_in_a_thread), events=EventLog())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "make_credentials", lambda _: Credentials((People(),)))
+        patch.setattr(app, "make_credentials", lambda *_: Credentials((People(),)))
         with running_server(mcp=mcp) as running:
             yield running
 

@@ -65,7 +65,7 @@ class Callers:
 def server_for(callers: Mapping[str, Iterable[str]], mcp: GuardedServer, **settings: Any) -> Iterator[RunningServer]:
     """Serve `mcp` to these callers; the first of them is who asks unless a test says otherwise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "make_credentials", lambda _: Credentials((Callers(callers),)))
+        patch.setattr(app, "make_credentials", lambda *_: Credentials((Callers(callers),)))
         with running_server(mcp, **settings) as running:
             yield replace(running, key=next(iter(callers)))
 

@@ -31,10 +31,15 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
 
+    @property
+    def pem(self) -> bytes:
+        """The authority's certificate."""
+        return self._certificate.public_bytes(serialization.Encoding.PEM)
+
     def client_context(self) -> ssl.SSLContext:
         """Return what a client uses that trusts this authority, and no other."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cadata=self._certificate.public_bytes(serialization.Encoding.PEM).decode())
+        context.load_verify_locations(cadata=self.pem.decode())
         return context
 
     def server_context(self, host: str) -> ssl.SSLContext:

@@ -125,6 +125,11 @@ def running_server(mcp: MCPServer | None = None, **settings: Any) -> Iterator[Ru
         assert not thread.is_alive(), "the server did not stop"
 
 
+def new_secret() -> str:
+    """Return a secret that nobody else has."""
+    return secrets.token_urlsafe(32)
+
+
 def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.socket() as probe:

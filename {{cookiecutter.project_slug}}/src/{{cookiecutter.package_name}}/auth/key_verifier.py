@@ -1,7 +1,7 @@
 """API keys from the keys file or from settings: looked up by id, compared by digest."""
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import UTC, datetime
 
 import structlog
@@ -23,10 +23,12 @@ class KeyVerifier:
 
     Args:
         sources: return the present keys by id; of two keys with one id the first source's counts.
+        revoked: ids that were revoked elsewhere.
     """
 
-    def __init__(self, *sources: Callable[[], Mapping[str, KeyRecord]]) -> None:
+    def __init__(self, *sources: Callable[[], Mapping[str, KeyRecord]], revoked: Container[str] = frozenset()) -> None:
         self._sources = sources
+        self._revoked = revoked
         self._noticed: set[str] = set()
 
     async def verify(self, token: str) -> Principal:
@@ -50,7 +52,7 @@ class KeyVerifier:
             # The secret decides before anything else is said of a key, even to our own log.
             raise InvalidCredential("unknown")
         now, name = datetime.now(UTC), f"key:{key_id}"
-        if record.revoked is not None:
+        if record.revoked is not None or key_id in self._revoked:
             raise InvalidCredential("revoked", name)
         end = record.expires if is_current else record.previous_until or _EPOCH
         if end is not None and now >= end:

@@ -12,7 +12,7 @@ import contextvars
 import ipaddress
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -91,6 +91,8 @@ class EventLog:
         self._groups: OrderedDict[tuple[str, ...], _Group] = OrderedDict()  # the oldest first
         self._timer: asyncio.TimerHandle | None = None
         self.total = 0
+        self.forward: Callable[[SecurityEvent], None] | None = None
+        """Also told of what is logged, floods as one event with a count: the replicas' common record. Must not wait."""
 
     def record(
         self, event: Kind, identifier: str | None = None, *, severity: Severity | None = None, **details: object
@@ -123,7 +125,7 @@ class EventLog:
         if len(self._ring) > self._keep:
             self._ring.popitem(last=False)
         if group.noted <= _ONE_BY_ONE:
-            _write(entry)
+            self._tell(entry)
         else:
             entry.details["count"] = group.noted - _ONE_BY_ONE
             group.rest, group.number = entry, self.total
@@ -144,10 +146,9 @@ class EventLog:
             group = self._groups[key] = _Group(time.monotonic() + _PERIOD)
         return group
 
-    @staticmethod
-    def _end(_: object, group: _Group) -> None:
+    def _end(self, _: object, group: _Group) -> None:
         if group.rest is not None:
-            contextvars.Context().run(_write, group.rest)  # not as a line of the request that happens to be served
+            contextvars.Context().run(self._tell, group.rest)  # not as a line of the request that happens to be served
 
     def _log_later(self) -> None:
         """See to it that the count is written even if nothing else happens."""
@@ -162,6 +163,12 @@ class EventLog:
         self.flush(everything=False)
         if any(group.rest is not None for group in self._groups.values()):
             self._log_later()
+
+    def _tell(self, entry: SecurityEvent) -> None:
+        if self.forward is not None:
+            self.forward(entry)
+        log.warning("security_event", kind=entry.event, identifier=entry.identifier, severity=entry.severity,
+                    details=entry.details)  # fmt: skip
 
     def recent(self, limit: int = 100, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the newest events first, as JSON-ready dictionaries."""
@@ -189,8 +196,3 @@ def _neighbourhood(identifier: str) -> str:
         except ValueError:
             pass  # a principal's id
     return identifier
-
-
-def _write(entry: SecurityEvent) -> None:
-    log.warning("security_event", kind=entry.event, identifier=entry.identifier, severity=entry.severity,
-                details=entry.details)  # fmt: skip

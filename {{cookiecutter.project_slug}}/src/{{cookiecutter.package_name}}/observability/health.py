@@ -17,6 +17,7 @@ class Health:
         environment: the setting of that name.
         is_known: whether the caller may see more than the status.
         problems: returns what an operator should repair, a sentence each.
+        degraded: whether something is away that the server does without for a while.
     """
 
     def __init__(
@@ -26,11 +27,13 @@ class Health:
         environment: str,
         is_known: Callable[[], bool],
         problems: Callable[[], list[str]] = list,
+        degraded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._version = version
         self._environment = environment
         self._is_known = is_known
         self._problems = problems
+        self._degraded = degraded
         self._started = time.monotonic()
         self.ready = False
         """True between the end of the start and the beginning of the shutdown."""
@@ -42,12 +45,16 @@ class Health:
         return PlainTextResponse("ok\n")
 
     async def readiness(self, _: Request) -> Response:
-        """The server wants traffic."""
-        return PlainTextResponse("ready\n") if self.ready else PlainTextResponse("not ready\n", status_code=503)
+        """The server wants traffic, also while it is degraded: taking every replica out would help nobody."""
+        if not self.ready:
+            return PlainTextResponse("not ready\n", status_code=503)
+        return PlainTextResponse("ready, degraded\n" if self._degraded() else "ready\n")
 
     async def health(self, _: Request) -> Response:
         """The status for everyone; for authenticated callers what an operator asks first."""
-        status: dict[str, object] = {"status": "ok" if self.ready else "stopping"}
+        status: dict[str, object] = {
+            "status": "stopping" if not self.ready else "degraded" if self._degraded() else "ok"
+        }
         if self._is_known():
             status |= {
                 "version": self._version,

@@ -10,7 +10,7 @@ import json
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from mcp.server.mcpserver import Context
 from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
@@ -23,7 +23,7 @@ LIFETIME = 300.0
 _LONGEST_QUESTION = 4000
 _KEY = "confirm"
 
-Outcome = Literal["accepted", "declined", "cancelled", "replayed", "cannot_ask", "too_long_to_show"]
+Outcome = Literal["accepted", "declined", "cancelled", "replayed", "cannot_check", "cannot_ask", "too_long_to_show"]
 
 
 class Answer(BaseModel):
@@ -39,11 +39,28 @@ class Question:
     result: InputRequiredResult
 
 
-class Confirmations:
-    """Questions that have been answered, so that no answer counts twice."""
+class OpenQuestions(Protocol):
+    """Questions that wait for an answer, known to all replicas. None: that cannot be said now."""
 
-    def __init__(self) -> None:
+    async def put(self) -> str | None:
+        """Return the state of a new question."""
+
+    async def answer(self, state: str) -> bool | None:
+        """Close a question, and return whether it was open."""
+
+
+class Confirmations:
+    """Sees to it that no answer counts twice.
+
+    Args:
+        shared: the questions of all replicas; without, the answers to this process are remembered here.
+    """
+
+    def __init__(self, shared: OpenQuestions | None = None) -> None:
+        self._shared = shared
         self._used: dict[str, float] = {}
+        # Begins the states of questions that were put while the others could not be told: they are answered here only.
+        self._mine = secrets.token_hex(8) + "."
 
     async def ask(self, context: Context[Any, Any] | None, tool: str, arguments: dict[str, Any]) -> Outcome | Question:
         """Return what the person said, or the question to send.
@@ -61,10 +78,19 @@ class Confirmations:
         if context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
             return await _ask_directly(context, question)
         if context.request_state is None:
-            return Question(_input_required(question))
-        return self._judge(context.request_state, (context.input_responses or {}).get(_KEY))
+            return Question(_input_required(question, await self._new_state()))
+        refused = await self._closed(context.request_state)
+        return refused or _judge((context.input_responses or {}).get(_KEY))
 
-    def _judge(self, state: str, answer: object) -> Outcome:
+    async def _new_state(self) -> str:
+        state = await self._shared.put() if self._shared is not None else None
+        return state or self._mine + secrets.token_urlsafe(16)
+
+    async def _closed(self, state: str) -> Literal["replayed", "cannot_check"] | None:
+        """Close a question; if it was not open, say so."""
+        if self._shared is not None and not state.startswith(self._mine):
+            was_open = await self._shared.answer(state)
+            return None if was_open else "cannot_check" if was_open is None else "replayed"
         now = time.monotonic()
         # The seal has expired for older ones, so they cannot come back. The oldest is the first.
         while self._used and self._used[oldest := next(iter(self._used))] <= now:
@@ -72,9 +98,7 @@ class Confirmations:
         if state in self._used:
             return "replayed"
         self._used[state] = now + 2 * LIFETIME
-        if not isinstance(answer, ElicitResult):
-            return "cancelled"
-        return _outcome(answer.action, (answer.content or {}).get("confirm"))
+        return None
 
 
 def is_answer(context: Context[Any, Any] | None) -> bool:
@@ -91,17 +115,21 @@ async def _ask_directly(context: Context[Any, Any], question: str) -> Outcome:
     return _outcome(answer.action, answer.data.confirm if answer.action == "accept" else None)
 
 
+def _judge(answer: object) -> Outcome:
+    if not isinstance(answer, ElicitResult):
+        return "cancelled"
+    return _outcome(answer.action, (answer.content or {}).get("confirm"))
+
+
 def _outcome(action: Literal["accept", "decline", "cancel"], confirm: object) -> Outcome:
     if action == "accept":
         return "accepted" if confirm is True else "declined"
     return "declined" if action == "decline" else "cancelled"
 
 
-def _input_required(question: str) -> InputRequiredResult:
+def _input_required(question: str, state: str) -> InputRequiredResult:
     form = ElicitRequestFormParams(message=question, requested_schema=Answer.model_json_schema())
-    return InputRequiredResult(
-        input_requests={_KEY: ElicitRequest(params=form)}, request_state=secrets.token_urlsafe(16)
-    )
+    return InputRequiredResult(input_requests={_KEY: ElicitRequest(params=form)}, request_state=state)
 
 
 def _question(tool: str, arguments: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from mcp.server.mcpserver.exceptions import (
 from mcp.server.mcpserver.prompts import Prompt
 from mcp.server.mcpserver.resources import Resource
 from mcp.server.request_state import RequestStateSecurity
-from mcp.server.subscriptions import InMemorySubscriptionBus
+from mcp.server.subscriptions import InMemorySubscriptionBus, SubscriptionBus
 from mcp.types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -40,11 +40,12 @@ from pydantic import AnyUrl, ValidationError
 
 from ..auth.principal import ALL_SCOPES, current_principal
 from ..observability.events import EventLog, Severity
+from ..rate_limiter import LimiterFactory, RateLimiter
 from ..security.errors import InvalidInput
 from .access import NO_SCOPES, Access, missing_scopes, require
 from .arguments import rejection
 from .audit import audited, caller, sizes
-from .confirmation import LIFETIME
+from .confirmation import LIFETIME, OpenQuestions
 from .declare import PromptPolicy, ResourcePolicy, policy_of
 from .output import ResultTooLarge, clean_text, error_text, fit_to_send
 from .tool_guard import ToolGuard, would_end_the_server
@@ -80,8 +81,11 @@ class GuardedServer(MCPServer[Any]):
         events: where refusals and failures are noted.
         max_concurrent_calls: tool calls that may run at the same time, all tools together.
         max_result_bytes: largest result of a tool, a resource or a prompt.
-        state_key: 32 bytes or more that seal what clients carry between rounds; random if not given.
-        redis_url: shares the tools' rate limits between processes.
+        state_keys: 32 bytes or more each: the first seals what clients carry between rounds, all open it; random if
+            not given.
+        make_limiter: makes the counters of the tools' calls.
+        bus: carries change notifications; within this process if not given.
+        questions: to people, that all replicas know of.
 
     Raises:
         ValueError: if two tools or two prompts have the same name.
@@ -100,18 +104,23 @@ class GuardedServer(MCPServer[Any]):
         events: EventLog,
         max_concurrent_calls: int = 100,
         max_result_bytes: int = 1_048_576,
-        state_key: bytes | None = None,
-        redis_url: str | None = None,
+        state_keys: Sequence[bytes] = (),
+        make_limiter: LimiterFactory = RateLimiter,
+        bus: SubscriptionBus | None = None,
+        questions: OpenQuestions | None = None,
     ) -> None:
         self._frozen = False
         self.events = events
         self._max_result_bytes = max_result_bytes
         self._functions = {function.__name__ for function in (*resources, *prompts)}
         self._guard = ToolGuard(
-            events=events, max_concurrent_calls=max_concurrent_calls, max_result_bytes=max_result_bytes
+            events=events,
+            max_concurrent_calls=max_concurrent_calls,
+            max_result_bytes=max_result_bytes,
+            questions=questions,
         )
-        self.bus = InMemorySubscriptionBus()
-        guarded = [guarded_tool(function, redis_url=redis_url) for function in tools]
+        self.bus = bus or InMemorySubscriptionBus()
+        guarded = [guarded_tool(function, make_limiter=make_limiter) for function in tools]
         _refuse_twice("tool", [entry.tool.name for entry in guarded])
         _refuse_twice("prompt", [function.__name__ for function in prompts])
         # The SDK would keep the first of two, the table of scopes the last.
@@ -119,7 +128,7 @@ class GuardedServer(MCPServer[Any]):
         self.guarded_tools: Mapping[str, GuardedTool] = MappingProxyType({g.tool.name: g for g in guarded})
         self.access = Access(self.guarded_tools, resources, prompts)
         security = RequestStateSecurity(
-            keys=[state_key or os.urandom(32)], ttl=LIFETIME, bind_principal=lambda _: caller()
+            keys=state_keys or [os.urandom(32)], ttl=LIFETIME, bind_principal=lambda _: caller()
         )
         super().__init__(
             name,

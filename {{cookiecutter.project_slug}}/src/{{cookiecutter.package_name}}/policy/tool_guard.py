@@ -20,7 +20,7 @@ from .access import require
 from .arguments import rejection
 from .audit import audited, caller, sizes
 from .concurrency import Slots, current_slot
-from .confirmation import Confirmations, Question, is_answer
+from .confirmation import Confirmations, OpenQuestions, Question, is_answer
 from .output import ResultTooLarge, error_text, fit_to_send
 from .tools import GuardedTool
 
@@ -35,7 +35,8 @@ _EXPLAINED = (ToolError, ValidationError, InvalidInput, ResultTooLarge, Pydantic
 _NOT_CONFIRMED = {
     "declined": "The person declined. Nothing was done.",
     "cancelled": "The person did not answer. Nothing was done.",
-    "replayed": "That confirmation was used already. Nothing was done; call the tool again to ask anew.",
+    "replayed": "That confirmation was used already, or has ended. Nothing was done; call the tool again to ask anew.",
+    "cannot_check": "That confirmation cannot be checked now. Nothing was done; call the tool again to ask anew.",
     "cannot_ask": "This tool asks a person before it runs, and this client cannot ask. Nothing was done.",
     "too_long_to_show": "The arguments are too long to be shown to a person. Nothing was done.",
 }
@@ -48,12 +49,20 @@ class ToolGuard:
         events: where refusals and failures are noted.
         max_concurrent_calls: calls that may run at the same time, all tools together.
         max_result_bytes: largest result, as JSON.
+        questions: to people, that all replicas know of.
     """
 
-    def __init__(self, *, events: EventLog, max_concurrent_calls: int, max_result_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        events: EventLog,
+        max_concurrent_calls: int,
+        max_result_bytes: int,
+        questions: OpenQuestions | None = None,
+    ) -> None:
         self._events = events
         self._slots = Slots(max_concurrent_calls)
-        self._confirmations = Confirmations()
+        self._confirmations = Confirmations(questions)
         self._max_result_bytes = max_result_bytes
 
     async def call(

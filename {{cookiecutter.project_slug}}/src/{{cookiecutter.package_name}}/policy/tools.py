@@ -11,7 +11,7 @@ import anyio.to_thread
 from mcp.server.mcpserver.tools.base import Tool
 from mcp.types import ToolAnnotations
 
-from ..rate_limiter import RateLimiter
+from ..rate_limiter import LimiterFactory, RateLimiter
 from .arguments import StrictMetadata, closed_schema
 from .concurrency import current_slot
 from .declare import ToolPolicy, policy_of
@@ -30,12 +30,12 @@ class GuardedTool:
     limiter: RateLimiter | None
 
 
-def guarded_tool(function: Callable[..., Any], *, redis_url: str | None = None) -> GuardedTool:
+def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory = RateLimiter) -> GuardedTool:
     """Return the guarded tool for `function`.
 
     Args:
         function: declared with `@tool`.
-        redis_url: shares the tool's rate limit between processes.
+        make_limiter: makes the counter of the tool's calls.
 
     Raises:
         TypeError: if it was not declared, or declares parameters that cannot be described.
@@ -62,7 +62,7 @@ def guarded_tool(function: Callable[..., Any], *, redis_url: str | None = None) 
         tool.fn, tool.is_async = _in_thread(function), True
     limiter = None
     if (calls := policy.calls_per_minute) is not None:
-        limiter = RateLimiter(f"tool:{tool.name}", per_minute=calls, burst=calls, redis_url=redis_url)
+        limiter = make_limiter(f"tool:{tool.name}", per_minute=calls, burst=calls)
     return GuardedTool(tool, policy, blocking, limiter)
 
 

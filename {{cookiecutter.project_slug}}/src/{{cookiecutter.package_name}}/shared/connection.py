@@ -1,0 +1,108 @@
+"""The one connection to Redis or Valkey: it answers soon or not at all, and a Redis that is away fails no request.
+
+The first failure opens the breaker. From then on nobody waits, and only the heartbeat asks whether Redis is back.
+Names of keys and channels begin with the project's name. Nothing that opens a door is stored: names, counts, digests.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+if TYPE_CHECKING:  # an optional dependency, and not needed without REDIS_URL
+    from redis.asyncio import Redis
+
+log = structlog.get_logger("shared")
+
+_CONNECTIONS = 16  # callers beyond these wait their turn
+_HEARTBEAT = 1.0  # seconds
+_Result = TypeVar("_Result")
+
+
+class RedisAway(Exception):
+    """Redis cannot be asked now. Whoever gets this does without."""
+
+
+class SharedRedis:
+    """Args:
+    url: of Redis or Valkey; `rediss://` is TLS, and a user name and a password may be in it.
+    project: the first part of every name.
+    timeout: seconds that one question may take, waiting for a connection included.
+    """
+
+    def __init__(self, url: str, *, project: str, timeout: float = 0.25) -> None:
+        from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415
+        from redis.asyncio.retry import Retry  # noqa: PLC0415
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+
+        pool = BlockingConnectionPool.from_url(
+            url,
+            decode_responses=True,
+            protocol=2,  # with 3, redis-py 8 lends connections that the server has closed
+            max_connections=_CONNECTIONS,
+            timeout=timeout,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self.client: Redis = Redis(connection_pool=pool)
+        self._project = project
+        # Channels know nothing of the databases that a URL may name.
+        self._database = pool.connection_kwargs.get("db") or 0
+        self._timeout = timeout
+        self.away = False
+        self.recoveries = 0
+        """How often Redis has come back: a subscription of before may be dead without knowing it."""
+
+    def name(self, *parts: str) -> str:
+        """Return the name of a key."""
+        return ":".join((self._project, *parts))
+
+    def channel(self, name: str) -> str:
+        """Return the name of a channel."""
+        return f"{self._project}:{self._database}:{name}"
+
+    async def ask(self, question: Callable[["Redis"], Awaitable[_Result]]) -> _Result:
+        """Return the answer to a question.
+
+        Raises:
+            RedisAway: at once while Redis is known to be away, else after the time-out at the latest.
+        """
+        if self.away:
+            raise RedisAway
+        return await self._ask(question)
+
+    def problems(self) -> list[str]:
+        """Return what an operator should know of it."""
+        return ["Redis is not reachable: this replica counts and decides by itself."] if self.away else []
+
+    async def keep(self, duty: Callable[[], Awaitable[Any]]) -> None:
+        """Do a duty every second, and find out whether Redis is back. Runs until it is cancelled."""
+        while True:
+            try:
+                if self.away:
+                    await self.client.connection_pool.disconnect(inuse_connections=False)
+                    await self._ask(lambda client: client.ping())
+                    self.away, self.recoveries = False, self.recoveries + 1
+                    log.warning("Redis is reachable again")
+                await duty()
+            except Exception as error:  # RedisAway, or what closing a dead connection raises
+                log.debug("still away", cause=type(error).__name__)
+            await asyncio.sleep(_HEARTBEAT)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.client.aclose()
+        await self.client.connection_pool.disconnect()
+
+    async def _ask(self, question: Callable[["Redis"], Awaitable[_Result]]) -> _Result:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await question(self.client)
+        except Exception as error:  # whatever it is: no request may fail for it
+            if not self.away:
+                self.away = True
+                cause = error.__cause__ or error
+                log.error("Redis is not reachable: deciding in this process only", cause=type(cause).__name__)
+            raise RedisAway from error

@@ -1,0 +1,60 @@
+"""Everything that replicas share, in one object, and the tasks that keep it going while the server runs."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
+
+from .confirmations import SharedQuestions
+from .connection import SharedRedis
+from .events import SharedEvents
+from .failures import SharedFailures
+from .revocations import Revocations
+from .subscriptions import SharedBus
+
+
+class Fleet:
+    """This process as one of several.
+
+    Args:
+        redis: the connection.
+        question_lifetime: seconds that a person has to confirm a call.
+    replica: its name in events; by default the container, pod or machine, and the process there.
+    """
+
+    def __init__(self, redis: SharedRedis, *, question_lifetime: float, replica: str | None = None) -> None:
+        self.replica = replica or f"{socket.gethostname()}-{os.getpid()}"
+        self.redis = redis
+        self.bus = SharedBus(redis, self.replica)
+        self.events = SharedEvents(redis, self.replica)
+        self.questions = SharedQuestions(redis, lifetime=question_lifetime)
+        self.revocations = Revocations(redis)
+        self.failures = SharedFailures(redis)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the connection, the subscription, the events and the revocations going."""
+        # Before the first request: a key that was revoked elsewhere must not open this replica while it starts.
+        with suppress(Exception):
+            await self._sync()
+        duties: tuple[Awaitable[None], ...] = (
+            self.redis.keep(self._sync),
+            self.bus.hear(),
+            self.events.write(),
+        )
+        tasks = [asyncio.ensure_future(duty) for duty in duties]
+        try:
+            yield
+        finally:
+            waiting = set(tasks)
+            while waiting:  # again, if the client library has taken a cancellation for a failure of the connection
+                for task in waiting:
+                    task.cancel()
+                _, waiting = await asyncio.wait(waiting, timeout=0.5)
+            await self.events.flush()
+            await self.redis.close()
+
+    async def _sync(self) -> None:
+        await self.revocations.sync()
+        await self.failures.sync()

@@ -1,0 +1,78 @@
+"""Change notifications for the clients of every replica: the SDK's `SubscriptionBus` over pub/sub.
+
+Nothing is repeated: what is said while Redis is away is heard by this replica's clients only. Clients know that a
+stream may miss something, and fetch anew (MCP 2026-07-28, `subscriptions/listen`).
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    PromptsListChanged,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ServerEvent,
+    ToolsListChanged,
+)
+
+from .connection import RedisAway, SharedRedis
+
+log = structlog.get_logger("shared")
+
+_KINDS: dict[str, Callable[..., ServerEvent]] = {
+    kind.__name__: kind for kind in (ToolsListChanged, PromptsListChanged, ResourcesListChanged, ResourceUpdated)
+}
+
+
+class SharedBus:
+    """Args:
+    redis: carries what is said to the other replicas.
+    replica: the name of this one.
+    """
+
+    def __init__(self, redis: SharedRedis, replica: str) -> None:
+        self._redis = redis
+        self._replica = replica
+        self._channel = redis.channel("changes")
+        self._here = InMemorySubscriptionBus()
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        """Tell `listener` of every change, and return what ends that."""
+        return self._here.subscribe(listener)
+
+    async def publish(self, event: ServerEvent) -> None:
+        """Tell everybody: here at once, elsewhere if Redis is there."""
+        await self._here.publish(event)
+        message = json.dumps([self._replica, type(event).__name__, vars(event)])
+        with suppress(RedisAway):
+            await self._redis.ask(lambda client: client.publish(self._channel, message))
+
+    async def hear(self) -> None:
+        """Pass on what other replicas say. Runs until it is cancelled."""
+        while True:
+            try:
+                async with self._redis.client.pubsub(ignore_subscribe_messages=True) as channel:
+                    await channel.subscribe(self._channel)
+                    recoveries = self._redis.recoveries
+                    while recoveries == self._redis.recoveries:
+                        message = await channel.get_message(timeout=1.0)
+                        if message is not None:
+                            await self._pass_on(message["data"])
+            except Exception as error:  # the heartbeat has told the operator
+                log.debug("not subscribed", cause=type(error).__name__)
+                await asyncio.sleep(1.0)
+
+    async def _pass_on(self, data: Any) -> None:
+        try:
+            replica, kind, facts = json.loads(data)
+            event = _KINDS[kind](**facts)
+        except (ValueError, TypeError, KeyError):
+            log.warning("a message of another version on the channel was left out")
+            return
+        if replica != self._replica:
+            await self._here.publish(event)
