@@ -106,10 +106,10 @@ def test_serve_starts_again_when_the_code_changes(tmp_path: Path) -> None:
         subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log) as process,
     ):
         try:
-            wait_until(lambda: "Hello, World!" in greeting())
+            wait_until(lambda: "Hello, World!" in greeting(), seconds=60)
             tool = tmp_path / package.name / "tools" / "hello.py"
             tool.write_text(tool.read_text(encoding="utf-8").replace("Hello, ", "Welcome, "), encoding="utf-8")
-            wait_until(lambda: "Welcome, World!" in greeting())
+            wait_until(lambda: "Welcome, World!" in greeting(), seconds=60)
         finally:
             process.terminate()
         assert process.wait(30) == 0

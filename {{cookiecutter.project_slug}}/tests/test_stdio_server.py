@@ -27,5 +27,5 @@ async def test_the_official_client_can_call_a_tool_without_a_key(tmp_path: Path)
             assert text(result) == "Hello, World!"
             assert (await client.call_tool("hello_world", {"name": "$(id)"})).is_error
     lines = (tmp_path / "log").read_text()
-    assert '"principal": "stdio"' in lines
-    assert '"transport": "stdio"' in lines
+    assert '"principal":"stdio"' in lines
+    assert '"transport":"stdio"' in lines

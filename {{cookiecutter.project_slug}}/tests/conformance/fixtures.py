@@ -15,9 +15,6 @@ from mcp.server.mcpserver.prompts.base import UserMessage
 from mcp.types import (
     MISSING_REQUIRED_CLIENT_CAPABILITY,
     AudioContent,
-    Completion,
-    CompletionArgument,
-    CompletionContext,
     CreateMessageRequest,
     CreateMessageRequestParams,
     CreateMessageResult,
@@ -30,8 +27,6 @@ from mcp.types import (
     InputRequiredResult,
     ListRootsRequest,
     ListRootsResult,
-    PromptReference,
-    ResourceTemplateReference,
     SamplingMessage,
     TextContent,
     TextResourceContents,
@@ -376,21 +371,12 @@ async def test_input_required_result_prompt(context: AnyContext) -> list[UserMes
     return InputRequiredResult(input_requests={"user_context": question})
 
 
-async def complete(
-    ref: PromptReference | ResourceTemplateReference,
-    argument: CompletionArgument,
-    context: CompletionContext | None,
-) -> Completion:
-    """Complete nothing."""
-    return Completion(values=[], total=0, has_more=False)
-
-
 def fixture_server() -> GuardedServer:
     """Return the guarded server with all of this."""
     mine = {name: thing for name, thing in globals().items() if name.startswith("test_")}
     prompts = [thing for name, thing in mine.items() if "prompt" in name and name != "test_trigger_prompt_change"]
     tools = [thing for thing in mine.values() if thing not in prompts]
-    server = GuardedServer(
+    return GuardedServer(
         "conformance",
         version="1",
         tools=tools,
@@ -398,5 +384,3 @@ def fixture_server() -> GuardedServer:
         prompts=prompts,
         events=EventLog(),
     )
-    server.completion()(complete)  # type: ignore[no-untyped-call]  # the SDK leaves it without types
-    return server

@@ -29,7 +29,7 @@ def test_every_scenario_passes_or_is_excepted_for_a_reason(node: Node, revision:
         outcomes = run_suite(node, f"{server.url}/mcp", server.key, tmp_path, revision=revision)
         failures = server.events("tool_execution_failed")
     assert [event for event in failures if event["details"]["reason"] == "crashed"] == []
-    assert sum(outcome.proven for outcome in outcomes.values()) > 20
+    assert sum(outcome.proven for outcome in outcomes.values()) >= 20
     assert problems(outcomes, [entry for entry in read_exceptions() if entry.revision == revision]) == []
 
 

@@ -159,7 +159,7 @@ def _dumps(event: EventDict, default: Callable[[Any], Any]) -> str:
         line = pydantic_core.to_json(event, fallback=default)  # a fifth of what `json.dumps` costs
         return line.decode("ascii")
     except ValueError:  # not ASCII, or half of a surrogate pair
-        return json.dumps(event, default=default)
+        return json.dumps(event, default=default, separators=(",", ":"))
 
 
 def _console() -> list[Processor]:
