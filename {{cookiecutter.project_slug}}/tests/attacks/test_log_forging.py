@@ -25,7 +25,7 @@ from PACKAGE.policy.guard import GuardedServer
 def crash(text: str) -> str:
     raise RuntimeError(text) from ValueError(text)
 
-app.build_server = lambda events, settings: GuardedServer("crashing", tools=(crash,), events=events)
+app.build_server = lambda events, settings, **_: GuardedServer("crashing", tools=(crash,), events=events)
 sys.exit(cli.main(["serve"]))
 """
 
