@@ -63,7 +63,7 @@ def check_name(text: str, *, max_length: int = 1000) -> str:
     """
     normal = _normal(text, max_length)
     _refuse_leading_dash(normal)
-    if normal and unicodedata.category(normal[0])[0] == "M":
+    if _is(normal[:1], "M"):
         raise InvalidInput("character 1 is a combining mark without a letter before it")
     for sequence in _NAME_SEQUENCES:
         if (index := normal.find(sequence)) >= 0:
@@ -175,7 +175,7 @@ def _refuse_excess(text: str, max_length: int) -> None:
 
 def _refuse_leading_dash(text: str) -> None:
     # Every dash: some systems map the others to '-' before a program sees them (CVE-2024-4577).
-    if text and (unicodedata.category(text[0]) == "Pd" or text[0] in "\u2212\u02d7\u2043"):
+    if _is(text[:1], "Pd") or text.startswith(("\u2212", "\u02d7", "\u2043")):
         raise InvalidInput("it must not start with a dash: programs would read it as an option")
 
 
@@ -200,7 +200,7 @@ def _in_name(character: str, before: str, after: str) -> bool:
     if character == '"':  # the Hebrew abbreviation mark, typed with the key everybody has
         return "\u05d0" <= before <= "\u05ea" and "\u05d0" <= after <= "\u05ea"
     if character in _JOINERS:
-        return _is_word(after) and _is_spelling(character, before, after)
+        return _is(after, "L", "M") and _is_spelling(character, before, after)
     return unicodedata.category(character) in _NAME_CATEGORIES and _in_text(character, before, after)
 
 
@@ -225,33 +225,29 @@ def _in_text(character: str, before: str, after: str) -> bool:
 
 def _is_spelling(character: str, before: str, after: str) -> bool:
     """Whether an invisible character does something that a reader sees."""
-    if after and (unicodedata.category(after) == "Cf" or after in _JOINERS):
+    if _is(after, "Cf") or after in _JOINERS:
         return False  # two in a row are a code
     if character in _DIRECTION_MARKS:
         return not (before.isascii() and before.isalnum() and after.isascii() and after.isalnum())
     if character == "\u200d" and _is_emoji(before):
         return _is_emoji(after)
-    return character in _JOINERS and _is_word(before) and _JOINING_SCRIPTS.match(before) is not None
+    return character in _JOINERS and _is(before, "L", "M") and _JOINING_SCRIPTS.match(before) is not None
 
 
 def _is_variant(selector: str, before: str) -> bool:
     """Whether a variation selector follows something that has variants (UTS #37, UTS #51)."""
-    if not before:
-        return False
     if selector < "\u1810":
         return "\u1807" <= before <= "\u18aa"  # Mongolian
     if selector in "\ufe0e\ufe0f":  # as text or as emoji; ℹ is a letter
-        return unicodedata.category(before)[0] in "NPS" or before == "\u2139"
-    return unicodedata.category(before) in {"Lo", "Sm"} and before >= "\u1000"  # Burmese, ideographs, mathematics
-
-
-def _is_word(character: str) -> bool:
-    return bool(character) and unicodedata.category(character)[0] in "LM"
+        return _is(before, "N", "P", "S") or before == "\u2139"
+    return _is(before, "Lo", "Sm") and before >= "\u1000"  # Burmese, ideographs, mathematics
 
 
 def _is_emoji(character: str) -> bool:
-    return bool(character) and (
-        unicodedata.category(character)[0] == "S"
-        or "\U0001f000" <= character <= "\U0001faff"  # some are younger than this Python
-        or character == "\ufe0f"
-    )
+    # Some are younger than this Python.
+    return _is(character, "S") or "\U0001f000" <= character <= "\U0001faff" or character == "\ufe0f"
+
+
+def _is(character: str, *categories: str) -> bool:
+    """Whether there is a character, and its general category is one of these or below one of these."""
+    return character != "" and unicodedata.category(character).startswith(categories)
