@@ -18,7 +18,7 @@ import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
-from {{ cookiecutter.package_name }}.policy import guard, prompt, resource, tool
+from {{ cookiecutter.package_name }}.policy import guard, prompt, resource, tool, tool_guard
 from {{ cookiecutter.package_name }}.policy.declare import ToolPolicy, policy_of
 
 from .engine.run import Campaign, Finding
@@ -39,6 +39,12 @@ class Source(BaseModel):
     """An object in a list."""
 
     location: Annotated[str, Field(max_length=500)]
+
+
+def let_everything_through() -> None:
+    """Take away, in the process under attack, what the guard does against it: it leaves nothing to find."""
+    setattr(guard, "fit_to_send", lambda result, *_, **__: result)  # noqa: B010  # mypy knows what it is
+    setattr(tool_guard, "would_end_the_server", lambda _: False)  # noqa: B010
 
 
 @tool(read_only=True)
@@ -175,14 +181,10 @@ def look_up(name: Annotated[str, Field(max_length=200)]) -> str:
 
 
 @tool(read_only=True)
-def repeat(text: str) -> str:
+async def repeat(text: str) -> str:
     """End the request with something that nobody catches."""
+    let_everything_through()
     raise Crash
-
-
-def let_everything_through() -> None:
-    """Take the guard's hygiene of resources and prompts away, under attack only: it leaves nothing to find."""
-    setattr(guard, "fit_to_send", lambda result, *_, **__: result)  # noqa: B010  # mypy knows what it is
 
 
 @resource("reports://all")
