@@ -147,4 +147,4 @@ def _tools(settings: Settings) -> Finding:
     if not against:
         return Finding("OK", "tools", f"{len(tools)} as approved in {settings.tools_lock}")
     level: Literal["WARN", "FAIL"] = "FAIL" if settings.environment == "production" else "WARN"
-    return Finding(level, "tools", f"{against[0]} `tools check` shows all of it.")
+    return Finding(level, "tools", f"{against[0].rstrip('.')}. `tools check` shows all of it.")
