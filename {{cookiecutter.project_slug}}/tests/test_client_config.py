@@ -28,6 +28,8 @@ def test_the_ready_files_are_what_the_command_prints_with_the_first_settings(fil
     example = {name.lower(): value for name, value in dotenv_values(PROJECT / ".env.example").items() if value}
     if example["auth_mode"] == "oauth":
         example["oauth_issuer"] = "https://login.example.com"
+    if "redis_url" in example:
+        example["state_secret"] = KEY[::-1]
     settings = load_settings(_env_file=None, **(example | {"api_key": KEY}))
     assert file.read_text(encoding="utf-8") == CLIENTS[file.stem](target_of(settings, "{{ cookiecutter.project_slug }}"))
 
