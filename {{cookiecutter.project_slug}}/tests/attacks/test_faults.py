@@ -222,11 +222,13 @@ def refusals(server: RunningServer) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a device of Linux and NetBSD")
-def test_a_full_disk_under_the_log_changes_no_answer() -> None:
+def test_a_full_disk_under_the_log_changes_no_answer(tmp_path: Path) -> None:
     port, key = free_port(), "a-key-of-32-characters-0123456789"
     variables = environment(port=str(port), api_key=key, log_format="json")
     with Path("/dev/full").open("wb") as full:
-        process = subprocess.Popen([sys.executable, "-m", PACKAGE, "serve"], env=variables, stdout=full, stderr=full)
+        process = subprocess.Popen(
+            [sys.executable, "-m", PACKAGE, "serve"], cwd=tmp_path, env=variables, stdout=full, stderr=full
+        )
     try:
         server = RunningServer(_settings(port, key), key)
         wait_until(lambda: _serves(server), seconds=30)
@@ -238,11 +240,13 @@ def test_a_full_disk_under_the_log_changes_no_answer() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows gives a process its streams in another way")
 @pytest.mark.parametrize("number", ["1", "2"], ids=["stdout", "stderr"])
-def test_a_closed_stream_changes_no_answer(number: str) -> None:
+def test_a_closed_stream_changes_no_answer(number: str, tmp_path: Path) -> None:
     port, key = free_port(), "a-key-of-32-characters-0123456789"
     variables = environment(port=str(port), api_key=key, log_format="json")
     shell = f'exec "$0" -m {PACKAGE} serve {number}>&-'
-    process = subprocess.Popen(["/bin/sh", "-c", shell, sys.executable], env=variables, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", shell, sys.executable], cwd=tmp_path, env=variables, stderr=subprocess.DEVNULL
+    )
     try:
         server = RunningServer(_settings(port, key), key)
         wait_until(lambda: process.poll() is not None or _serves(server), seconds=30)
@@ -254,10 +258,12 @@ def test_a_closed_stream_changes_no_answer(number: str) -> None:
         process.wait()
 
 
-def test_a_reader_of_the_log_that_goes_away_changes_no_answer() -> None:
+def test_a_reader_of_the_log_that_goes_away_changes_no_answer(tmp_path: Path) -> None:
     port, key = free_port(), "a-key-of-32-characters-0123456789"
     variables = environment(port=str(port), api_key=key, log_format="json")
-    process = subprocess.Popen([sys.executable, "-m", PACKAGE, "serve"], env=variables, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", PACKAGE, "serve"], cwd=tmp_path, env=variables, stderr=subprocess.PIPE
+    )
     assert process.stderr is not None
     try:
         server = RunningServer(_settings(port, key), key)
