@@ -351,7 +351,7 @@ def test_the_installed_command_is_the_module(tmp_path: Path) -> None:
     (script,) = (path for path in (project.site / "bin").iterdir() if path.stem == project.path.name)
     usage = run(sys.executable, script, "--help", cwd=project.path, env=project.environment())
     assert all(command in usage for command in ("serve", "stdio", "check", "healthcheck"))
-    assert "can be used" in python(project.package, "check", project=project)
+    assert "usable; it would listen" in python(project.package, "check", project=project)
 
 
 class Issuer:
