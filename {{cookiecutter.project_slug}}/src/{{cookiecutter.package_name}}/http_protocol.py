@@ -34,7 +34,8 @@ class DeadlineProtocol(H11Protocol):
     send_timeout: ClassVar[float] = 10
     """Seconds in which a client takes its answer, or 64 KB more of it."""
     most_unread: ClassVar[int] = 1_048_576
-    """Bytes of a body that may still come after its request has been refused: a client has to get to the answer."""
+    """Bytes of a body that are still taken after its request has been refused. To hang up would be a reset, which may
+    overtake the answer (RFC 9112, section 9.6); a client that sends more than this waits, and has its deadline."""
     places: ClassVar[Connections] = Connections(1000, 1000)
     note: ClassVar[Callable[[Kind, str, str], None]] = lambda *_: None
     """Called with a kind of event, an address and a reason, when a client has been refused here."""
@@ -65,7 +66,7 @@ class DeadlineProtocol(H11Protocol):
         unread = self.cycle is not None and self.cycle.response_complete and self.cycle.more_body
         self._left_unread = self._left_unread + len(data) if unread else 0
         if self._left_unread > self.most_unread:
-            self.transport.abort()
+            self.transport.pause_reading()
             return
         super().data_received(data)
         # Both are None until uvicorn has seen a request line, whatever its annotations say.

@@ -1,9 +1,10 @@
 """Requests whose end, path or framing two readers see in different places."""
 
+import contextlib
 import logging
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -261,5 +262,31 @@ def test_a_body_that_nobody_wants_is_not_read_for_ever(server: RunningServer) ->
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
         connection.sendall(request_text(server, "POST /mcp HTTP/1.1", [f"Content-Length: {50 * limit}"]))
         assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
-        with pytest.raises(ConnectionError):
+        connection.settimeout(0.3)
+        with pytest.raises(TimeoutError):  # it has to wait: a reset could overtake the answer
             connection.sendall(b"a" * 40 * limit)
+
+
+@pytest.mark.parametrize("length", [lambda limit: limit + 1, lambda limit: 20 * limit], ids=["a byte", "a lot"])
+def test_who_sends_too_large_a_body_to_its_end_before_reading_still_gets_the_answer(
+    server: RunningServer, length: Callable[[int], int]
+) -> None:
+    """As proxies do: a reset because of what was not read would throw the answer away (RFC 9112, section 9.6)."""
+    size = length(server.settings.max_body_bytes)
+    request = request_text(server, "POST /mcp HTTP/1.1", [*with_key(server), f"Content-Length: {size}"])
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=0.2) as connection:
+            connection.sendall(request)
+            with contextlib.suppress(TimeoutError):  # no more is taken
+                connection.sendall(b"a" * size)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+def test_nothing_is_read_behind_a_refusal_of_a_body_that_may_never_come(server: RunningServer) -> None:
+    """A client that asks with `Expect` may send its next request instead, and a proxy that of somebody else."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        first = request_text(server, "POST /mcp HTTP/1.1", ["Expect: 100-continue", "Content-Length: 10"])
+        connection.sendall(first)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))  # up to the end, which comes at once
+    assert received.startswith(b"HTTP/1.1 401 ")
+    assert b"connection: close" in received.lower()

@@ -11,6 +11,7 @@ from .responses import Refusal
 
 # What a host and its port are made of (RFC 3986, section 3.2); which hosts are served is judged further down.
 _HOST = re.compile(rb"[A-Za-z0-9._~%-]+(:[0-9]*)?|\[[0-9A-Fa-f:.]+\](:[0-9]*)?")
+_CLOSE = (b"connection", b"close")
 
 
 class MessageFramingLayer:
@@ -31,13 +32,18 @@ class MessageFramingLayer:
         await self.app(scope, receive, send)
 
     def _judge(self, scope: Scope) -> Refusal | None:
-        ends = 0
+        ends, expects = 0, False
         for name, value in scope["headers"]:
             if name == b"host":
                 if not _HOST.fullmatch(value):
                     return self._bad_host
             elif name in {b"content-length", b"transfer-encoding"}:
                 ends += 1  # h11 has already refused two different lengths; of two headers it follows one silently
+            expects = expects or name == b"expect"
+        if expects:
+            # After a refusal the body may come or not (RFC 9110, section 10.1.1): nothing may be read behind it.
+            # uvicorn closes after the answer to a request that asks for it.
+            scope["headers"].append(_CLOSE)
         if ends > 1:
             return self._two_ends
         # An absolute URL or `host:port` (RFC 9112, section 3.2) names a second host, and is no path that is served.

@@ -35,10 +35,8 @@ class RequestBodyLayer:
         self._events = events
         self._endpoint = endpoint
         self._max_bytes = max_bytes
-        self._too_large = Refusal(413, f"The body is larger than {max_bytes} bytes.", close=True)
-        self._wrong_type = Refusal(
-            415, "Send the body as `Content-Type: application/json`, not compressed.", close=True
-        )
+        self._too_large = Refusal(413, f"The body is larger than {max_bytes} bytes.")
+        self._wrong_type = Refusal(415, "Send the body as `Content-Type: application/json`, not compressed.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != self._endpoint:
