@@ -91,7 +91,6 @@ async def test_everything_else_is_an_unsupported_media_type(headers: Headers) ->
     setup = Setup()
     answer = await setup.post(MESSAGE, headers=headers)
     assert answer.status == 415
-    assert answer.header("connection") == "close", "the body is not read"
     assert setup.inner.calls == 0
 
 
@@ -106,7 +105,6 @@ async def test_a_declared_length_is_refused_without_reading() -> None:
     for length in (b"1001", b"9" * 5000):
         answer = await setup.post(headers=[JSON, (b"content-length", length)])
         assert answer.status == 413
-        assert answer.header("connection") == "close"
         assert answer.json()["detail"] == "The body is larger than 1000 bytes."
 
 
