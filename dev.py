@@ -542,8 +542,9 @@ def interrupt(signum: int, frame: object) -> None:
 
 def serve(checkout: Checkout, answers: dict[str, str]) -> int:
     """Scaffold, install, start; returns when the server has stopped."""
-    # A closed terminal or a plain `kill` must not leave the server behind any more than Ctrl-C does.
-    for name in ("SIGTERM", "SIGHUP"):
+    # A closed terminal or a plain `kill` must not leave the server behind any more than Ctrl-C does, which a shell
+    # script switches off for what it starts in the background.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), interrupt)
     environment = environment_with_cookiecutter(checkout)
@@ -686,7 +687,7 @@ def test(checkout: Checkout, pytest_arguments: Sequence[str]) -> int:
 
     Without arguments the tests share the processors; with arguments pytest gets exactly those.
     """
-    pytest_arguments = pytest_arguments or ["-n", "auto", "--dist", "worksteal"]
+    pytest_arguments = pytest_arguments or ["-n", "auto", "--maxschedchunk", "1", "--durations", "25"]
     python = str(test_environment(checkout).python)
     checks: list[list[str]] = [
         ["ruff", "check", "."],

@@ -6,6 +6,11 @@ import pytest
 from baking import bake, load_hook
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first: whoever starts one of them last keeps the other processes waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def default_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project that all defaults give. Read-only: every test of the session sees the same one."""

@@ -132,7 +132,7 @@ def test_every_answer_is_in_some_project_that_runs_most_of_its_tests() -> None:
     assert len(RUN_MOST_TESTS) <= 4, "each of these costs two minutes"
 
 
-def tests_to_run(project: Project) -> list[str]:
+def selection_of_tests(project: Project) -> list[str]:
     """The arguments for pytest: none, to run everything; what to leave out; or what to run."""
     tests = project.path / "tests"
     if project.answers == PROJECTS[0]:
@@ -303,7 +303,7 @@ def check_source(project: Project) -> None:
     python("ruff", "check", ".", project=project)
     python("ruff", "format", "--check", ".", project=project)
     python("mypy", "--strict", project=project)
-    report = python("pytest", "-q", *PYTEST, *tests_to_run(project), project=project)
+    report = python("pytest", "-q", *PYTEST, *selection_of_tests(project), project=project)
     assert " passed" in report
     assert " skipped" not in report.splitlines()[-1] or sys.platform != "linux", report  # redis-server
 
