@@ -65,12 +65,15 @@ STANDARD_LIBRARY = {
 # What the project installs, by the name it is imported by and by the name it is installed by.
 DEPENDENCIES = set(
     """
-    annotated_types anyio attr attrs certifi cffi click cryptography dotenv h11 httpcore httpcore2 httpx httpx2
-    hypothesis idna iniconfig jsonschema jsonschema_specifications jwt librt mcp mcp_types multipart mypy
-    mypy_extensions opentelemetry opentelemetry_api opentelemetry_sdk packaging pathspec pip pluggy prometheus_client
-    pycparser pydantic pydantic_core pydantic_settings pygments pyjwt pytest python_dotenv python_multipart redis
-    referencing rpds rpds_py ruff setuptools shtab sniffio sortedcontainers sse_starlette starlette structlog throttled
-    throttled_py truststore typing_extensions typing_inspection uv uv_build uvicorn wheel yaml
+    annotated_types anyio attr attrs certifi cffi charset_normalizer click cryptography dotenv google
+    googleapis_common_protos h11 httpcore httpcore2 httpx httpx2 hypothesis idna iniconfig jsonschema
+    jsonschema_specifications jwt librt mcp mcp_types multipart mypy mypy_extensions opentelemetry opentelemetry_api
+    opentelemetry_exporter_otlp_proto_common opentelemetry_exporter_otlp_proto_http opentelemetry_proto
+    opentelemetry_sdk opentelemetry_semantic_conventions packaging pathspec pip pluggy prometheus_client protobuf
+    pycparser pydantic pydantic_core pydantic_settings pygments pyjwt pytest python_dotenv python_multipart pyyaml
+    redis referencing requests rpds rpds_py ruff setuptools shtab sniffio sortedcontainers sse_starlette starlette
+    structlog throttled throttled_py truststore types_pyyaml typing_extensions typing_inspection urllib3 uv uv_build
+    uvicorn wheel yaml
     """.split()
 )
 

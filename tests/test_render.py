@@ -27,7 +27,7 @@ CHOICES: dict[str, tuple[str, ...]] = pre_gen.CHOICES
 # Only .env holds the level, so it need not multiply the other questions: it goes round beside them.
 PRODUCT_OF = [name for name in CHOICES if name != "log_level"]
 LEFTOVER = re.compile(r"cookiecutter\.[a-z_]+ *[|}]|\{\{ *cookiecutter|\{%|\{#|^ *#%", re.MULTILINE)
-COPIED = re.compile(r"(src|scripts)/.*\.py|\.github/workflows/.*\.yml")
+COPIED = re.compile(r"(src|scripts)/.*\.py|\.github/workflows/.*\.yml|deploy/monitoring/.*")
 
 
 def combinations() -> Iterator[dict[str, str]]:

@@ -124,3 +124,11 @@ def test_a_redis_that_does_not_answer(report: Report) -> None:
     found = report(REDIS_URL=f"redis://:hunter2@127.0.0.1:{free_port()}/0", STATE_SECRET=new_secret())
     assert found["Redis"].startswith("WARN")
     assert "hunter2" not in str(found)
+
+
+def test_an_audit_trail_that_can_be_written_and_one_that_cannot(report: Report) -> None:
+    secret = {"AUDIT_KEY": new_secret()}
+    assert report(AUDIT_FILE="audit.log", **secret)["audit trail"].startswith("OK")
+    assert not Path("audit.log").exists()
+    assert report(AUDIT_FILE="absent/audit.log", **secret)["audit trail"].startswith("FAIL")
+    assert report.code == 1

@@ -375,3 +375,15 @@ def test_any_kind_of_key_is_a_key() -> None:
 def test_all_addresses_together_may_fail_ten_times_as_often_as_one() -> None:
     assert load(max_failed_auth_per_minute=7).failed_auth_overall == 70
     assert load(max_failed_auth_overall=15).failed_auth_overall == 15
+
+
+def test_the_audit_trail_needs_a_key_that_clients_do_not_know() -> None:
+    strong = "sT4vQ9xL2mZ7bN1kR6wY3hF8dJ5gC0aP"
+    for changes, problem in (
+        ({"audit_file": "audit.jsonl"}, "AUDIT_KEY: is missing"),
+        ({"audit_file": "audit.jsonl", "audit_key": "short"}, "AUDIT_KEY: is shorter"),
+        ({"audit_file": "audit.jsonl", "audit_key": strong, "api_key": strong}, "AUDIT_KEY: is the same as API_KEY"),
+        ({"metrics_port": 8080}, "METRICS_PORT: is the same as PORT"),
+    ):
+        with pytest.raises(SettingsError, match=problem):
+            load_settings(**({"_env_file": None, "api_key": "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"} | changes))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from {{ cookiecutter.package_name }}.settings import EXIT_CONFIG
 
 from .attacks.processes import PACKAGE, ServerProcess, environment, server_process
-from .attacks.wire import send
+from .attacks.wire import key_of, send
 from .support.redis import running_redis
 from .support.running import new_secret, wait_until
 
@@ -49,6 +50,13 @@ def alive(pid: int) -> bool:
 def test_two_workers_are_one_server(server: ServerProcess) -> None:
     statuses = [send(server.running, "GET", "/health").status for _ in range(40)]
     assert statuses == [200] * 30 + [429] * 10
+
+    def counted() -> dict[str, float]:
+        text = send(server.running, "GET", "/metrics", [key_of(server.running)]).text
+        sample = r'mcp_http_request_duration_seconds_count{route="/health",status="(\d+)"} (.+)'
+        return {status: float(number) for status, number in re.findall(sample, text)}
+
+    wait_until(lambda: counted() == {"200": 30, "429": 10})  # the sum over both, whichever of them is asked
 
     victim = workers(server)[0]
     os.kill(victim, signal.SIGKILL)

@@ -31,9 +31,12 @@ from .middleware.request_body import RequestBodyLayer
 from .middleware.request_context import RequestContextLayer
 from .middleware.scopes import ScopeLayer
 from .middleware.security_headers import SecurityHeadersLayer
+from .monitoring import make_trail, recording
+from .observability.audit_trail import AuditTrail
 from .observability.events import EventLog
 from .observability.events_route import events_route
 from .observability.health import Health
+from .observability.metrics import metrics_route
 from .policy.confirmation import LIFETIME
 from .policy.guard import GuardedServer
 from .rate_limiter import LimiterFactory, RateLimiter
@@ -43,7 +46,7 @@ from .shared.connection import SharedRedis
 from .shared.fleet import Fleet
 
 PROBES = frozenset({"/livez", "/readyz"})
-EVENTS = "/security/events"
+EVENTS, METRICS = "/security/events", "/metrics"
 # What a browser may send and read across origins: the headers of MCP 2026-07-28 and of the revisions before it.
 _CORS_REQUEST = (
     *("accept", "authorization", "content-type", "last-event-id", "x-request-id"),
@@ -90,6 +93,7 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
         # Our own layer judges Host and Origin, exactly and on every route.
         security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
+    trail = make_trail(settings)
     credentials = make_credentials(settings, fleet.revocations if fleet is not None else ())
     if fleet is not None:
         fleet.revocations.own, events.forward = credentials.revoked, fleet.events.add
@@ -97,7 +101,11 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
         version=__version__,
         environment=settings.environment,
         is_known=_is_known,
-        problems=lambda: credentials.problems() + (fleet.redis.problems() if fleet is not None else []),
+        problems=lambda: [
+            *credentials.problems(),
+            *(fleet.redis.problems() if fleet is not None else ()),
+            *(trail.problems() if trail is not None else ()),
+        ],
         degraded=lambda: fleet is not None and fleet.redis.away,
     )
     streams = _own_streams(settings, guarded, manager)
@@ -105,25 +113,37 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with fleet.running() if fleet is not None else nullcontext(), manager.run():
-            health.ready = True
-            try:
-                yield
-            finally:
-                health.ready = False
-                events.flush()
+        with recording(settings, trail):
+            async with fleet.running() if fleet is not None else nullcontext(), manager.run():
+                health.ready = True
+                try:
+                    yield
+                finally:
+                    health.ready = False
+                    events.flush()
 
+    routes = [
+        # GET and DELETE belong to sessions, and this server keeps none: 405 says so (Streamable HTTP, 2025-11-25).
+        ExactRoute(settings.mcp_endpoint, McpEndpoint(manager), methods=["POST"]),
+        ExactRoute(settings.health_endpoint, health.health),
+        ExactRoute("/livez", health.live),
+        ExactRoute("/readyz", health.readiness),
+        ExactRoute(EVENTS, events_route(events, fleet.events if fleet is not None else None)),
+        *([ExactRoute(METRICS, metrics_route)] if settings.metrics_port is None else ()),
+        *(metadata.routes() if metadata is not None else ()),
+    ]
     app = Starlette(
-        routes=[
-            # GET and DELETE belong to sessions, and this server keeps none: 405 says so (Streamable HTTP, 2025-11-25).
-            ExactRoute(settings.mcp_endpoint, McpEndpoint(manager), methods=["POST"]),
-            ExactRoute(settings.health_endpoint, health.health),
-            ExactRoute("/livez", health.live),
-            ExactRoute("/readyz", health.readiness),
-            ExactRoute(EVENTS, events_route(events, fleet.events if fleet is not None else None)),
-            *(metadata.routes() if metadata is not None else ()),
-        ],
-        middleware=_layers(settings, events, credentials, metadata, guarded, fleet=fleet),
+        routes=routes,
+        middleware=_layers(
+            settings,
+            events,
+            credentials,
+            metadata,
+            guarded,
+            fleet=fleet,
+            trail=trail,
+            routes=frozenset(route.path for route in routes),
+        ),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
@@ -142,6 +162,8 @@ def _layers(
     guarded: GuardedServer | None,
     *,
     fleet: Fleet | None,
+    trail: AuditTrail | None,
+    routes: frozenset[str],
 ) -> list[Middleware]:
     """The way of a request, outermost first. A refusal passes all layers above it on its way out."""
     challenge = 'Bearer realm="mcp"' + (f', resource_metadata="{metadata.url}"' if metadata is not None else "")
@@ -152,6 +174,8 @@ def _layers(
             events=events,
             trusted_proxies=settings.trusted_proxies,
             log_requests=settings.enable_request_logging,
+            routes=routes,
+            trail=trail,
         ),
         Middleware(MessageFramingLayer),
         Middleware(BlockedClientsLayer, events=events, blocked=settings.blocked_clients),
@@ -193,7 +217,7 @@ def _layers(
             AuthorizationLayer,
             events=events,
             public=PROBES | {settings.health_endpoint} | frozenset(metadata.paths if metadata is not None else ()),
-            protected=frozenset({EVENTS}),
+            protected=frozenset({EVENTS, METRICS}),
             challenge=challenge,
         ),
         Middleware(RequestBodyLayer, events=events, endpoint=settings.mcp_endpoint, max_bytes=settings.max_body_bytes),

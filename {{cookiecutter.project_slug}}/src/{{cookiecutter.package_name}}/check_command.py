@@ -69,6 +69,7 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
     for record in credentials.records().values():
         yield from _key(record, now)
     yield from _redis(settings)
+    yield from _audit_trail(settings)
     yield _tools(settings)
 
 
@@ -139,6 +140,17 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         yield Finding("WARN", "Redis", f"{where} does not answer ({reason}): each process would count for itself.")
     else:
         yield Finding("OK", "Redis", f"{where} answers")
+
+
+def _audit_trail(settings: Settings) -> Iterator[Finding]:
+    """Without opening the file, which would make it: this may be another user than the server's."""
+    if settings.audit_file is None:
+        return
+    path = settings.audit_file
+    if os.access(path if path.exists() else path.parent, os.W_OK):
+        yield Finding("OK", "audit trail", f"{path} can be written")
+    else:
+        yield Finding("FAIL", "audit trail", f"{path} cannot be written: the server would not start. Give it rights.")
 
 
 def _tools(settings: Settings) -> Finding:

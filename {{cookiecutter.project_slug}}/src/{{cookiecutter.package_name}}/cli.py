@@ -1,4 +1,4 @@
-"""The command line: `serve`, `stdio`, `check`, `healthcheck`, `tools`, `keys`, `attack`."""
+"""The command line: `serve`, `stdio`, `check`, `healthcheck`, `tools`, `keys`, `events`, `attack`."""
 
 import argparse
 import asyncio
@@ -16,8 +16,10 @@ from .app import create_app, shared_redis
 from .check_command import check_settings, report_problems
 from .client_config import CLIENTS, target_of
 from .credentials import fixed_keys
+from .event_commands import add_event_commands, show_events, verify_trail
 from .http_server import serve, serve_and_reload
 from .key_commands import add_key_commands, run_key_command
+from .monitoring import make_trail, metrics_port, recording, shared_metrics
 from .observability.events import EventLog
 from .observability.logging import configure_logging
 from .policy.tools import GuardedTool
@@ -78,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in _TOOL_COMMANDS.items():
         tools.add_parser(name, help=text).set_defaults(command=f"tools {name}")
     add_key_commands(commands)
+    add_event_commands(commands)
     client = commands.add_parser("client-config", parents=[http_options], help="print how a client finds this server")
     client.add_argument("client", choices=tuple(CLIENTS))
     completion = commands.add_parser("completion", help="print a completion script for a shell")
@@ -88,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name, None) for name in ("host", "port", "workers")}
     # These listen nowhere, so what only matters on a network must not keep them from running.
-    if options.command.partition(" ")[0] in {"stdio", "attack", "tools", "keys"}:
+    if options.command.partition(" ")[0] in {"stdio", "attack", "tools", "keys"} or options.command == "events verify":
         given |= {"enable_auth": False, "host": "127.0.0.1"}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -103,10 +106,15 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
         return _reload(options, settings)
     if settings.workers > 1:
         create_app(settings)  # what cannot be used is said once, and here
-        with listening_socket(settings.host, settings.port) as listener:
+        with (
+            listening_socket(settings.host, settings.port) as listener,
+            shared_metrics(),
+            metrics_port(settings),
+        ):
             run_workers(settings.workers, partial(serve_one, settings, [listener]))
         return 0
-    serve_one(settings)
+    with metrics_port(settings):
+        serve_one(settings)
     return 0
 
 
@@ -123,7 +131,8 @@ def serve_one(settings: Settings, sockets: list[socket.socket] | None = None) ->
 
 def _stdio(_: argparse.Namespace, settings: Settings) -> int:
     _log_to_stderr(settings)
-    serve_stdio(build_server(EventLog(secrets=settings.secrets), settings))
+    with recording(settings, make_trail(settings)):
+        serve_stdio(build_server(EventLog(secrets=settings.secrets), settings))
     return 0
 
 
@@ -234,6 +243,8 @@ _COMMANDS: dict[str, _Command] = {
     "stdio": _stdio,
     "check": _check,
     "healthcheck": _healthcheck,
+    "events": show_events,
+    "events verify": verify_trail,
     "attack": _attack,
     "client-config": _client_config,
     "keys": _keys,

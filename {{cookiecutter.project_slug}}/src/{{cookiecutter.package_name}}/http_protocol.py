@@ -10,6 +10,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from .connections import Connections, Place
 from .middleware.responses import Refusal
 from .observability.events import Kind
+from .observability.metrics import open_connections
 from .strict_http import StrictConnection
 
 _TOLD_TIMEOUT = 1.0  # seconds in which a connection too many may ask, to be told that it is one too many
@@ -48,6 +49,7 @@ class DeadlineProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place and start the clock."""
         super().connection_made(transport)
+        open_connections.inc()
         self.conn = StrictConnection()
         transport.set_write_buffer_limits(high=0)  # tells us of every byte that is not taken at once
         self._place = self.places.take(self.client[0] if self.client else "")
@@ -111,6 +113,7 @@ class DeadlineProtocol(H11Protocol):
             self.places.leave(self._place)
             self._place = None
         super().connection_lost(exc)
+        open_connections.dec()
 
     def _start(self) -> None:
         if self._deadline is None:

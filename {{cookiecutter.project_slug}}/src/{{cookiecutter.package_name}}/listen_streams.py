@@ -9,6 +9,7 @@ from mcp.server.subscriptions import ListenHandler, SubscriptionBus
 from mcp.types import INTERNAL_ERROR, SubscriptionsListenRequestParams, SubscriptionsListenResult
 
 from .observability.events import EventLog
+from .observability.metrics import listen_streams
 from .policy.audit import caller
 
 
@@ -51,7 +52,8 @@ class ListenStreams:
         self._open[handler] = principal
         end = asyncio.get_running_loop().call_later(self._max_age, handler.close)
         try:
-            return await handler(ctx, params)
+            with listen_streams.track_inprogress():
+                return await handler(ctx, params)
         finally:
             end.cancel()
             del self._open[handler]

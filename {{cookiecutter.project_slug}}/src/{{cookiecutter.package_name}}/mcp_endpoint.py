@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .direct_entry import DirectEntry
 from .middleware.request_body import parsed_message
+from .observability.metrics import progress_streams
 
 _WATCH_AFTER = 0.25  # seconds: almost every call is over by then and pays for one timer only
 
@@ -74,7 +75,8 @@ class McpEndpoint:
         streams = _asks_for_progress(parsed_message(scope)) and _accepts_stream(scope)
         _streams.set(streams)
         if streams:
-            await self._manager.handle_request(scope, receive, send)
+            with progress_streams.track_inprogress():
+                await self._manager.handle_request(scope, receive, send)
         else:
             await _Watched(receive).run(lambda watched: self._manager.handle_request(scope, watched, send))
 

@@ -22,6 +22,7 @@ MIN_KEY_LENGTH = 32
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _PLACEHOLDER = re.compile(r"change.?me|replace.?(me|this)|placeholder|example|your.?(api.?)?key", re.IGNORECASE)
 _HOST_LABELS = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.IGNORECASE)
+_MAKE_KEY = "Make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`."
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _REDIS_URL = re.compile(r"(rediss?|unix)://")
@@ -99,6 +100,11 @@ class Settings(BaseSettings):
     enable_request_logging: bool = True
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
+    audit_file: Path | None = None
+    audit_key: SecretStr | None = None
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    metrics_host: str = "127.0.0.1"
+    otel_exporter_otlp_endpoint: str | None = None
     tools_lock: Path = Path("tools.lock.json")
     environment: Literal["development", "production"] = "development"
 
@@ -186,7 +192,7 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be logged."""
-        given = (self.api_key, self.redis_url, self.oauth_client_secret)
+        given = (self.api_key, self.redis_url, self.oauth_client_secret, self.audit_key)
         return (*(secret.get_secret_value() for secret in given if secret is not None), *self._state_secrets)
 
 
@@ -261,9 +267,7 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.failed_auth_overall < settings.max_failed_auth_per_minute:
         problems.append("MAX_FAILED_AUTH_OVERALL: is smaller than MAX_FAILED_AUTH_PER_MINUTE. Leave it empty.")
     if settings.api_key is not None and (reason := _weakness(settings.api_key.get_secret_value())):
-        problems.append(
-            f"API_KEY: {reason}. Make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`."
-        )
+        problems.append(f"API_KEY: {reason}. {_MAKE_KEY}")
     problems += _oauth_problems(settings) if settings.enable_auth else []
     if not is_loopback(settings.host):
         if not settings.enable_auth:
@@ -276,7 +280,7 @@ def _contradictions(settings: Settings) -> list[str]:
                 f"PUBLIC_URL: is needed to listen on {settings.host}, because other Host headers are refused. "
                 "Set it to the URL that clients use, such as https://mcp.example.com."
             )
-    problems += _sharing_problems(settings)
+    problems += _sharing_problems(settings) + _watching_problems(settings)
     if settings.mcp_endpoint == settings.health_endpoint:
         problems.append("HEALTH_ENDPOINT: is the same as MCP_ENDPOINT. Choose two different paths.")
     if settings.rate_limit_burst is not None and not settings.enable_rate_limit:
@@ -309,6 +313,26 @@ def _sharing_problems(settings: Settings) -> list[str]:
             problems.append(f"STATE_SECRET: {reason}.")
     if len(set(settings._state_secrets)) < len(settings._state_secrets):
         problems.append("STATE_SECRET: names one secret twice. To rotate, write the new one and the old one.")
+    return problems
+
+
+def _watching_problems(settings: Settings) -> list[str]:
+    """Return what keeps the audit trail, metrics and traces from working."""
+    problems = []
+    key = settings.audit_key.get_secret_value() if settings.audit_key is not None else None
+    if settings.audit_file is not None and key is None:
+        problems.append(f"AUDIT_KEY: is missing while AUDIT_FILE is set. {_MAKE_KEY}")
+    if key is not None and (reason := _weakness(key)):
+        problems.append(f"AUDIT_KEY: {reason}. {_MAKE_KEY}")
+    if key is not None and settings.api_key is not None and key == settings.api_key.get_secret_value():
+        problems.append(f"AUDIT_KEY: is the same as API_KEY, which clients know. {_MAKE_KEY}")
+    if settings.metrics_port == settings.port:
+        problems.append("METRICS_PORT: is the same as PORT. Choose another, or leave it empty for /metrics on PORT.")
+    if settings.otel_exporter_otlp_endpoint is not None:
+        if re.match(r"https?://[^/]", settings.otel_exporter_otlp_endpoint) is None:
+            problems.append("OTEL_EXPORTER_OTLP_ENDPOINT: must be a URL such as http://127.0.0.1:4318.")
+        if find_spec("opentelemetry.sdk") is None or find_spec("opentelemetry.exporter") is None:
+            problems.append("OTEL_EXPORTER_OTLP_ENDPOINT: needs this project's [otel] extra. Install it.")
     return problems
 
 

@@ -13,6 +13,7 @@ from ..auth.jwks import IssuerUnavailable
 from ..auth.principal import Principal, current_principal
 from ..auth.verifier import InvalidCredential, NotMine, Verifier
 from ..observability.events import EventLog
+from ..observability.metrics import count_authentication, count_decision
 from ..observability.request_context import current_request
 from .client_address import client_key
 from .failed_attempts import FailedAttempts
@@ -75,10 +76,12 @@ class AuthenticationLayer:
             token = bearer_token(scope["headers"])
             principal = None if token is None else await self._verified(token, address)
         except _NotHeard as error:
+            count_authentication("unheard")
             self._events.record("rate_limit_exceeded", reason="wrong_credentials", retry_after=error.wait)
             await self._penalty(scope, receive, send, headers=[(b"retry-after", str(error.wait).encode())])
             return
         except IssuerUnavailable:
+            count_authentication("unverifiable")
             await self._unavailable(scope, receive, send)
             return
         except (AmbiguousCredential, InvalidCredential) as error:
@@ -86,12 +89,14 @@ class AuthenticationLayer:
                 await self._refuse(error, address, scope, receive, send)
                 return
             principal = None
+        count_authentication("accepted" if principal else "anonymous" if self._anonymous else "absent")
         current_principal.set(principal or self._anonymous)
         await self.app(scope, receive, send)
 
     async def _refuse(
         self, error: AmbiguousCredential | InvalidCredential, address: str, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        count_authentication("invalid" if isinstance(error, InvalidCredential) else "ambiguous")
         await self._failures.note(address, guess=not (isinstance(error, InvalidCredential) and error.was_good))
         if isinstance(error, InvalidCredential):
             self._events.record("authentication_failed", error.whose, path=scope["path"], reason=error.reason)
@@ -101,7 +106,9 @@ class AuthenticationLayer:
             await self._ambiguous(scope, receive, send)
 
     async def _hear(self, address: str) -> None:
-        if wait := await self._failures.wait(address):
+        wait = await self._failures.wait(address)
+        count_decision("wrong_credentials", allowed=not wait)
+        if wait:
             raise _NotHeard(wait)
 
     async def _verified(self, token: str, address: str) -> Principal:

@@ -4,6 +4,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..auth.principal import current_principal
 from ..observability.events import EventLog
+from ..observability.metrics import count_decision
 from ..observability.request_context import current_request
 from ..rate_limiter import Decision, RateLimiter
 from .client_address import client_key
@@ -36,6 +37,7 @@ class RateLimitLayer:
         known = principal is not None and principal.kind != "anonymous"
         key = principal.id if principal is not None and known else f"address:{client_key(address)}"
         decision = await self._limiter.hit(key)
+        count_decision("requests", allowed=decision.allowed)
         headers = self._headers(decision)
         if not decision.allowed:
             self._events.record("rate_limit_exceeded", principal.id if principal is not None else address,

@@ -9,7 +9,10 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..auth.principal import current_principal
+from ..observability.audit_records import record_request
+from ..observability.audit_trail import AuditTrail, current_trail
 from ..observability.events import EventLog
+from ..observability.metrics import OTHER, count_http_request
 from ..observability.request_context import RequestContext, current_request
 from .client_address import Network, client_address
 from .responses import Refusal
@@ -27,15 +30,26 @@ class RequestContextLayer:
     events: where failed requests are noted.
     trusted_proxies: networks whose `X-Forwarded-For` is believed.
     log_requests: whether every request leaves an access line.
+    routes: paths that are served, by which requests are counted.
+    trail: where calls and refusals are recorded, if anywhere.
     """
 
     def __init__(
-        self, app: ASGIApp, *, events: EventLog, trusted_proxies: Sequence[Network] = (), log_requests: bool = True
+        self,
+        app: ASGIApp,
+        *,
+        events: EventLog,
+        trusted_proxies: Sequence[Network] = (),
+        log_requests: bool = True,
+        routes: frozenset[str] = frozenset(),
+        trail: AuditTrail | None = None,
     ) -> None:
         self.app = app
         self._events = events
         self._trusted_proxies = tuple(trusted_proxies)
         self._log_requests = log_requests
+        self._routes = routes
+        self._trail = trail
         self._internal_error = Refusal(500, "The server failed. Report the request_id to whoever runs it.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,6 +61,7 @@ class RequestContextLayer:
         # Set even when nothing is known: a pipelined request inherits the context of the one before it.
         current_request.set(request)
         current_principal.set(None)
+        current_trail.set(self._trail)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request.request_id)
         status = 0
@@ -81,6 +96,9 @@ class RequestContextLayer:
         principal = current_principal.get()
         identifier = principal.id if principal is not None else request.client
         path = scope["path"][:_LONGEST_PATH]
+        count_http_request(path if path in self._routes else OTHER, status, seconds)
+        record_request(request, method=scope["method"], path=path, status=status,
+                       principal=principal.id if principal is not None else None)  # fmt: skip
         if status >= 400 and not request.event_recorded:
             self._events.record(
                 "http_error",

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import structlog
 
 from .logging import BLOT, TOKENS
+from .metrics import count_event
 from .request_context import current_request
 
 Kind = Literal[
@@ -49,6 +50,9 @@ _PERIOD = 10.0  # seconds
 _ONE_BY_ONE = 10  # events of one group in a period
 _MOST_GROUPS = 10_000
 _TELLING = ("reason", "header", "tool", "status")  # details that make another event of it; few values each
+for _kind in KINDS:
+    for _severity in get_args(Severity):
+        count_event(_kind, _severity, 0)
 
 log = structlog.get_logger("security")
 
@@ -113,6 +117,7 @@ class EventLog:
             identifier = identifier or request.client
         self.total += 1
         identifier, severity = (identifier or "local")[:_LONGEST_DETAIL], severity or _SEVERITY[event]
+        count_event(event, severity)
         timestamp = datetime.now(UTC).isoformat(timespec="milliseconds")
         facts = (str(details.get(name))[:_LONGEST_DETAIL] for name in _TELLING)
         group = self._group((event, severity, _neighbourhood(identifier), *facts))

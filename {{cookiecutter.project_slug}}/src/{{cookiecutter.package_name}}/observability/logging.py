@@ -225,13 +225,19 @@ def _redact_names(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _redact_values(secrets: Iterable[str]) -> Processor:
+def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Return what takes `secrets`, and whatever looks like a key or a token, out of a text."""
     known = [secret for secret in secrets if secret]
 
-    def redact(_: WrappedLogger, __: str, line: Any) -> Any:  # the renderer before it has made text of the event
+    def redact(line: str) -> str:
         for secret in known:
             if secret in line:
                 line = line.replace(secret, BLOT)
         return TOKENS.sub(BLOT, line) if "mcp_" in line or "eyJ" in line else line
 
     return redact
+
+
+def _redact_values(secrets: Iterable[str]) -> Processor:
+    redact = redactor(secrets)
+    return lambda _, __, line: redact(line)  # type: ignore[arg-type]  # the renderer has made text of it

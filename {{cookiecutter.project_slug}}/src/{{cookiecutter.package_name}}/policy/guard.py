@@ -174,7 +174,7 @@ class GuardedServer(MCPServer[Any]):
         """Render a prompt through the guard."""
         if not self.access.has_prompt(name):
             await self._unknown("prompt_get", "prompt", name)
-        with audited("prompt_get", prompt=name, arguments=sizes(arguments or {})) as audit:
+        with audited("prompt_get", arguments, prompt=name, arguments=sizes(arguments or {})) as audit:
             require(self.access.required("prompts/get", {"name": name}), self.events, audit, prompt=name)
             with self._explained(audit, "prompt", name):
                 return self._fit(await super().get_prompt(name, arguments, context), prompt=name)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from ..observability.events import EventLog, Severity
+from ..observability.metrics import count_decision
 from ..security.errors import InvalidInput
 from .access import require
 from .arguments import rejection
@@ -80,14 +81,17 @@ class ToolGuard:
             MCPError: if the caller lacks a scope, or the tool raised it.
         """
         name, policy = guarded.tool.name, guarded.policy
-        with audited("tool_call", tool=name, arguments=sizes(arguments)) as audit:
+        with audited("tool_call", arguments, tool=name, arguments=sizes(arguments)) as audit:
             require(policy.scopes, self._events, audit, tool=name)
             # The answer to a question belongs to the call that was counted when the question was put.
             limiter = None if policy.confirm and is_answer(context) else guarded.limiter
-            if limiter is not None and not (decision := await limiter.hit(caller())).allowed:
-                audit["outcome"] = "rate_limited"
-                self._events.record("rate_limit_exceeded", caller(), tool=name, retry_after=decision.retry_after)
-                return _error(f"Too many calls of {name}. Try again in {decision.retry_after} seconds.")
+            if limiter is not None:
+                decision = await limiter.hit(caller())
+                count_decision("tool", allowed=decision.allowed)
+                if not decision.allowed:
+                    audit["outcome"] = "rate_limited"
+                    self._events.record("rate_limit_exceeded", caller(), tool=name, retry_after=decision.retry_after)
+                    return _error(f"Too many calls of {name}. Try again in {decision.retry_after} seconds.")
             slot = self._slots.take(name, policy.max_concurrency)
             if slot is None:
                 audit["outcome"] = "busy"
