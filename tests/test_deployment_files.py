@@ -703,7 +703,7 @@ def test_no_file_holds_a_secret(project: Path) -> None:
     for name in names:
         text = without_comments((project / name).read_text(encoding="utf-8"))
         assert not holds_secret(text), name
-        assert not re.search(r"\b[A-Za-z0-9_-]{40,}\b", text), f"{name}: this looks like a key"
+        assert not re.search(r"\b(?![a-z_]+\b)[A-Za-z0-9_-]{40,}\b", text), f"{name}: this looks like a key"
 
 
 def test_the_files_of_secrets_are_ignored_by_git(docker: Path) -> None:
