@@ -217,7 +217,7 @@ def _layers(
             AuthorizationLayer,
             events=events,
             public=PROBES | {settings.health_endpoint} | frozenset(metadata.paths if metadata is not None else ()),
-            protected=frozenset({EVENTS, METRICS}),
+            protected={EVENTS: "events:read", METRICS: "metrics:read"},
             challenge=challenge,
         ),
         Middleware(RequestBodyLayer, events=events, endpoint=settings.mcp_endpoint, max_bytes=settings.max_body_bytes),

@@ -200,7 +200,7 @@ def test_a_flood_of_unknown_kids_does_not_become_a_flood_of_fetches(issuer: Issu
 def test_a_token_ends_when_it_ends_though_it_was_found_good_before(issuer: Issuer) -> None:
     """The verdict is remembered, but not for longer than the token lives (and half a minute for clocks that differ)."""
     with running_server(**oauth(issuer.url)) as server:
-        token = issuer.token(audience(server), exp=int(time.time()) - 28)
+        token = issuer.token(audience(server), exp=int(time.time()) - 28, scope="events:read")
         assert send(server, "GET", "/security/events", [bearer(token)]).status == 200
         wait_until(lambda: send(server, "GET", "/security/events", [bearer(token)]).status == 401, seconds=4)
 

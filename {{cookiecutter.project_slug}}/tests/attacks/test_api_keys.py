@@ -136,9 +136,20 @@ def test_breaking_the_file_opens_nothing_closes_nothing_and_is_reported(server: 
     assert server.get("/health", headers=server.credentials).json()["problems"] == []
 
 
+@pytest.mark.parametrize(("page", "scope"), [("/security/events", "events:read"), ("/metrics", "metrics:read")])
+def test_who_may_call_tools_is_not_told_of_other_callers(
+    server: RunningServer, path: Path, page: str, scope: str
+) -> None:
+    caller, watcher = add_key(path, scopes=("notes:read", "events", "read")), add_key(path, scopes=(scope,))
+    refused = server.get(page, headers=bearer(caller))
+    assert refused.status_code == 403
+    assert f'error="insufficient_scope", scope="{scope}"' in refused.headers["www-authenticate"]
+    assert server.get(page, headers=bearer(watcher)).status_code == 200
+
+
 def test_no_key_is_in_an_event_wherever_a_client_puts_it(server: RunningServer, path: Path) -> None:
-    """Whoever holds any key may read the events."""
-    key, reader = add_key(path), add_key(path, scopes=("nothing",))
+    """Whoever reads the events need not know anything else."""
+    key, reader = add_key(path), add_key(path, scopes=("events:read",))
     token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
     for credential in (key, token):
         send(server, "GET", f"/{credential}")

@@ -10,7 +10,8 @@ from ..support.asgi import Endpoint, ask, http_scope
 
 pytestmark = pytest.mark.anyio
 
-ALICE = Principal("oauth:alice", "oauth")
+ALICE = Principal("oauth:alice", "oauth", frozenset({"notes:read"}))
+WATCHER = Principal("key:watcher", "key", frozenset({"events:read"}))
 
 
 async def status(path: str, caller: Principal | None, events: EventLog | None = None) -> int:
@@ -18,12 +19,14 @@ async def status(path: str, caller: Principal | None, events: EventLog | None = 
         Endpoint(),
         events=events or EventLog(),
         public=frozenset({"/livez"}),
-        protected=frozenset({"/security/events"}),
+        protected={"/security/events": "events:read"},
         challenge='Bearer realm="mcp"',
     )
     answer = await ask(layer, http_scope(path), caller=caller)
     if answer.status == 401:
         assert answer.header("www-authenticate") == 'Bearer realm="mcp"', "nothing was presented that could be wrong"
+    if answer.status == 403:
+        assert 'error="insufficient_scope", scope="events:read"' in (answer.header("www-authenticate") or "")
     return answer.status
 
 
@@ -43,7 +46,8 @@ async def status(path: str, caller: Principal | None, events: EventLog | None = 
         ("/livez/../mcp", None, 401),
         ("/security/events", None, 401),
         ("/security/events", ANONYMOUS, 401),
-        ("/security/events", ALICE, 200),
+        ("/security/events", ALICE, 403),
+        ("/security/events", WATCHER, 200),
     ],
 )
 async def test_a_path_is_open_to_those_it_is_open_to(path: str, caller: Principal | None, expected: int) -> None:
@@ -58,10 +62,18 @@ async def test_a_refusal_is_an_event() -> None:
     assert event["details"] == {"path": "/mcp", "reason": "missing"}
 
 
+async def test_a_missing_scope_is_an_event_that_names_the_caller() -> None:
+    events = EventLog()
+    await status("/security/events", ALICE, events)
+    (event,) = events.recent()
+    assert (event["event"], event["identifier"]) == ("http_error", "oauth:alice")
+    assert event["details"] == {"status": 403, "reason": "insufficient_scope", "scopes": ["events:read"]}
+
+
 async def test_other_scopes_pass() -> None:
     inner = Endpoint()
     layer = authorization.AuthorizationLayer(
-        inner, events=EventLog(), public=frozenset(), protected=frozenset(), challenge="Bearer"
+        inner, events=EventLog(), public=frozenset(), protected={}, challenge="Bearer"
     )
     await ask(layer, {"type": "lifespan"})
     assert inner.calls == 1

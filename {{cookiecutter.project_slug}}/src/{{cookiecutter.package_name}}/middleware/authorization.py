@@ -1,5 +1,7 @@
 """Everything is closed, except what is listed as public."""
 
+from collections.abc import Mapping
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..auth.principal import current_principal
@@ -12,12 +14,12 @@ class AuthorizationLayer:
     app: the next layer.
     events: where refusals are noted.
     public: paths that need no principal. Compared with the path the router will use, so there is no second reading.
-    protected: paths that need a real principal even where anonymous callers are served.
+    protected: paths that tell of other callers, and the scope each needs, even where anonymous callers are served.
     challenge: the value of `WWW-Authenticate`.
     """
 
     def __init__(
-        self, app: ASGIApp, *, events: EventLog, public: frozenset[str], protected: frozenset[str], challenge: str
+        self, app: ASGIApp, *, events: EventLog, public: frozenset[str], protected: Mapping[str, str], challenge: str
     ) -> None:
         self.app = app
         self._events = events
@@ -29,16 +31,29 @@ class AuthorizationLayer:
             "Authentication is needed: send `Authorization: Bearer <key>`.",
             headers=[(b"www-authenticate", challenge.encode())],
         )
+        self._out_of_scope = {
+            scope: Refusal(
+                403,
+                f"This needs a credential with the scope {scope}.",
+                headers=[(b"www-authenticate", f'{challenge}, error="insufficient_scope", scope="{scope}"'.encode())],
+            )
+            for scope in protected.values()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._may_pass(scope["path"]):
-            self._events.record("authentication_failed", path=scope["path"], reason="missing")
-            await self._refusal(scope, receive, send)
+        if scope["type"] == "http" and (refusal := self._judge(scope["path"])) is not None:
+            await refusal(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
-    def _may_pass(self, path: str) -> bool:
-        principal = current_principal.get()
-        if path in self._protected:
-            return principal is not None and principal.kind != "anonymous"
-        return principal is not None or path in self._public
+    def _judge(self, path: str) -> Refusal | None:
+        principal, needed = current_principal.get(), self._protected.get(path)
+        if principal is None or (needed is not None and principal.kind == "anonymous"):
+            if path in self._public:
+                return None
+            self._events.record("authentication_failed", path=path, reason="missing")
+            return self._refusal
+        if needed is not None and not principal.may(needed):
+            self._events.record("http_error", principal.id, status=403, reason="insufficient_scope", scopes=[needed])
+            return self._out_of_scope[needed]
+        return None
