@@ -9,13 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from {{ cookiecutter.package_name }}.settings import (
-    Settings,
-    SettingsError,
-    is_loopback,
-    load_settings,
-    normal_origin,
-)
+from {{ cookiecutter.package_name }}.origins import is_loopback, normal_origin
+from {{ cookiecutter.package_name }}.settings import Settings, SettingsError, load_settings
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 from .auth.key_records import KeyRecord
 from .credentials import make_credentials
 from .observability.events import EventLog
+from .origins import is_loopback
 from .policy.approval import objections
 from .server import unchecked_server
-from .settings import EXIT_CONFIG, Settings, SettingsError, is_loopback
+from .settings import EXIT_CONFIG, Settings, SettingsError
 from .terminal import colored
 
 _QUARTER = timedelta(days=90)  # as SECURITY.md has keys rotated

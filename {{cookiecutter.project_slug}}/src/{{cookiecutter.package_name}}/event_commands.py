@@ -16,7 +16,8 @@ import httpx2
 from .observability.audit_chain import Head, derived_key, parse_head, verify
 from .observability.events import KINDS
 from .observability.logging import escape_controls
-from .settings import Settings, SettingsError, is_loopback, normal_origin
+from .origins import is_loopback, normal_origin
+from .settings import Settings, SettingsError
 
 _SEVERITIES = ("low", "medium", "high")
 _COLORS = {"high": "31", "medium": "33", "low": "36"}  # red, yellow, cyan

@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from {{ cookiecutter.package_name }} import settings_rules
 from {{ cookiecutter.package_name }}.settings import SettingsError, load_settings
 
 from ..attacks.processes import ServerProcess, server_process
@@ -140,7 +140,6 @@ def test_an_endpoint_that_is_no_url_is_refused(endpoint: str) -> None:
 
 
 def test_without_the_extra_the_server_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    settings = sys.modules[load_settings.__module__]
-    monkeypatch.setattr(settings, "find_spec", lambda _: None)
+    monkeypatch.setattr(settings_rules, "find_spec", lambda _: None)
     with pytest.raises(SettingsError, match=r"needs this project's \[otel\] extra"):
         load_settings(_env_file=None, enable_auth=False, otel_exporter_otlp_endpoint="http://127.0.0.1:4318")

@@ -1,0 +1,51 @@
+"""Origins and hosts, in the one form that comparisons use."""
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST_LABELS = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.IGNORECASE)
+
+
+def normal_origin(text: str) -> str:
+    """Return `text` as a browser would write it in `Origin` (RFC 6454, section 6.1).
+
+    Raises:
+        ValueError: saying what an origin looks like.
+    """
+    if not text.isprintable() or " " in text:
+        raise ValueError(f"{text!r} is not an origin: write https://host or https://host:port")
+    if text == "*":
+        raise ValueError("'*' is not allowed: list the exact origins, such as https://app.example.com")
+    try:
+        parts = urlsplit(text.removesuffix("/"))
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{text!r} is not an origin: write https://host or https://host:port") from None
+    host = parts.hostname or ""
+    if not host.isascii():
+        raise ValueError(f"{text!r}: write the host as browsers send it, in its xn-- form")
+    extra = parts.path or parts.query or parts.fragment or parts.username is not None or parts.password is not None
+    if (
+        parts.scheme not in DEFAULT_PORTS
+        or extra
+        or "%" in host
+        or not (_HOST_LABELS.fullmatch(host) or _is_address(host))
+    ):
+        raise ValueError(f"{text!r} is not an origin: write https://host or https://host:port, without a path")
+    name = f"[{ipaddress.IPv6Address(host)}]" if ":" in host else host
+    return f"{parts.scheme}://{name}" + ("" if port in {None, DEFAULT_PORTS[parts.scheme]} else f":{port}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens on `host`."""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
