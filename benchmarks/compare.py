@@ -126,9 +126,19 @@ def first_answer(server: Server, process: subprocess.Popen[bytes]) -> None:
             return
 
 
-def call(server: Server, version: str, *, size: int = 100, tool: str = "echo", method: str = "tools/call") -> bytes:
+def call(
+    server: Server,
+    version: str,
+    *,
+    size: int = 100,
+    tool: str = "echo",
+    method: str = "tools/call",
+    arguments: Mapping[str, object] | None = None,
+) -> bytes:
     """Return one request as bytes."""
-    params: dict[str, Any] = {"name": tool, "arguments": {"text": "x" * size}} if method == "tools/call" else {}
+    params: dict[str, Any] = {}
+    if method == "tools/call":
+        params = {"name": tool, "arguments": arguments or {"text": "x" * size}}
     headers = {"MCP-Protocol-Version": version}
     if version == NEWER:
         info = {"name": "benchmark", "version": "1"}
