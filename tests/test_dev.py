@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import picture
 import pytest
 
 import dev
@@ -538,6 +539,11 @@ class Served:
         return self.process.wait(timeout=30)
 
 
+def unchanging(line: str) -> str:
+    """What is the same on every machine: the dots and seconds of a step, and the id of a request, are not."""
+    return re.sub(r' \.* \d+ s$|"request_id":"[^"]+"', "", line)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a test cannot type Ctrl-C into another Windows console")
 def test_serve_from_a_fresh_checkout_answers_the_printed_line_and_stops_on_ctrl_c(tmp_path: Path) -> None:
@@ -552,6 +558,13 @@ def test_serve_from_a_fresh_checkout_answers_the_printed_line_and_stops_on_ctrl_
         if shutil.which("curl"):
             done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True)
             assert "Hello, World!" in done.stdout
+            refused = subprocess.run(
+                ["bash", "-c", picture.without_key(line)], capture_output=True, text=True, check=True
+            )
+            # The picture in the README holds the same steps and the same answers.
+            seen = [*text.splitlines(), done.stdout.strip(), refused.stdout.strip()]
+            drawn = [line for line in picture.read() if not line.startswith(("$ ", "  curl ", "The "))]
+            assert [unchanging(line) for line in drawn if unchanging(line) not in map(unchanging, seen)] == []
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez") as answer:
             assert answer.status == 200
         assert served.interrupt() in (0, 130)

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import hashlib
 import itertools
 import re
 import tomllib
@@ -229,10 +230,31 @@ def test_the_license_is_the_chosen_one_with_author_and_year(
     assert tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["license"] == spdx
 
 
-def test_the_apache_license_is_complete(tmp_path: Path) -> None:
-    text = (render(tmp_path, license="Apache-2.0") / "LICENSE").read_text(encoding="utf-8")
-    assert [int(n) for n in re.findall(r"^   ([0-9])\. ", text, re.MULTILINE)] == list(range(1, 10))
-    assert "END OF TERMS AND CONDITIONS" in text
+@pytest.mark.parametrize(
+    ("license_name", "before", "holder", "digest"),
+    [
+        (
+            "MIT",
+            "",
+            "Copyright (c) <year> <copyright holders>",  # as in the list of SPDX
+            "24f09d6d1dc1534b8efcaca939ddec1969cac255471aae25d299ab8e81ada29f",
+        ),
+        (
+            "Apache-2.0",
+            "\n",  # www.apache.org/licenses/LICENSE-2.0.txt begins with an empty line
+            "Copyright [yyyy] [name of copyright owner]",
+            "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30",
+        ),
+    ],
+    ids=["MIT", "Apache-2.0"],
+)
+def test_a_license_is_the_canonical_text_but_for_year_and_holder(
+    license_name: str, before: str, holder: str, digest: str, tmp_path: Path
+) -> None:
+    text = (render(tmp_path, license=license_name, author_name="The Holder") / "LICENSE").read_text(encoding="utf-8")
+    blank, filled = re.subn(r"Copyright (\(c\) )?\d{4} The Holder", holder, text)
+    assert filled == 1
+    assert hashlib.sha256((before + blank).encode()).hexdigest() == digest
 
 
 # Hostile answers -----------------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import yaml
-from baking import bake
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -26,7 +25,8 @@ ROOT = Path(dev.__file__).parent
 TEMPLATE = dev.Checkout(ROOT).template
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "UPGRADING.md", "SECURITY.md", "AGENTS.md")
 WORKFLOWS = (ROOT / ".github/workflows/test.yml", TEMPLATE / ".github/workflows/ci.yml")
-ALL_WORKFLOWS = (*WORKFLOWS, *(TEMPLATE / ".github/workflows" / name for name in ("supply-chain.yml", "image.yml")))
+ALL_WORKFLOWS = tuple(path for place in (ROOT, TEMPLATE) for path in sorted((place / ".github/workflows").iterdir()))
+SCORECARD = ROOT / ".github/workflows/scorecard.yml"
 
 
 @cache
@@ -155,19 +155,22 @@ def test_the_template_is_tested_on_three_systems_with_the_one_command() -> None:
     assert job["steps"][-1]["run"] == "python dev.py test"
 
 
+def test_the_scorecard_is_written_anew_and_shown_even_if_a_promise_is_broken() -> None:
+    (job,) = load(SCORECARD)["jobs"].values()
+    removed, written, shown, kept = job["steps"][-4:]
+    assert removed["run"] == "rm SCORECARD.md", "an older one must not pass for the one that was not written"
+    assert written["run"] == "python dev.py scorecard"
+    assert shown["run"] == 'cat SCORECARD.md >> "$GITHUB_STEP_SUMMARY"'
+    assert kept["with"]["path"] == "SCORECARD.md"
+    assert shown["if"] == kept["if"] == "${{ !cancelled() }}"
+
+
 def test_the_workflow_of_a_project_does_what_its_owner_would(default_project: Path) -> None:
     copied = default_project / ".github/workflows/ci.yml"
     assert copied.read_bytes() == WORKFLOWS[1].read_bytes()
     (job,) = load(copied)["jobs"].values()
     commands = [step["run"] for step in job["steps"] if "run" in step]
     assert commands[-4:] == ["ruff check .", "ruff format --check .", "mypy --strict", "pytest"]
-
-
-def test_updates_of_actions_and_packages_are_proposed(tmp_path: Path) -> None:
-    updates = load(TEMPLATE / ".github/dependabot.yml")["updates"]
-    assert {update["package-ecosystem"] for update in updates} == {"pip", "github-actions"}
-    assert "{{" not in (TEMPLATE / ".github/dependabot.yml").read_text(encoding="utf-8")
-    assert not (bake(tmp_path, ci="none") / ".github").exists()
 
 
 def test_the_whole_check_is_one_command() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from baking import bake
 
 import dev
 
@@ -45,17 +46,32 @@ def test_workflows_have_no_known_weakness(directory: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize(
-    ("schema", "paths"),
-    [
-        ("vendor.github-workflows", [ROOT / ".github/workflows/test.yml", *(TEMPLATE / ".github/workflows").glob("*")]),
-        ("vendor.dependabot", [TEMPLATE / ".github/dependabot.yml"]),
-    ],
-    ids=["workflows", "dependabot"],
-)
-def test_files_are_as_their_schema_says(schema: str, paths: list[Path]) -> None:
-    done = run(SCRIPTS / "check-jsonschema", "--builtin-schema", schema, *paths, cwd=ROOT)
+def follow_schema(schema: str, *paths: Path) -> None:
+    done = run(SCRIPTS / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths, cwd=ROOT)
     assert done.returncode == 0, done.stdout
+
+
+def test_workflows_are_as_their_schema_says() -> None:
+    follow_schema("github-workflows", *(path for at in (ROOT, TEMPLATE) for path in at.glob(".github/workflows/*")))
+
+
+@pytest.mark.parametrize(
+    ("deployment", "images"),
+    [("docker", {"docker", "docker-compose"}), ("kubernetes", {"docker"}), ("none", set())],
+)
+def test_updates_are_proposed_for_everything_that_is_pinned_and_not_on_their_first_days(
+    deployment: str, images: set[str], tmp_path: Path
+) -> None:
+    project = bake(tmp_path, deployment=deployment)
+    file = project / ".github/dependabot.yml"
+    follow_schema("dependabot", file)
+    updates = yaml.safe_load(file.read_text(encoding="utf-8"))["updates"]
+    assert {update["package-ecosystem"] for update in updates} == {"pip", "github-actions", *images}
+    assert (project / "Dockerfile").exists() == ("docker" in images)
+    assert (project / "compose.yaml").exists() == ("docker-compose" in images)
+    for update in updates:
+        assert update["directory"] == "/"
+        assert update["cooldown"]["default-days"] >= 7
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the step is for the shell of the workflow's Linux")

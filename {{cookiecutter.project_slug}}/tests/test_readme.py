@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from {{ cookiecutter.package_name }}.observability.events import KINDS
 from {{ cookiecutter.package_name }}.settings import Settings, load_settings
 
 from .support.running import RunningServer, free_port, running_server
@@ -49,10 +48,6 @@ def test_env_example_needs_nothing_but_the_secrets_and_the_issuer(tmp_path: Path
     if "AUTH_MODE=oauth" in EXAMPLE:
         needed["oauth_issuer"] = "https://login.example.com"
     load_settings(_env_file=tmp_path / "env", **needed)
-
-
-def test_every_kind_of_event_is_explained() -> None:
-    assert {kind for kind in KINDS if f"| `{kind}` |" in README} == KINDS
 
 
 @pytest.mark.parametrize(
