@@ -23,7 +23,6 @@ COLUMNS, FONT, COLUMN, LINE, EDGE = 100, 13, 7.83, 19, 18
 # Light text on a dark window with a border, so that it stands out on a light page and on a dark one.
 STYLE = f"""
   text {{ font: {FONT}px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace }}
-  text {{ white-space: pre }}
   .typed {{ fill: #7ee787; font-weight: 600 }}
   .said {{ fill: #c9d1d9 }}
 """
@@ -76,7 +75,10 @@ def without_key(call: str) -> str:
 def draw(shown: list[str]) -> str:
     """Return the picture: an SVG with real text, one `<text>` for each line, wrapped as a terminal wraps."""
     rows, top = [], EDGE + 2 * LINE
+    width = round(COLUMNS * COLUMN) + 2 * EDGE
     for line in shown:
+        if line.startswith("$ ") and rows:  # the server keeps its terminal
+            rows.append(f'<path d="M0 {top - 1.5 * LINE:.0f}h{width}" stroke="#30363d"/>')
         pieces = [line[start : start + COLUMNS] for start in range(0, len(line), COLUMNS)] or [""]
         spans = "".join(
             f'<tspan x="{EDGE}" y="{top + number * LINE}">{escape(piece)}</tspan>'
@@ -84,14 +86,15 @@ def draw(shown: list[str]) -> str:
         )
         rows.append(f'<text class="{"typed" if line.startswith("$ ") else "said"}">{spans}</text>')
         top += len(pieces) * LINE
-    width, height = round(COLUMNS * COLUMN) + 2 * EDGE, top
+
     dots = "".join(f'<circle cx="{EDGE + 6 + 20 * n}" cy="{EDGE}" r="6" fill="#484f58"/>' for n in range(3))
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top}" width="{width}" role="img" '
+            'xml:space="preserve">',
             f"<title>{TITLE}</title>",
             f"<style>{STYLE}</style>",
-            f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8" fill="#0d1117" stroke="#484f58"/>',
+            f'<rect x="0.5" y="0.5" width="{width - 1}" height="{top - 1}" rx="8" fill="#0d1117" stroke="#484f58"/>',
             dots,
             *rows,
             "</svg>\n",
