@@ -224,6 +224,12 @@ def test_a_refused_key_is_not_tried_again(status: int, capsys: pytest.CaptureFix
     assert f"API_KEY is refused ({status})" in capsys.readouterr().err
 
 
+def test_that_there_is_nothing_to_show_is_said_beside_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    with telling(event(1, severity="low")) as server:
+        assert cli.main(["events", "--url", server.url, "--severity", "high"]) == 0
+    assert capsys.readouterr() == ("", "No such events.\n")
+
+
 def test_a_server_that_is_away_or_talks_nonsense_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     away = f"http://127.0.0.1:{free_port()}"
     with telling(status=500) as broken:
@@ -258,12 +264,13 @@ def test_a_wrong_option_is_explained(arguments: list[str], capsys: pytest.Captur
     assert "error: argument" in capsys.readouterr().err
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(server: RunningServer) -> None:
+@pytest.mark.parametrize("words", [["events"], ["completion", "bash"], ["tools", "list"]], ids=repr)
+def test_a_reader_that_has_seen_enough_is_no_error(words: list[str], server: RunningServer) -> None:
     for number in range(5):
         server.get(f"/nothing-{number}", headers=server.credentials)
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", PACKAGE, "events"]
+    command = [sys.executable, "-m", PACKAGE, *words]
     variables = environment(api_key=server.key, port=str(server.port))
     with os.fdopen(writing, "wb") as out:
         done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, env=variables, check=False)

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import http.client
+import os
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -46,9 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.command == "completion":
-            return _completion(options.shell)
-        settings = load_settings(**_overrides(options))
-        return _COMMANDS[options.command](options, settings)
+            code = _completion(options.shell)
+        else:
+            code = _COMMANDS[options.command](options, load_settings(**_overrides(options)))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python flushes it once more at its end)
+        return 0
     except SettingsError as error:
         if options.command == "check":
             report_problems(error.problems)

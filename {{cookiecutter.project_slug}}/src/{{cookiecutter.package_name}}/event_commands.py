@@ -95,9 +95,6 @@ def show_events(options: argparse.Namespace, settings: Settings) -> int:
         return 1
     except KeyboardInterrupt:
         return 0
-    except BrokenPipeError:  # `| head` has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python flushes it once more at its end)
-        return 0
 
 
 def _own_url(settings: Settings) -> str:
@@ -129,6 +126,8 @@ def _show(servers: Sequence["_Watched"], options: argparse.Namespace) -> int:
         for event, name in fresh[-options.limit :] if first else fresh:
             print(_line(event, name, colored=colored), flush=True)
         if not options.follow:
+            if answered and not fresh:
+                print("No such events.", file=sys.stderr)
             return 0 if answered else 1
         first = False
         time.sleep(max([options.every, *(server.wait for server in servers)]))
