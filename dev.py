@@ -276,7 +276,7 @@ def parse_answers(checkout: Checkout, pairs: Iterable[str]) -> dict[str, str]:
     """Read `key=value` words. Cookiecutter passes over a key it does not know, so a typing error is caught here.
 
     Raises:
-        Failure: a word is not `key=value`, or the template asks no such question.
+        Failure: a word is not `key=value`, the template asks no such question, or this is none of its choices.
     """
     questions = checkout.questions()
     answers: dict[str, str] = {}
@@ -286,6 +286,9 @@ def parse_answers(checkout: Checkout, pairs: Iterable[str]) -> dict[str, str]:
             raise Failure(f"`{pair}` is not an answer. Write key=value, for example port=8081.")
         if name not in questions:
             raise Failure(f"The template does not ask for `{name}`. It asks for: {', '.join(questions)}.")
+        choices = questions[name]
+        if isinstance(choices, list) and value not in choices:
+            raise Failure(f"`{value}` is no answer to `{name}`. Choose one of: {', '.join(choices)}.")
         answers[name] = value
     return answers
 

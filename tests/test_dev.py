@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -37,7 +38,8 @@ def write(path: Path, text: str) -> Path:
 def checkout(tmp_path: Path) -> dev.Checkout:
     """A template of three files, with a render that needs no cookiecutter (see `rendered`)."""
     checkout = dev.Checkout(tmp_path / "checkout")
-    write(checkout.root / "cookiecutter.json", '{"project_slug": "acme-mcp", "port": "8080", "_private": []}')
+    questions = {"project_slug": "acme-mcp", "port": "8080", "ci": ["github", "none"], "_private": []}
+    write(checkout.root / "cookiecutter.json", json.dumps(questions))
     write(checkout.constraints, "cookiecutter==2.7.1\n")
     write(checkout.package / "__init__.py", "")
     write(checkout.package / "app.py", "one\n")
@@ -240,7 +242,13 @@ def test_sync_without_a_scratch_project_says_how_to_get_one(
 
 
 @pytest.mark.parametrize(
-    ("word", "part"), [("port", "key=value"), ("prot=1", "does not ask for `prot`"), ("_private=1", "does not ask")]
+    ("word", "part"),
+    [
+        ("port", "key=value"),
+        ("prot=1", "does not ask for `prot`"),
+        ("_private=1", "does not ask"),
+        ("ci=gitlab", "Choose one of: github, none."),
+    ],
 )
 def test_a_mistyped_answer_is_refused(
     checkout: dev.Checkout, capsys: pytest.CaptureFixture[str], word: str, part: str
