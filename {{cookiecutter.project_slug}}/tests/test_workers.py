@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from {{ cookiecutter.package_name }}.settings import EXIT_CONFIG
+from {{ cookiecutter.package_name }}.settings import EXIT_CONFIG, SettingsError
+from {{ cookiecutter.package_name }}.workers import listening_socket
 
 from .attacks.processes import PACKAGE, ServerProcess, environment, server_process
 from .attacks.wire import key_of, send
@@ -45,6 +47,12 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_port_that_is_taken_is_a_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError) as refusal:
+        listening_socket("127.0.0.1", taken.getsockname()[1])
+    assert "cannot be listened on: Address already in use." in refusal.value.problems[0]
 
 
 def test_two_workers_are_one_server(server: ServerProcess) -> None:

@@ -13,6 +13,8 @@ from multiprocessing.process import BaseProcess
 
 import structlog
 
+from .settings import SettingsError
+
 log = structlog.get_logger("workers")
 
 _LOOK_EVERY = 0.5  # seconds; also the pause before a worker is replaced
@@ -22,9 +24,16 @@ def listening_socket(host: str, port: int) -> socket.socket:
     """Return a socket that all workers accept from.
 
     Raises:
-        OSError: if the port is taken.
+        SettingsError: if the port is taken.
     """
-    return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise SettingsError([f"PORT: {host}:{port} cannot be listened on: {why}."]) from None
+    log.info("listening", host=host, port=port)
+    return listener
 
 
 def run_workers(count: int, work: Callable[[], None]) -> None:
