@@ -25,6 +25,9 @@ KEPT_SUFFIX = ".kept-by-cookiecutter"
 
 VARIANTS = "_variants"
 
+NOBODY = "you@example.com"
+"""The default of `author_email`."""
+
 
 class CannotFinish(Exception):
     """The project cannot be completed. The text says what to do."""
@@ -123,6 +126,9 @@ def notes(answers: Mapping[str, Any]) -> list[str]:
         ]
     if answers["rate_limit"] == "redis":
         found.append("rate_limit=redis: REDIS_URL in .env must name a running Redis.")
+    if answers["author_email"] == NOBODY:
+        places = "pyproject.toml, .github/CODEOWNERS" if answers["ci"] == "github" else "pyproject.toml"
+        found.append(f"{NOBODY} reaches nobody: put your address in its place in {places} and SECURITY.md.")
     return found
 
 
