@@ -74,7 +74,8 @@ def without_key(call: str) -> str:
 
 def draw(shown: list[str]) -> str:
     """Return the picture: an SVG with real text, one `<text>` for each line, wrapped as a terminal wraps."""
-    rows, top = [], EDGE + 2 * LINE
+    rows: list[str] = []
+    top = EDGE + 2 * LINE
     width = round(COLUMNS * COLUMN) + 2 * EDGE
     for line in shown:
         if line.startswith("$ ") and rows:  # the server keeps its terminal
