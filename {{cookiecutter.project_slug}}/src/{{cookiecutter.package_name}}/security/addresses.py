@@ -62,7 +62,6 @@ def is_public(address: IPAddress, *, also: Iterable[IPNetwork] = ()) -> bool:
     What no table can know: a NAT64 prefix that a network operator chose from public space (RFC 6052, section 2.2).
 
     Args:
-        address: what is about to be dialled.
         also: networks that count as public, for internal services that may be reached.
     """
     if isinstance(address, IPv6Address):

@@ -23,7 +23,7 @@ import httpx2
 from .addresses import IPAddress, IPNetwork, is_public
 from .dialling import FetchError, JudgedBackend
 from .errors import InvalidInput
-from .urls import Target, check_public_host, read_url
+from .urls import Target, read_url
 
 _CONNECT_TIMEOUT = 5.0  # seconds for one address: a name may have several
 _HEADS = 131_072  # bytes for the heads of an answer
@@ -150,8 +150,7 @@ class SafeFetcher:
         """Return the URL's parts if its text may be followed, as far as a text can tell."""
         try:
             absolute = url if base is None else urljoin(base.origin + base.path, url)
-            target = read_url(absolute, schemes=self._schemes, ports=self._ports)
-            check_public_host(target, networks=self._networks)
+            target = read_url(absolute, schemes=self._schemes, ports=self._ports, networks=self._networks)
         except InvalidInput as error:
             raise FetchError(str(error)) from None
         except ValueError:  # of urljoin

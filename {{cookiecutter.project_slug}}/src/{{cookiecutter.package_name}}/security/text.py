@@ -4,6 +4,9 @@ Four profiles, each a type for tool parameters and a function: `Name` (a name, a
 (prose of any length in any script), `Identifier` (what programs call things), `Argument` (one word of a command line).
 Text is refused or returned as it came (beyond NFC normalisation); it is never rewritten, because a rewritten name is
 wrong and a rewritten attack is often still an attack.
+
+Each function takes the text and the longest that is accepted, in characters, and raises `InvalidInput`, which names the
+rule and the position (counted from 1), not the value.
 """
 
 import re
@@ -45,22 +48,14 @@ _VISIBLE_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u
 _RESERVED = re.compile("[\u2065\ufff0-\ufff8\U000e0000-\U000e0fff]")
 # The only use of tags that Unicode recommends: the flags of England, Scotland and Wales (UTS #51).
 _REGIONS = ("".join(chr(0xE0000 + ord(letter)) for letter in region) for region in ("gbeng", "gbsct", "gbwls"))
-_FLAG = re.compile(f"\U0001f3f4(?:{'|'.join(_REGIONS)})\U000e007f")
+FLAG = re.compile(f"\U0001f3f4(?:{'|'.join(_REGIONS)})\U000e007f")
 # Hebrew with points and accents has five marks on a letter, Tibetan no more. Zalgo has dozens.
 _MOST_MARKS = 6
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
 
 
 def check_name(text: str, *, max_length: int = 1000) -> str:
-    """Return `text` in NFC if every character may occur in a name, an address or a plain sentence.
-
-    Args:
-        text: what the caller sent.
-        max_length: longest accepted text, in characters.
-
-    Raises:
-        InvalidInput: naming the rule and the position (counted from 1), not the value.
-    """
+    """Return `text` in NFC if every character may occur in a name, an address or a plain sentence."""
     normal = _normal(text, max_length)
     _refuse_leading_dash(normal)
     if _is(normal[:1], "M"):
@@ -76,27 +71,12 @@ def check_text(text: str, *, max_length: int = 10_000) -> str:
 
     Refuses controls but newline and tab, surrogates, noncharacters, bidirectional controls that reorder what is shown
     (CVE-2021-42574), tags, blank letters, heaps of marks, and invisible characters outside of words that need them.
-
-    Args:
-        text: what the caller sent.
-        max_length: longest accepted text, in characters.
-
-    Raises:
-        InvalidInput: naming the rule and the position (counted from 1), not the value.
     """
     return _each(_normal(text, max_length), _in_text, "text")
 
 
 def check_identifier(text: str, *, max_length: int = 64) -> str:
-    """Return `text` if it is ASCII letters, digits, `_` and `-`, and does not start with `-`.
-
-    Args:
-        text: what the caller sent.
-        max_length: longest accepted identifier, in characters.
-
-    Raises:
-        InvalidInput: naming the rule.
-    """
+    """Return `text` if it is ASCII letters, digits, `_` and `-`, and does not start with `-`."""
     if len(text) > max_length:
         raise InvalidInput(f"it is longer than {max_length} characters")
     if not _IDENTIFIER.match(text):
@@ -108,13 +88,6 @@ def check_argument(text: str, *, max_length: int = 4096) -> str:
     """Return `text` in NFC if a program can only read it as one value: as `check_text`, on one line, no leading dash.
 
     What it cannot see: values that a program reads in a way of its own, such as `@file` or `key=value`.
-
-    Args:
-        text: what the caller sent.
-        max_length: longest accepted argument, in characters.
-
-    Raises:
-        InvalidInput: naming the rule and the position (counted from 1), not the value.
     """
     normal = _normal(text, max_length)
     _refuse_leading_dash(normal)
@@ -136,7 +109,7 @@ def sanitize_input(text: str, profile: Profile = "name", *, max_length: int | No
     Args:
         text: what the caller sent.
         profile: which check.
-        max_length: longest accepted text, in characters. Default: the check's own.
+        max_length: longest accepted text, in characters. Default: the profile's own.
 
     Raises:
         InvalidInput: naming the rule and the position, not the value.
@@ -184,7 +157,7 @@ _Rule = Callable[[str, str, str], bool]
 
 
 def _each(text: str, allowed: _Rule, what: str) -> str:
-    padded = ["", *_FLAG.sub(lambda flag: "\U0001f3f4" * len(flag[0]), text), ""]
+    padded = ["", *FLAG.sub(lambda flag: "\U0001f3f4" * len(flag[0]), text), ""]
     for index in range(1, len(padded) - 1):
         character = padded[index]
         if not allowed(character, padded[index - 1], padded[index + 1]):

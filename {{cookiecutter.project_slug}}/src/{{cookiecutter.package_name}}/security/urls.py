@@ -68,20 +68,22 @@ def validate_url(
     Raises:
         InvalidInput: naming the rule, not the URL.
     """
-    check_public_host(read_url(url, schemes=schemes, ports=ports, max_length=max_length))
+    read_url(url, schemes=schemes, ports=ports, max_length=max_length)
     return url
 
 
 def read_url(
-    url: str, *, schemes: Collection[str], ports: Collection[int] | None = None, max_length: int = 2048
+    url: str,
+    *,
+    schemes: Collection[str],
+    ports: Collection[int] | None = None,
+    networks: Iterable[IPNetwork] = (),
+    max_length: int = 2048,
 ) -> Target:
-    """Return the parts of a well-formed URL, whoever the host is.
+    """Return the parts of `url`. See `validate_url`.
 
     Args:
-        url: as for `validate_url`, like the other arguments.
-
-    Raises:
-        InvalidInput: naming the rule, not the URL.
+        networks: internal networks that may be reached. With any, local names are for their addresses to judge.
     """
     if len(url) > max_length:
         raise InvalidInput(f"the URL is longer than {max_length} characters")
@@ -101,24 +103,12 @@ def read_url(
     if port not in ([_DEFAULT_PORTS.get(allowed, 0) for allowed in schemes] if ports is None else ports):
         raise InvalidInput("the URL's port is not allowed")
     host, address = _read_host(parts["host"].lower())
-    return Target(scheme, host, port, (parts["path"] or "/") + (parts["query"] or ""), address)
-
-
-def check_public_host(target: Target, *, networks: Iterable[IPNetwork] = ()) -> None:
-    """Refuse a host that is not public by its text alone.
-
-    Args:
-        target: a URL that was read.
-        networks: internal networks that may be reached. With any, local names are for their addresses to judge.
-
-    Raises:
-        InvalidInput: if it is a local name or a non-public address.
-    """
-    if target.address is not None:
-        if not is_public(target.address, also=networks):
+    if address is not None:
+        if not is_public(address, also=networks):
             raise InvalidInput("the URL's address is not public")
-    elif not networks and ("." not in target.host or f".{target.host}".endswith(_LOCAL_SUFFIXES)):
+    elif not networks and ("." not in host or f".{host}".endswith(_LOCAL_SUFFIXES)):
         raise InvalidInput("the URL's host is a local name")
+    return Target(scheme, host, port, (parts["path"] or "/") + (parts["query"] or ""), address)
 
 
 def _read_host(host: str) -> tuple[str, IPAddress | None]:
