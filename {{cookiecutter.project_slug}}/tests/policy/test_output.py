@@ -11,11 +11,8 @@ from mcp.types import (
     TextResourceContents,
 )
 
-from {{ cookiecutter.package_name }}.policy.output import (
-    ResultTooLarge,
-    clean_result,
-    clean_text,
-)
+from {{ cookiecutter.package_name }}.observability.events import EventLog
+from {{ cookiecutter.package_name }}.policy.output import ResultTooLarge, clean_text, fit_to_send
 
 TAGS = "".join(chr(0xE0000 + ord(character)) for character in "obey")
 ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
@@ -50,8 +47,9 @@ def test_honest_text_stays_as_it_is(honest: str) -> None:
     assert clean_text(honest) == honest
 
 
-def test_tags_do_not_pass_for_a_flag_without_its_end() -> None:
-    assert clean_text("\U0001f3f4" + TAGS) == "\U0001f3f4"
+@pytest.mark.parametrize("end", ["", "\U000e007f"])
+def test_tags_do_not_pass_for_a_flag(end: str) -> None:
+    assert clean_text("\U0001f3f4" + TAGS + end) == "\U0001f3f4"
 
 
 def result(*content: Any, **structured: Any) -> CallToolResult:
@@ -61,22 +59,24 @@ def result(*content: Any, **structured: Any) -> CallToolResult:
 def test_text_and_structure_are_cleaned_alike_and_counted() -> None:
     text = TextContent(type="text", text=f"a{TAGS}")
     given = result(text, result={"list": [f"a{TAGS}", 1, None]})
-    cleaned, removed = clean_result(given, max_bytes=1000)
+    events = EventLog()
+    cleaned = fit_to_send(given, events, max_bytes=1000, tool="a")
     assert cleaned.content[0] == TextContent(type="text", text="a")
     assert cleaned.structured_content == {"result": {"list": ["a", 1, None]}}
-    assert removed == 8
+    (event,) = events.recent()
+    assert event["details"] == {"reason": "hidden_text", "removed": 8, "tool": "a"}
 
 
 def test_the_text_of_an_embedded_resource_is_cleaned() -> None:
     resource = EmbeddedResource(type="resource", resource=TextResourceContents(uri="a://b", text=f"a{TAGS}"))
-    cleaned, removed = clean_result(result(resource), max_bytes=1000)
-    assert removed == 4
-    assert "text='a'" in repr(cleaned)
+    assert "text='a'" in repr(fit_to_send(result(resource), EventLog(), max_bytes=1000))
 
 
 def test_an_image_is_not_touched() -> None:
     image = ImageContent(type="image", data="AAAA", mime_type="image/png")
-    assert clean_result(result(image), max_bytes=1000) == (result(image), 0)
+    events = EventLog()
+    assert fit_to_send(result(image), events, max_bytes=1000) == result(image)
+    assert not events.recent()
 
 
 def test_a_result_that_fits_exactly_is_sent_and_a_byte_more_is_not() -> None:
@@ -84,12 +84,12 @@ def test_a_result_that_fits_exactly_is_sent_and_a_byte_more_is_not() -> None:
     size = next(size for size in range(1000) if fits(given, size))
     assert size > 200, "bytes are counted, not characters"
     with pytest.raises(ResultTooLarge, match=f"larger than {size - 1} bytes. Ask for less"):
-        clean_result(given, max_bytes=size - 1)
+        fit_to_send(given, EventLog(), max_bytes=size - 1)
 
 
 def fits(given: CallToolResult, size: int) -> bool:
     try:
-        clean_result(given, max_bytes=size)
+        fit_to_send(given, EventLog(), max_bytes=size)
     except ResultTooLarge:
         return False
     return True
@@ -97,4 +97,4 @@ def fits(given: CallToolResult, size: int) -> bool:
 
 def test_structure_counts_too() -> None:
     with pytest.raises(ResultTooLarge):
-        clean_result(result(text="a" * 1000), max_bytes=1000)
+        fit_to_send(result(text="a" * 1000), EventLog(), max_bytes=1000)

@@ -13,13 +13,13 @@ import pydantic_core
 from pydantic import BaseModel
 
 from ..observability.events import EventLog
+from ..security.text import FLAG
 from .audit import caller
 
 _Result = TypeVar("_Result")
 
-_FLAG = "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f"  # England, Scotland, Wales
 _HIDDEN = re.compile(
-    f"({_FLAG})"
+    f"({FLAG.pattern})"
     "|[\U000e0000-\U000e007f]"  # tags
     "|[\u202a-\u202e\u2066-\u2069]"  # bidirectional embeddings, overrides and isolates
 )
@@ -37,37 +37,10 @@ class ResultTooLarge(Exception):
     """A result is larger than the server sends. The message says how much that is."""
 
 
-def clean_result(result: _Result, *, max_bytes: int) -> tuple[_Result, int]:
-    """Return `result` without hidden characters, and how many there were.
+def fit_to_send(result: _Result, events: EventLog, *, max_bytes: int, **what: str) -> _Result:
+    """Return `result` without hidden characters, and note if there were any.
 
     Structured output is cleaned in the same places as its text, so that it goes on matching its schema.
-
-    Args:
-        result: what a tool, a resource or a prompt returned.
-        max_bytes: largest result, as JSON.
-
-    Raises:
-        ResultTooLarge: if it is larger.
-    """
-    document = pydantic_core.to_json(result, bytes_mode="base64", by_alias=True, exclude_none=True)
-    if len(document) > max_bytes:
-        raise ResultTooLarge(f"The result is larger than {max_bytes} bytes. Ask for less at a time.")
-    if document.isascii():  # almost every result: what is hidden is never ASCII
-        return result, 0
-    removed = 0
-
-    def clean(text: str) -> str:
-        nonlocal removed
-        kept = clean_text(text)
-        removed += len(text) - len(kept)
-        return kept
-
-    cleaned: _Result = _each_string(result, clean)
-    return cleaned, removed
-
-
-def fit_to_send(result: _Result, events: EventLog, *, max_bytes: int, **what: str) -> _Result:
-    """Return what is sent of `result`, and note if something was hidden in it.
 
     Args:
         result: what a tool, a resource or a prompt returned.
@@ -78,7 +51,20 @@ def fit_to_send(result: _Result, events: EventLog, *, max_bytes: int, **what: st
     Raises:
         ResultTooLarge: if it is larger.
     """
-    cleaned, removed = clean_result(result, max_bytes=max_bytes)
+    document = pydantic_core.to_json(result, bytes_mode="base64", by_alias=True, exclude_none=True)
+    if len(document) > max_bytes:
+        raise ResultTooLarge(f"The result is larger than {max_bytes} bytes. Ask for less at a time.")
+    if document.isascii():  # almost every result: what is hidden is never ASCII
+        return result
+    removed = 0
+
+    def clean(text: str) -> str:
+        nonlocal removed
+        kept = clean_text(text)
+        removed += len(text) - len(kept)
+        return kept
+
+    cleaned: _Result = _each_string(result, clean)
     if removed:
         events.record(
             "tool_execution_failed", caller(), severity="medium", reason="hidden_text", removed=removed, **what
