@@ -1,5 +1,6 @@
 """Makes, from the settings, whoever judges credentials. What cannot be used keeps the server from starting."""
 
+from collections import ChainMap
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,15 +22,12 @@ class Credentials:
 
     verifiers: tuple[Verifier, ...]
     keys_file: KeysFile | None = None
-    sources: tuple[Callable[[], Mapping[str, KeyRecord]], ...] = ()
-
-    def records(self) -> dict[str, KeyRecord]:
-        """Return the keys there are now, by id; of two with one id the first source's."""
-        return {key_id: record for source in reversed(self.sources) for key_id, record in source().items()}
+    records: Callable[[], Mapping[str, KeyRecord]] = dict
+    """Returns the keys there are now, by id."""
 
     def revoked(self) -> list[str]:
         """Return the ids of keys that are revoked now."""
-        return [record.id for source in self.sources for record in source().values() if record.revoked is not None]
+        return [record.id for record in self.records().values() if record.revoked is not None]
 
     def problems(self) -> list[str]:
         """Return what has broken since the start."""
@@ -41,7 +39,6 @@ def make_credentials(settings: Settings, revoked: Container[str] = frozenset()) 
     """Return the judges. Keys go first: comparing digests is cheaper than checking a signature or asking the issuer.
 
     Args:
-        settings: say who they are.
         revoked: ids of keys that were revoked elsewhere.
 
     Raises:
@@ -51,21 +48,23 @@ def make_credentials(settings: Settings, revoked: Container[str] = frozenset()) 
     if settings.api_key is not None:
         verifiers.append(ApiKeyVerifier(settings.api_key.get_secret_value()))
     keys_file, fixed = _keys_file(settings), fixed_keys(settings)
-    sources: list[Callable[[], Mapping[str, KeyRecord]]] = [lambda: fixed]
-    if keys_file is not None:
-        sources.insert(0, keys_file.records)
+
+    def records() -> Mapping[str, KeyRecord]:
+        # A key that is revoked in the file stays revoked, whatever an older copy in the settings says.
+        return fixed if keys_file is None else ChainMap(keys_file.records(), fixed)
+
     # Even without any key: what looks like one must not be shown to an authorization server.
-    verifiers.append(KeyVerifier(*sources, revoked=revoked))
+    verifiers.append(KeyVerifier(records, revoked))
     if settings.auth_mode == "oauth" and settings.oauth_issuer is not None:
         verifiers += _oauth(settings, settings.oauth_issuer)
-    elif settings.enable_auth and settings.api_key is None and not _any_valid(sources):
+    elif settings.enable_auth and settings.api_key is None and not _any_valid(records()):
         raise SettingsError(
             [
                 "API_KEY: is missing while ENABLE_AUTH is true, and KEYS_FILE and KEYS hold no key that is valid now. "
                 "Run `python scripts/create_env.py`, or `keys create --name ci --scopes notes:read`."
             ]
         )
-    return Credentials(tuple(verifiers), keys_file, tuple(sources))
+    return Credentials(tuple(verifiers), keys_file, records)
 
 
 def _keys_file(settings: Settings) -> KeysFile | None:
@@ -79,7 +78,7 @@ def _keys_file(settings: Settings) -> KeysFile | None:
         ) from None
 
 
-def fixed_keys(settings: Settings) -> Mapping[str, KeyRecord]:
+def fixed_keys(settings: Settings) -> dict[str, KeyRecord]:
     """Return the keys in the setting `KEYS`, by id.
 
     Raises:
@@ -91,9 +90,9 @@ def fixed_keys(settings: Settings) -> Mapping[str, KeyRecord]:
         raise SettingsError([f"KEYS: cannot be used: {error}. It holds the text of a keys file."]) from None
 
 
-def _any_valid(sources: list[Callable[[], Mapping[str, KeyRecord]]]) -> bool:
+def _any_valid(records: Mapping[str, KeyRecord]) -> bool:
     now = datetime.now(UTC)
-    return any(record.state(now) == "valid" for source in sources for record in source().values())
+    return any(record.state(now) == "valid" for record in records.values())
 
 
 def _oauth(settings: Settings, issuer: str) -> list[Verifier]:

@@ -140,11 +140,3 @@ async def test_an_unknown_id_costs_the_same_work(monkeypatch: pytest.MonkeyPatch
             await verifier(record_of(KEY)).verify(token)
         done.append(list(work))
     assert done[0] == done[1] == done[2] == ["digest", "compare 64 64", "compare 64 64"]
-
-
-async def test_the_first_source_wins() -> None:
-    """A key that is revoked in the file stays revoked, whatever an older copy in the settings says."""
-    revoked, good = record_of(KEY, revoked=NOW), record_of(KEY)
-    both = KeyVerifier(lambda: {revoked.id: revoked}, lambda: {good.id: good})
-    with pytest.raises(InvalidCredential):
-        await both.verify(KEY)

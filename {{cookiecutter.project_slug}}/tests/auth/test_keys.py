@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from {{ cookiecutter.package_name }}.auth.keys import MalformedKey, digest, id_of, new_id, new_key
+from {{ cookiecutter.package_name }}.auth.keys import digest, id_of, new_id, new_key
+from {{ cookiecutter.package_name }}.auth.verifier import InvalidCredential
 
 KEY = new_key("ci00000000")
 SCANNED_FOR = re.compile(r"\bmcp_[0-9a-z]{10}_[0-9A-Za-z]{49}\b")
@@ -35,7 +36,7 @@ def test_the_check_sum_is_the_same_in_every_version() -> None:
 def test_every_single_typing_error_is_noticed(position: int, letter: str) -> None:
     mistyped = KEY[:position] + letter + KEY[position + 1 :]
     if mistyped != KEY:
-        with pytest.raises(MalformedKey):
+        with pytest.raises(InvalidCredential):
             id_of(mistyped)
 
 
@@ -43,7 +44,7 @@ def test_every_single_typing_error_is_noticed(position: int, letter: str) -> Non
 def test_two_letters_in_the_wrong_order_are_noticed(position: int) -> None:
     swapped = KEY[:position] + KEY[position + 1] + KEY[position] + KEY[position + 2 :]
     if swapped != KEY:
-        with pytest.raises(MalformedKey):
+        with pytest.raises(InvalidCredential):
             id_of(swapped)
 
 
@@ -53,5 +54,5 @@ def test_two_letters_in_the_wrong_order_are_noticed(position: int) -> None:
     ids=["empty", "prefix only", "cut off", "longer", "line end", "space", "upper case", "twice"],
 )
 def test_other_text_is_no_key(text: str) -> None:
-    with pytest.raises(MalformedKey):
+    with pytest.raises(InvalidCredential):
         id_of(text)

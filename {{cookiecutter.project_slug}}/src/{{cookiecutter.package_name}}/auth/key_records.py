@@ -1,8 +1,7 @@
 """What is kept of API keys: everything but the secret. The same JSON text serves a file and a secret manager."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
-from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -14,7 +13,6 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@/-]{0,63}$")]
 Scope = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,128}$")]
 """A scope token (RFC 6749, section 3.3)."""
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-NO_KEYS: Mapping[str, "KeyRecord"] = MappingProxyType({})
 
 
 class KeysError(Exception):

@@ -4,13 +4,13 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
 
-from .key_records import NO_KEYS, KeyRecord, KeysError, format_records, parse_records
+from .key_records import KeyRecord, KeysError, format_records, parse_records
 
 if sys.platform == "win32":
     import msvcrt
@@ -36,11 +36,11 @@ class KeysFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen = _signature(path)
-        self._records: Mapping[str, KeyRecord] = read_keys(path)
+        self._records = read_keys(path)
         self._looked_at = time.monotonic()
         self._problem: str | None = None
 
-    def records(self) -> Mapping[str, KeyRecord]:
+    def records(self) -> dict[str, KeyRecord]:
         """Return the keys by id, at most a second old."""
         now = time.monotonic()
         if now - self._looked_at >= _CHECK_EVERY:
@@ -69,7 +69,7 @@ class KeysFile:
             log.warning("the keys file has changed", keys=len(self._records))
 
 
-def read_keys(path: Path) -> Mapping[str, KeyRecord]:
+def read_keys(path: Path) -> dict[str, KeyRecord]:
     """Return the keys in the file, by id.
 
     Raises:
@@ -78,7 +78,7 @@ def read_keys(path: Path) -> Mapping[str, KeyRecord]:
     try:
         return parse_records(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return NO_KEYS
+        return {}
     except UnicodeDecodeError:
         raise KeysError("it is not UTF-8") from None
     except OSError as error:
@@ -96,7 +96,7 @@ def changing_keys(path: Path) -> Iterator[dict[str, KeyRecord]]:
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(target.with_name(f"{target.name}.lock")):
-            records = dict(read_keys(target))
+            records = read_keys(target)
             yield records
             _replace(target, format_records(records.values()))
     except OSError as error:

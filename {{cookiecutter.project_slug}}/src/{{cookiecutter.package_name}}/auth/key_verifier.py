@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import structlog
 
 from .key_records import KeyRecord
-from .keys import PREFIX, MalformedKey, digest, id_of
+from .keys import PREFIX, digest, id_of
 from .principal import Principal
 from .verifier import InvalidCredential, NotMine
 
@@ -22,12 +22,12 @@ class KeyVerifier:
     """Judges tokens that begin with `mcp_`.
 
     Args:
-        sources: return the present keys by id; of two keys with one id the first source's counts.
+        records: returns the present keys by id.
         revoked: ids that were revoked elsewhere.
     """
 
-    def __init__(self, *sources: Callable[[], Mapping[str, KeyRecord]], revoked: Container[str] = frozenset()) -> None:
-        self._sources = sources
+    def __init__(self, records: Callable[[], Mapping[str, KeyRecord]], revoked: Container[str] = frozenset()) -> None:
+        self._records = records
         self._revoked = revoked
         self._noticed: set[str] = set()
 
@@ -40,12 +40,8 @@ class KeyVerifier:
         """
         if not token.startswith(PREFIX):
             raise NotMine("unknown")
-        try:
-            key_id = id_of(token)
-        except MalformedKey:
-            raise InvalidCredential("check_sum") from None
-        record = self._record(key_id)
-        presented = digest(token)
+        key_id, presented = id_of(token), digest(token)
+        record = self._records().get(key_id, _NOBODY)
         is_current = _same(presented, record.sha256)
         is_previous = _same(presented, record.previous_sha256 or _NOBODY.sha256)
         if not (is_current or is_previous):
@@ -60,12 +56,6 @@ class KeyVerifier:
         if is_previous:
             self._notice(record)
         return Principal(name, "key", frozenset(record.scopes))
-
-    def _record(self, key_id: str) -> KeyRecord:
-        for source in self._sources:
-            if (record := source().get(key_id)) is not None:
-                return record
-        return _NOBODY
 
     def _notice(self, record: KeyRecord) -> None:
         """Tell the operator once who has not moved to the new secret yet."""

@@ -10,6 +10,8 @@ import secrets
 import string
 import zlib
 
+from .verifier import InvalidCredential
+
 PREFIX = "mcp_"
 ID_PATTERN = "[0-9a-z]{10}"
 """One case only: ids are read aloud, typed and grepped for."""
@@ -19,10 +21,6 @@ _ID_LETTERS = string.digits + string.ascii_lowercase
 _SECRET_LENGTH = 43  # 62 ** 43 > 2 ** 256
 _CHECK_LENGTH = 6  # 62 ** 6 > 2 ** 32
 _KEY = re.compile(rf"{PREFIX}({ID_PATTERN})_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECK_LENGTH}}}")
-
-
-class MalformedKey(ValueError):
-    """A text that no key can be: cut off, mistyped or something else."""
 
 
 def new_id() -> str:
@@ -40,11 +38,11 @@ def id_of(key: str) -> str:
     """Return the id in `key`.
 
     Raises:
-        MalformedKey: if the form or the check sum is wrong.
+        InvalidCredential: if the form or the check sum is wrong: a text that no key can be.
     """
     match = _KEY.fullmatch(key)
     if match is None or _check_sum(key[:-_CHECK_LENGTH]) != key[-_CHECK_LENGTH:]:
-        raise MalformedKey
+        raise InvalidCredential("check_sum")
     return match[1]
 
 
