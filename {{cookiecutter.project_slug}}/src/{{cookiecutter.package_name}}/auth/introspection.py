@@ -1,7 +1,6 @@
 """Opaque access tokens: what they stand for is asked of the authorization server (RFC 7662)."""
 
 import base64
-import json
 import time
 from typing import Any
 from urllib.parse import quote_plus, urlencode
@@ -11,7 +10,7 @@ import structlog
 
 from ..security.fetch import SafeFetcher
 from .claims import LATEST, number, principal_of
-from .jwks import IssuerUnavailable, issuer_fetcher
+from .jwks import IssuerUnavailable, cause_of, json_object
 from .principal import Principal
 from .verdict_cache import Verdict, VerdictCache
 from .verifier import InvalidCredential
@@ -35,7 +34,7 @@ class IntrospectionVerifier:
         client_secret: of this server.
         issuer: must equal `iss`, where that is told.
         audience: must be among `aud`, which must be told: a token for another server is active as well.
-        fetcher: asks; by default one that may ask `url` only.
+        fetcher: asks.
     """
 
     def __init__(
@@ -46,12 +45,12 @@ class IntrospectionVerifier:
         client_secret: str,
         issuer: str,
         audience: str,
-        fetcher: SafeFetcher | None = None,
+        fetcher: SafeFetcher,
     ) -> None:
         self._url = url
         self._issuer = issuer
         self._audience = audience
-        self._fetcher = fetcher or issuer_fetcher(url)
+        self._fetcher = fetcher
         # Both parts are form-encoded first (RFC 6749, section 2.3.1): a colon in an id would end it.
         user = f"{quote_plus(client_id)}:{quote_plus(client_secret)}".encode()
         self._headers = {
@@ -91,18 +90,11 @@ class IntrospectionVerifier:
             answer = await self._fetcher.request("POST", self._url, headers=self._headers, content=form)
             if answer.status in _NOT_THIS_TOKEN:
                 raise InvalidCredential("refused")
-            if answer.status != 200:
-                raise ValueError(f"status {answer.status}")
-            claims = json.loads(answer.body)
-            if not isinstance(claims, dict):
-                raise ValueError("not an object")
-        except (ValueError, RecursionError) as error:
+            return json_object(answer)
+        except ValueError as error:
             self._again_at = time.monotonic() + _COOL_DOWN
-            # A decoding error quotes the answer, so only its kind is logged.
-            cause = type(error).__name__ if isinstance(error, json.JSONDecodeError) else str(error)
-            log.error("a token could not be introspected", cause=cause)
+            log.error("a token could not be introspected", cause=cause_of(error))
             raise IssuerUnavailable from None
-        return claims
 
     def _check(self, claims: dict[str, Any]) -> None:
         now, audience = time.time(), claims.get("aud")

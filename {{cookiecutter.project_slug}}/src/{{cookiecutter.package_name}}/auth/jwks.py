@@ -1,6 +1,7 @@
 """The signing keys of one issuer: found through its metadata, cached, and fetched again with restraint."""
 
 import json
+import math
 import time
 from collections.abc import Iterable
 from ipaddress import ip_network
@@ -12,7 +13,7 @@ import structlog
 
 from ..security.addresses import IPNetwork
 from ..security.dialling import FetchError
-from ..security.fetch import SafeFetcher
+from ..security.fetch import Fetched, SafeFetcher
 
 log = structlog.get_logger("auth")
 
@@ -37,15 +38,13 @@ class IssuerKeys:
         issuer: the issuer identifier (RFC 8414, section 2). One with http is for development: the settings admit it on
             this machine only.
         networks: internal networks in which the issuer may be.
-        proxy: URL of an egress proxy.
     """
 
-    def __init__(self, issuer: str, *, networks: Iterable[IPNetwork] = (), proxy: str | None = None) -> None:
+    def __init__(self, issuer: str, *, networks: Iterable[IPNetwork] = ()) -> None:
         self._issuer = issuer
-        self._fetcher = issuer_fetcher(issuer, networks, proxy)
+        self._fetcher = issuer_fetcher(issuer, networks)
         self._keys: list[dict[str, Any]] = []
-        self._fetched_at: float | None = None
-        self._tried_at: float | None = None
+        self._fetched_at = self._tried_at = -math.inf
         self._lock = anyio.Lock()
 
     async def key(self, kid: str | None) -> dict[str, Any] | None:
@@ -58,11 +57,9 @@ class IssuerKeys:
         if found is not None and self._lock.locked() and self._age() <= _STALE:
             return found  # somebody asks already: an issuer that hangs must not hold up everybody
         if found is None or self._age() > _FRESH:
-            async with self._lock:  # of many callers that miss one key, one asks
-                found = self._find(kid)
-                if found is None or self._age() > _FRESH:
-                    await self._refresh()
-                    found = self._find(kid)
+            async with self._lock:  # of many callers that miss one key, one asks; the others find the cool-down
+                await self._refresh()
+            found = self._find(kid)
         if self._age() > _STALE:
             raise IssuerUnavailable
         return found
@@ -73,24 +70,22 @@ class IssuerKeys:
         return next((key for key in self._keys if key.get("kid") == kid), None)
 
     def _age(self) -> float:
-        return float("inf") if self._fetched_at is None else time.monotonic() - self._fetched_at
+        return time.monotonic() - self._fetched_at
 
     async def _refresh(self) -> None:
         now = time.monotonic()
-        if self._tried_at is not None and now - self._tried_at < _COOL_DOWN:
+        if now - self._tried_at < _COOL_DOWN:
             return
         self._tried_at = now
         try:
             self._keys = await _fetch_keys(self._fetcher, self._issuer)
         except (TimeoutError, ValueError) as error:
-            # A decoding error quotes the answer, so only its kind is logged.
-            cause = str(error) if isinstance(error, FetchError) else type(error).__name__
-            log.error("the issuer's keys could not be fetched", issuer=self._issuer, cause=cause)
+            log.error("the issuer's keys could not be fetched", issuer=self._issuer, cause=cause_of(error))
         else:
             self._fetched_at = now
 
 
-def issuer_fetcher(url: str, networks: Iterable[IPNetwork] = (), proxy: str | None = None) -> SafeFetcher:
+def issuer_fetcher(url: str, networks: Iterable[IPNetwork]) -> SafeFetcher:
     """Return what asks an issuer: only over https, unless `url` is http, which the settings admit on this machine."""
     parts = urlsplit(url)
     local = parts.scheme == "http"
@@ -98,7 +93,6 @@ def issuer_fetcher(url: str, networks: Iterable[IPNetwork] = (), proxy: str | No
         schemes=("https", "http") if local else ("https",),
         ports={443, parts.port or (80 if local else 443)},
         networks=(*networks, *(_LOOPBACK if local else ())),
-        proxy=proxy,
         max_bytes=_LARGEST,
         max_redirects=0,  # nobody else chooses where the keys come from
         timeout=_TIMEOUT,
@@ -142,9 +136,17 @@ async def _first_metadata(fetcher: SafeFetcher, issuer: str) -> dict[str, Any]:
 
 
 async def _get(fetcher: SafeFetcher, url: str) -> dict[str, Any]:
-    answer = await fetcher.get(url, headers={"accept": "application/json"})
+    return json_object(await fetcher.get(url, headers={"accept": "application/json"}))
+
+
+def json_object(answer: Fetched) -> dict[str, Any]:
+    """Return the JSON object that an issuer answered with.
+
+    Raises:
+        ValueError: if it answered anything else.
+    """
     if answer.status != 200:
-        raise ValueError("not found")
+        raise ValueError(f"status {answer.status}")
     try:
         document = json.loads(answer.body)
     except RecursionError:
@@ -152,3 +154,8 @@ async def _get(fetcher: SafeFetcher, url: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError("not an object")
     return document
+
+
+def cause_of(error: Exception) -> str:
+    """Return what is logged of an issuer that failed: a decoding error would quote its answer."""
+    return type(error).__name__ if isinstance(error, TimeoutError | UnicodeError | json.JSONDecodeError) else str(error)
