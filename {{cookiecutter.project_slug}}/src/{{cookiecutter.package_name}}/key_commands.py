@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from .auth.key_records import KeyRecord, KeysError
 from .auth.key_store import changing_keys, read_keys
 from .auth.keys import digest, new_id, new_key
+from .terminal import table
 
 _COLUMNS = ("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "STATE")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -65,28 +65,12 @@ def run_key_command(
             return _list({**fixed, **read_keys(path)}, now)
         if options.keys_command == "create":
             return _create(path, options, known_scopes, now)
-        if options.keys_command == "revoke" and tell is not None:
-            return _revoke(path, options.id, tell, fixed, now)
-        with changing_keys(path) as keys:
-            record = keys.get(options.id)
-            if record is None:
-                raise KeysError(f"there is no key {options.id!r} in it. `keys list` shows those there are")
-            if record.revoked is not None:
-                raise KeysError(f"{record.id} is revoked already")
-            key = new_key(record.id) if options.keys_command == "rotate" else None
-            changes = {"revoked": now} if key is None else _rotated(record, key, options.overlap, now)
-            keys[record.id] = record.model_copy(update=changes)
-        if key is None:
-            _say(f"Revoked {record.id} ({record.name}). Running servers refuse it within a second.")
-        else:
-            print(key)
-            _say(
-                f"New secret of {record.id} ({record.name}); the one before ends at {_time(changes['previous_until'])}."
-            )
+        if options.keys_command == "rotate":
+            return _rotate(path, options.id, options.overlap, now)
+        return _revoke(path, options.id, fixed, tell, now)
     except KeysError as error:
         _say(f"{path}: {error}.")
         return 1
-    return 0
 
 
 def duration(text: str) -> timedelta:
@@ -132,38 +116,53 @@ def _create(path: Path, options: argparse.Namespace, known_scopes: Collection[st
     return 0
 
 
-def _revoke(path: Path, key_id: str, tell: Callable[[str], bool], fixed: Mapping[str, KeyRecord], now: datetime) -> int:
-    """Revoke a key here and everywhere: it may be in the file, in the settings, or in another machine's file."""
+def _revoke(
+    path: Path, key_id: str, fixed: Mapping[str, KeyRecord], tell: Callable[[str], bool] | None, now: datetime
+) -> int:
+    """Revoke a key here and on all replicas, where it may be in the settings, or in another machine's file."""
     with changing_keys(path) as keys:
-        record = keys.get(key_id) or fixed.get(key_id)
-        if record is None:
-            raise KeysError(f"there is no key {key_id!r} in it. `keys list` shows those there are")
+        record = _find(keys if tell is None else {**fixed, **keys}, key_id)
+        if tell is None and record.revoked is not None:
+            raise KeysError(f"{record.id} is revoked already")
         if key_id in keys and record.revoked is None:
             keys[key_id] = record.model_copy(update={"revoked": now})
-    if not tell(key_id):
+    if tell is not None and not tell(key_id):
         _say(f"Redis could not be reached, so not every replica knows that {key_id} is revoked. Run this again.")
         return 1
-    _say(f"Revoked {record.id} ({record.name}). All running replicas refuse it within two seconds.")
+    _say(f"Revoked {record.id} ({record.name}). All running servers refuse it within two seconds.")
     return 0
 
 
-def _rotated(record: KeyRecord, key: str, overlap: timedelta, now: datetime) -> dict[str, Any]:
-    """Return what changes: the new secret lives as long as the old one did, which does not outlive itself."""
-    end = now + overlap
-    return {
-        "sha256": digest(key),
-        "created": now,
-        "expires": None if record.expires is None else now + min(record.expires - record.created, _LONGEST),
-        "previous_sha256": record.sha256,
-        "previous_until": end if record.expires is None else min(end, record.expires),
-    }
+def _rotate(path: Path, key_id: str, overlap: timedelta, now: datetime) -> int:
+    """Give a key a new secret, which lives as long as the old one did. That one does not outlive itself."""
+    with changing_keys(path) as keys:
+        record = _find(keys, key_id)
+        if record.revoked is not None:
+            raise KeysError(f"{record.id} is revoked already")
+        key, expires, end = new_key(record.id), record.expires, now + overlap
+        keys[record.id] = rotated = record.model_copy(
+            update={
+                "sha256": digest(key),
+                "created": now,
+                "expires": None if expires is None else now + min(expires - record.created, _LONGEST),
+                "previous_sha256": record.sha256,
+                "previous_until": end if expires is None else min(end, expires),
+            }
+        )
+    print(key)
+    _say(f"New secret of {record.id} ({record.name}); the one before ends at {_time(rotated.previous_until)}.")
+    return 0
+
+
+def _find(keys: Mapping[str, KeyRecord], key_id: str) -> KeyRecord:
+    if key_id not in keys:
+        raise KeysError(f"there is no key {key_id!r} in it. `keys list` shows those there are")
+    return keys[key_id]
 
 
 def _list(keys: Mapping[str, KeyRecord], now: datetime) -> int:
     rows = [_COLUMNS, *(_row(record, now) for record in sorted(keys.values(), key=lambda key: (key.name, key.created)))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(table(rows))
     return 0
 
 

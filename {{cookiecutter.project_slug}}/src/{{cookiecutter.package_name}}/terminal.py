@@ -1,6 +1,7 @@
 """Text for a person at a terminal."""
 
 import os
+from collections.abc import Sequence
 from typing import TextIO
 
 _CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2"}
@@ -11,3 +12,10 @@ def colored(text: str, color: str, stream: TextIO) -> str:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
         return text
     return f"\x1b[{_CODES[color]}m{text}\x1b[0m"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as lines with columns of one width each."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

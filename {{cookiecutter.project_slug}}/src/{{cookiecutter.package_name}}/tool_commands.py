@@ -8,6 +8,7 @@ from .policy.approval import objections
 from .policy.lint import findings
 from .policy.lock import LockError, definition, digest, locked_digests, write_lock
 from .policy.tools import GuardedTool
+from .terminal import table
 
 _COLUMNS = ("TOOL", "SCOPES", "LIMITS", "ANNOTATIONS", "LOCK")
 
@@ -19,9 +20,7 @@ def list_tools(tools: Mapping[str, GuardedTool], lock: Path) -> int:
     except LockError:
         locked = {}
     rows = [_COLUMNS, *(_row(guarded, locked) for _, guarded in sorted(tools.items()))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(table(rows))
     return 0
 
 
