@@ -9,7 +9,7 @@ import math
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from .shared.connection import RedisAway, SharedRedis
@@ -72,7 +72,7 @@ class RateLimiter:
         if self._redis is not None:
             try:
                 result = await self._redis.ask(lambda _: self._shared.limit(key))
-                return _decision(not result.limited, result.state)
+                return _decision(result.state, not result.limited, result.state.retry_after)
             except RedisAway:
                 if self._on_outage == "closed":
                     return Decision(allowed=False, remaining=0, reset=_TRY_AGAIN, retry_after=_TRY_AGAIN)
@@ -84,7 +84,10 @@ class RateLimiter:
         """Say whether a place is left, without taking it."""
         if self._redis is not None:
             with suppress(RedisAway):
-                return _peeked(await self._redis.ask(lambda _: self._shared.peek(key)), self.per_minute)
+                state = await self._redis.ask(lambda _: self._shared.peek(key))
+                # The library's own `retry_after` is that of a request already refused; here none has been made.
+                wait = state.reset_after - (state.limit - 1) * 60 / self.per_minute
+                return _decision(state, state.remaining > 0, wait)
         return self._local.decide(key, takes=False)
 
 
@@ -136,16 +139,6 @@ def _shared_buckets(redis: SharedRedis, name: str, per_minute: int, burst: int) 
     )
 
 
-def _peeked(state: "rate_limiter.RateLimitState", per_minute: int) -> Decision:
-    # The library's own `retry_after` is that of a request already refused; here none has been made.
-    wait = state.reset_after - (state.limit - 1) * 60 / per_minute
-    return _decision(state.remaining > 0, replace(state, retry_after=max(0.0, wait)))
-
-
-def _decision(allowed: bool, state: "rate_limiter.RateLimitState") -> Decision:
-    return Decision(
-        allowed=allowed,
-        remaining=state.remaining,
-        reset=math.ceil(state.reset_after),
-        retry_after=0 if allowed else max(1, math.ceil(state.retry_after)),
-    )
+def _decision(state: "rate_limiter.RateLimitState", allowed: bool, wait: float) -> Decision:
+    retry_after = 0 if allowed else max(1, math.ceil(wait))
+    return Decision(allowed, state.remaining, math.ceil(state.reset_after), retry_after)
