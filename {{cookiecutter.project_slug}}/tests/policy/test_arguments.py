@@ -42,7 +42,7 @@ TOOL = guarded_tool(everything).tool
 
 
 def read(arguments: dict[str, Any]) -> dict[str, Any]:
-    return TOOL.fn_metadata.validate_arguments(TOOL.fn_metadata.pre_parse_json(arguments))
+    return TOOL.fn_metadata.validate_arguments(arguments)
 
 
 def refused(arguments: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from mcp.types import (
     ElicitRequest,
     ElicitRequestFormParams,
     ElicitResult,
+    InputRequiredResult,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
@@ -20,7 +21,6 @@ from {{ cookiecutter.package_name }}.policy import confirmation
 from {{ cookiecutter.package_name }}.policy.confirmation import (
     Answer,
     Confirmations,
-    Question,
     is_answer,
 )
 
@@ -60,8 +60,8 @@ def answered(action: Literal["accept", "decline", "cancel"], **content: Any) -> 
 
 def asked(question: object) -> ElicitRequestFormParams:
     """Return the form that was sent."""
-    assert isinstance(question, Question)
-    (request,) = (question.result.input_requests or {}).values()
+    assert isinstance(question, InputRequiredResult)
+    (request,) = (question.input_requests or {}).values()
     assert isinstance(request, ElicitRequest)
     assert isinstance(request.params, ElicitRequestFormParams)
     return request.params
@@ -86,8 +86,8 @@ async def test_no_two_questions_are_the_same() -> None:
     confirmations, states = Confirmations(), set()
     for _ in range(10):
         question = await confirmations.ask(call(), "delete", ARGUMENTS)
-        assert isinstance(question, Question)
-        states.add(question.result.request_state)
+        assert isinstance(question, InputRequiredResult)
+        states.add(question.request_state)
     assert len(states) == 10
 
 

@@ -19,13 +19,7 @@ NO_SCOPES: frozenset[str] = frozenset()
 
 
 class Access:
-    """The scopes of everything that can be asked for.
-
-    Args:
-        tools: by name.
-        resources: functions declared with `@resource`.
-        prompts: functions declared with `@prompt`.
-    """
+    """The scopes of everything that can be asked for."""
 
     def __init__(
         self,

@@ -9,12 +9,7 @@ from .tools import GuardedTool
 
 
 def objections(tools: Mapping[str, GuardedTool], lock: Path) -> list[str]:
-    """Return everything that speaks against serving `tools`, as lines to read; nothing if all is well.
-
-    Args:
-        tools: by name.
-        lock: the lock file.
-    """
+    """Return everything that speaks against serving `tools`, as lines to read; nothing if all is well."""
     lines = [finding for guarded in tools.values() for finding in findings(guarded)]
     try:
         changed = differences(lock, tools)

@@ -32,10 +32,6 @@ class StrictMetadata(FuncMetadata):
             raise InvalidInput("the arguments are not valid Unicode") from None
         return self.arg_model.model_validate_json(document, strict=True, extra="forbid").model_dump_one_level()
 
-    def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Return `data`: a string that happens to hold JSON is a string."""
-        return data
-
 
 def rejection(error: ValidationError) -> str:
     """Say which fields broke which rules, without the values and without links."""

@@ -9,7 +9,6 @@ import asyncio
 import json
 import secrets
 import time
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from mcp.server.mcpserver import Context
@@ -30,13 +29,6 @@ class Answer(BaseModel):
     """The form that the person fills in."""
 
     confirm: bool = Field(title="Run it", description="Whether to run the tool with exactly these arguments")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """The call cannot go on before the client has put this to a person."""
-
-    result: InputRequiredResult
 
 
 class OpenQuestions(Protocol):
@@ -62,14 +54,10 @@ class Confirmations:
         # Begins the states of questions that were put while the others could not be told: they are answered here only.
         self._mine = secrets.token_hex(8) + "."
 
-    async def ask(self, context: Context[Any, Any] | None, tool: str, arguments: dict[str, Any]) -> Outcome | Question:
-        """Return what the person said, or the question to send.
-
-        Args:
-            context: of the call.
-            tool: its name.
-            arguments: what it will be called with.
-        """
+    async def ask(
+        self, context: Context[Any, Any] | None, tool: str, arguments: dict[str, Any]
+    ) -> Outcome | InputRequiredResult:
+        """Return what the person said, or the question to send: the call cannot go on before it is answered."""
         question = _question(tool, arguments)
         if context is None or context.client_capabilities is None or context.client_capabilities.elicitation is None:
             return "cannot_ask"
@@ -78,7 +66,7 @@ class Confirmations:
         if context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
             return await _ask_directly(context, question)
         if context.request_state is None:
-            return Question(_input_required(question, await self._new_state()))
+            return _input_required(question, await self._new_state())
         refused = await self._closed(context.request_state)
         return refused or _judge((context.input_responses or {}).get(_KEY))
 

@@ -118,12 +118,7 @@ def resource(
 
 
 def prompt(*, title: str | None = None, scopes: Iterable[str] = ()) -> Callable[[_Function], _Function]:
-    """Declare a function as a prompt.
-
-    Args:
-        title: a name for people.
-        scopes: what a caller must hold, all of them.
-    """
+    """Declare a function as a prompt. See `tool` for the arguments."""
     return _declare(PromptPolicy(title, _scopes(scopes)))
 
 

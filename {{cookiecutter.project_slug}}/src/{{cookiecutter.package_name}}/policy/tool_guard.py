@@ -21,7 +21,7 @@ from .access import require
 from .arguments import rejection
 from .audit import audited, caller, sizes
 from .concurrency import Slots, current_slot
-from .confirmation import Confirmations, OpenQuestions, Question, is_answer
+from .confirmation import Confirmations, OpenQuestions, is_answer
 from .output import ResultTooLarge, error_text, fit_to_send
 from .tools import GuardedTool
 
@@ -69,13 +69,7 @@ class ToolGuard:
     async def call(
         self, guarded: GuardedTool, arguments: dict[str, Any], context: Context[Any, Any] | None, run: Run
     ) -> Result:
-        """Call a tool.
-
-        Args:
-            guarded: the tool.
-            arguments: what the caller sent.
-            context: of the call.
-            run: calls the tool itself, by the SDK.
+        """Call a tool within its policy; `run` calls it by the SDK.
 
         Raises:
             MCPError: if the caller lacks a scope, or the tool raised it.
@@ -100,10 +94,8 @@ class ToolGuard:
             current_slot.set(slot)
             try:
                 return await self._within_deadline(guarded, arguments, context, run, audit)
-            except _EXPLAINED as error:
-                return self._explained(name, error, audit)
             except BaseException as error:
-                if not would_end_the_server(error):
+                if not isinstance(error, _EXPLAINED) and not would_end_the_server(error):
                     raise
                 return self._explained(name, error, audit)
             finally:
@@ -139,11 +131,11 @@ class ToolGuard:
     ) -> Result | None:
         """Return None if a person has agreed, else what to answer instead."""
         outcome = await self._confirmations.ask(context, name, arguments)
-        if isinstance(outcome, Question):
+        if isinstance(outcome, InputRequiredResult):
             audit["outcome"] = "asked"
             if context is not None and context.input_responses:
                 self._events.record("input_validation_failed", caller(), tool=name, reason="unasked_answer")
-            return outcome.result
+            return outcome
         if outcome == "accepted":
             return None
         severity: Severity = "medium" if outcome == "replayed" else "low"

@@ -33,10 +33,6 @@ class GuardedTool:
 def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory = RateLimiter) -> GuardedTool:
     """Return the guarded tool for `function`.
 
-    Args:
-        function: declared with `@tool`.
-        make_limiter: makes the counter of the tool's calls.
-
     Raises:
         TypeError: if it was not declared, or declares parameters that cannot be described.
     """
@@ -49,13 +45,7 @@ def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory =
         open_world_hint=policy.open_world,
     )
     tool = Tool.from_function(function, title=policy.title, annotations=annotations)
-    lenient = tool.fn_metadata
-    tool.fn_metadata = StrictMetadata(
-        arg_model=lenient.arg_model,
-        output_schema=lenient.output_schema,
-        output_model=lenient.output_model,
-        wrap_output=lenient.wrap_output,
-    )
+    tool.fn_metadata = StrictMetadata(**dict(tool.fn_metadata))
     tool.parameters = closed_schema(tool.parameters)
     blocking = not inspect.iscoroutinefunction(inspect.unwrap(function))
     if blocking:
