@@ -8,6 +8,7 @@ import pytest
 from {{ cookiecutter.package_name }}.observability.logging import configure_logging
 from {{ cookiecutter.package_name }}.settings import Settings
 
+from .support.outside import Canary, Outside, outside_world
 from .support.running import RunningServer, running_server
 
 
@@ -38,3 +39,18 @@ def server() -> Iterator[RunningServer]:
     """The project's own server with every layer on, shared by the tests of one file."""
     with running_server() as running:
         yield running
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside]:
+    """The world outside, played on this machine."""
+    with outside_world(monkeypatch) as outside:
+        yield outside
+
+
+@pytest.fixture
+def canary() -> Iterator[Canary]:
+    """A listener on loopback that nobody may ever reach."""
+    canary = Canary()
+    yield canary
+    canary.close()

@@ -10,7 +10,6 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 from starlette.routing import Route
@@ -18,7 +17,7 @@ from starlette.routing import Route
 from {{ cookiecutter.package_name }}.app import create_app
 from {{ cookiecutter.package_name }}.tools import TOOLS
 
-from ..support.issuer import KEYS, Issuer, public_jwk, running_issuer
+from ..support.issuer import KEYS, Issuer, oauth, public_jwk, running_issuer
 from ..support.running import RunningServer, free_port, running_server, wait_until
 from .wire import ACCEPT, JSON, Header, send
 
@@ -47,10 +46,6 @@ def server(issuer: Issuer) -> Iterator[RunningServer]:
         yield running
 
 
-def oauth(issuer_url: str) -> dict[str, Any]:
-    return {"auth_mode": "oauth", "oauth_issuer": issuer_url, "oauth_allow_http_issuer": True}
-
-
 def audience(server: RunningServer) -> str:
     return f"{server.url}/mcp"
 
@@ -69,11 +64,6 @@ def by_hand(header: object, claims: object, secret: bytes | None = None) -> str:
     signed = encoded(header) + b"." + encoded(claims)
     signature = b"" if secret is None else hmac.new(secret, signed, hashlib.sha256).digest()
     return (signed + b"." + encoded(signature)).decode()
-
-
-def pem(issuer: Issuer) -> bytes:
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return issuer.private_key.public_key().public_bytes(serialization.Encoding.PEM, form)
 
 
 def own_key(aud: str, issuer: Issuer, **header: Any) -> str:
@@ -101,7 +91,7 @@ ATTACKS: dict[str, tuple[Forge, str]] = {
     "alg is an object": (lambda a, i, _: by_hand({"alg": {"ES256": 1}, "kid": "key-1"}, i.claims(a)), "algorithm"),
     "no signature": (lambda a, i, _: i.token(a).rpartition(".")[0] + ".", "signature"),
     "zero signature": (lambda a, i, _: i.token(a).rpartition(".")[0] + "." + "A" * 86, "signature"),
-    "the public key as HMAC secret": (lambda a, i, _: by_hand(HS, i.claims(a), pem(i)), "algorithm"),
+    "the public key as HMAC secret": (lambda a, i, _: by_hand(HS, i.claims(a), i.public_pem), "algorithm"),
     "the JWK as HMAC secret": (
         lambda a, i, _: by_hand(HS, i.claims(a), json.dumps(i.documents[KEYS]["keys"][0]).encode()),
         "algorithm",

@@ -16,25 +16,12 @@ import pytest
 from {{ cookiecutter.package_name }}.security import FetchError, SafeFetcher
 
 from ..support.certificates import Authority
-from ..support.outside import ANOTHER, PUBLIC, Canary, Handler, Outside, Server, answers, outside_world, redirect, reply
+from ..support.outside import ANOTHER, PUBLIC, Canary, Handler, Outside, Server, answers, redirect, reply
 
 pytestmark = pytest.mark.anyio
 
 Serve = Callable[[Handler], Server]
 SITE = "http://www.example.com/"
-
-
-@pytest.fixture
-def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside]:
-    with outside_world(monkeypatch) as outside:
-        yield outside
-
-
-@pytest.fixture
-def canary() -> Iterator[Canary]:
-    canary = Canary()
-    yield canary
-    canary.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from {{ cookiecutter.package_name }}.security import fetch
 
 from ..support.certificates import Authority
 from ..support.issuer import KEYS, METADATA, Issuer, public_jwk, running_issuer
-from ..support.outside import PUBLIC, Canary, Outside, Server, answers, outside_world, redirect, reply
+from ..support.outside import PUBLIC, Canary, Outside, Server, answers, redirect, reply
 from ..support.running import free_port
 
 pytestmark = pytest.mark.anyio
@@ -234,19 +234,6 @@ async def test_only_200_is_an_answer(issuer: Issuer, status: int) -> None:
     with pytest.raises(IssuerUnavailable):
         await IssuerKeys(issuer.url).key("key-1")
     assert set(issuer.requests) <= {METADATA, "/.well-known/openid-configuration"}
-
-
-@pytest.fixture
-def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside]:
-    with outside_world(monkeypatch) as outside:
-        yield outside
-
-
-@pytest.fixture
-def canary() -> Iterator[Canary]:
-    canary = Canary()
-    yield canary
-    canary.close()
 
 
 class HttpsIssuer:

@@ -10,7 +10,6 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
@@ -19,7 +18,7 @@ from {{ cookiecutter.package_name }}.auth.jwt_verifier import JwtVerifier
 from {{ cookiecutter.package_name }}.auth.principal import Principal
 from {{ cookiecutter.package_name }}.auth.verifier import InvalidCredential
 
-from ..support.issuer import KEYS, Issuer, public_jwk, running_issuer
+from ..support.issuer import KEYS, Issuer, oauth, public_jwk, running_issuer
 from ..support.running import free_port, running_server
 
 pytestmark = pytest.mark.anyio
@@ -70,11 +69,6 @@ def by_hand(header: dict[str, Any], claims: dict[str, Any], *, secret: bytes | N
     signed = b".".join(parts)
     signature = b"" if secret is None else hmac.new(secret, signed, hashlib.sha256).digest()
     return (signed + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
-
-
-def public_pem(issuer: Issuer) -> bytes:
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return issuer.private_key.public_key().public_bytes(serialization.Encoding.PEM, form)
 
 
 # --- good tokens ---
@@ -183,7 +177,7 @@ async def test_alg_none_is_refused(issuer: Issuer) -> None:
 async def test_hs256_with_the_public_key_as_secret_is_refused(issuer: Issuer, rsa_key: rsa.RSAPrivateKey) -> None:
     """Algorithm confusion: everybody knows the public key, so everybody could sign with it."""
     header = {"alg": "HS256", "kid": "key-1", "typ": "at+jwt"}
-    assert await reason(issuer, by_hand(header, issuer.claims(AUDIENCE), secret=public_pem(issuer))) == "algorithm"
+    assert await reason(issuer, by_hand(header, issuer.claims(AUDIENCE), secret=issuer.public_pem)) == "algorithm"
     issuer.publish({"kty": "oct", "kid": "key-1", "k": base64.urlsafe_b64encode(b"s" * 32).decode().rstrip("=")})
     assert await reason(issuer, by_hand(header, issuer.claims(AUDIENCE), secret=b"s" * 32)) == "algorithm"
 
@@ -308,10 +302,6 @@ async def test_no_keys_is_not_a_verdict(issuer: Issuer) -> None:
 
 
 # --- through all layers ---
-
-
-def oauth(issuer_url: str) -> dict[str, Any]:
-    return {"auth_mode": "oauth", "oauth_issuer": issuer_url, "oauth_allow_http_issuer": True}
 
 
 def bearer(token: str) -> dict[str, str]:

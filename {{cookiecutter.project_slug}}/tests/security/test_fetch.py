@@ -11,17 +11,11 @@ import pytest
 from {{ cookiecutter.package_name }}.security import Fetched, FetchError, InvalidInput, SafeFetcher
 
 from ..support.certificates import Authority
-from ..support.outside import ANOTHER, PUBLIC, Handler, Outside, Server, answers, outside_world, redirect, reply
+from ..support.outside import ANOTHER, PUBLIC, Handler, Outside, Server, answers, redirect, reply
 
 pytestmark = pytest.mark.anyio
 
 Serve = Callable[[Handler], Server]
-
-
-@pytest.fixture
-def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside]:
-    with outside_world(monkeypatch) as outside:
-        yield outside
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
@@ -37,6 +38,12 @@ class Issuer:
         """How often the keys were fetched."""
         return self.requests.count(KEYS)
 
+    @property
+    def public_pem(self) -> bytes:
+        """The public half of the signing key."""
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        return self.private_key.public_key().public_bytes(serialization.Encoding.PEM, form)
+
     def rotate(self, kid: str) -> None:
         """Sign with a new key from now on, and publish that one only."""
         self.kid = kid
@@ -63,6 +70,11 @@ class Issuer:
 def public_jwk(key: ec.EllipticCurvePrivateKey, kid: str) -> dict[str, Any]:
     """Return the public half of `key` as an issuer publishes it."""
     return {**ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": kid, "use": "sig", "alg": "ES256"}
+
+
+def oauth(issuer_url: str) -> dict[str, Any]:
+    """Return the settings of a server that takes this issuer's tokens."""
+    return {"auth_mode": "oauth", "oauth_issuer": issuer_url, "oauth_allow_http_issuer": True}
 
 
 @contextmanager

@@ -11,17 +11,11 @@ from {{ cookiecutter.package_name }}.tools import pages
 from {{ cookiecutter.package_name }}.tools.pages import fetch_page
 
 from ..support.certificates import Authority
-from ..support.outside import PUBLIC, Canary, Outside, Server, answers, outside_world, redirect, reply
+from ..support.outside import PUBLIC, Canary, Outside, Server, answers, redirect, reply
 
 pytestmark = pytest.mark.anyio
 
 Publish = Callable[[bytes], Server]
-
-
-@pytest.fixture
-def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside]:
-    with outside_world(monkeypatch) as outside:
-        yield outside
 
 
 @pytest.fixture
@@ -79,11 +73,9 @@ async def test_the_inside_is_out_of_reach(outside: Outside, host: str) -> None:
     assert outside.dialled == []
 
 
-async def test_the_inside_is_out_of_reach_by_redirect(outside: Outside, publish: Publish) -> None:
-    canary = Canary()
+async def test_the_inside_is_out_of_reach_by_redirect(outside: Outside, publish: Publish, canary: Canary) -> None:
     publish(redirect(f"https://127.0.0.1:{canary.port}/"))
     with pytest.raises(FetchError):
         await fetch_page("https://www.example.com/")
     assert canary.connections == 0
     assert outside.dialled == [(PUBLIC, 443)]
-    canary.close()
