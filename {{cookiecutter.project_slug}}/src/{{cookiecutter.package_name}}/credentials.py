@@ -55,9 +55,10 @@ def make_credentials(settings: Settings, revoked: Container[str] = frozenset()) 
 
     # Even without any key: what looks like one must not be shown to an authorization server.
     verifiers.append(KeyVerifier(records, revoked))
+    any_valid = any(record.state(datetime.now(UTC)) == "valid" for record in records().values())
     if settings.auth_mode == "oauth" and settings.oauth_issuer is not None:
         verifiers += _oauth(settings, settings.oauth_issuer)
-    elif settings.enable_auth and settings.api_key is None and not _any_valid(records()):
+    elif settings.enable_auth and settings.api_key is None and not any_valid:
         raise SettingsError(
             [
                 "API_KEY: is missing while ENABLE_AUTH is true, and KEYS_FILE and KEYS hold no key that is valid now. "
@@ -88,11 +89,6 @@ def fixed_keys(settings: Settings) -> dict[str, KeyRecord]:
         return parse_records(settings.keys.get_secret_value()) if settings.keys is not None else {}
     except KeysError as error:
         raise SettingsError([f"KEYS: cannot be used: {error}. It holds the text of a keys file."]) from None
-
-
-def _any_valid(records: Mapping[str, KeyRecord]) -> bool:
-    now = datetime.now(UTC)
-    return any(record.state(now) == "valid" for record in records.values())
 
 
 def _oauth(settings: Settings, issuer: str) -> list[Verifier]:
