@@ -150,7 +150,7 @@ async def test_a_call_too_many_in_a_minute_is_told_when_to_come_back(log: list[A
     assert is_error
     assert said.startswith("Too many calls of seldom. Try again in ")
     assert guarded.outcomes == ["ok", "rate_limited"]
-    assert guarded.events_noted == [("rate_limit_exceeded", "medium", None)]
+    assert guarded.events_noted == [("rate_limit_exceeded", "medium", "rate_limited")]
 
 
 async def test_a_call_that_a_person_confirms_is_counted_once() -> None:

@@ -14,7 +14,7 @@ from mcp.types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from ..observability.events import EventLog, Severity
+from ..observability.events import EventLog, Kind
 from ..observability.metrics import count_decision
 from ..security.errors import InvalidInput
 from .access import require
@@ -83,14 +83,13 @@ class ToolGuard:
                 decision = await limiter.hit(caller())
                 count_decision("tool", allowed=decision.allowed)
                 if not decision.allowed:
-                    audit["outcome"] = "rate_limited"
-                    self._events.record("rate_limit_exceeded", caller(), tool=name, retry_after=decision.retry_after)
-                    return _error(f"Too many calls of {name}. Try again in {decision.retry_after} seconds.")
+                    wait = decision.retry_after
+                    text = f"Too many calls of {name}. Try again in {wait} seconds."
+                    return self._refused(audit, "rate_limited", text, "rate_limit_exceeded", retry_after=wait)
             slot = self._slots.take(name, policy.max_concurrency)
             if slot is None:
-                audit["outcome"] = "busy"
-                self._events.record("rate_limit_exceeded", caller(), tool=name, reason="busy")
-                return _error(f"{name} is busy. Try again in a moment.")
+                text = f"{name} is busy. Try again in a moment."
+                return self._refused(audit, "busy", text, "rate_limit_exceeded")
             current_slot.set(slot)
             try:
                 return await self._within_deadline(guarded, arguments, context, run, audit)
@@ -121,7 +120,7 @@ class ToolGuard:
             if not deadline.expired():
                 raise
             text = f"{name} did not finish within {seconds:g} seconds and was stopped."
-            return self._failed(name, "timeout", text, audit, severity="medium")
+            return self._refused(audit, "timeout", text, severity="medium")
         if isinstance(result, InputRequiredResult):
             audit["outcome"] = "asked"
         return fit_to_send(result, self._events, max_bytes=self._max_result_bytes, tool=name)
@@ -138,35 +137,31 @@ class ToolGuard:
             return outcome
         if outcome == "accepted":
             return None
-        severity: Severity = "medium" if outcome == "replayed" else "low"
-        return self._failed(name, outcome, _NOT_CONFIRMED[outcome], audit, severity=severity)
+        severity = "medium" if outcome == "replayed" else "low"
+        return self._refused(audit, outcome, _NOT_CONFIRMED[outcome], severity=severity)
 
     def _explained(self, name: str, error: BaseException, audit: dict[str, Any]) -> CallToolResult:
         """Tell a wrong argument, an anticipated failure and a crash apart. A crash does not speak to the caller."""
         cause = error.__cause__ if isinstance(error, ToolError) else error
         crash = isinstance(error, UnexpectedToolError | PydanticSerializationError) or would_end_the_server(error)
-        if isinstance(cause, ValidationError) and not crash:
-            return self._rejected(name, rejection(cause), audit)
-        if isinstance(cause, InvalidInput):
-            return self._rejected(name, str(cause), audit)
+        if isinstance(cause, InvalidInput) or (isinstance(cause, ValidationError) and not crash):
+            rule = rejection(cause) if isinstance(cause, ValidationError) else str(cause)
+            text = f"Invalid arguments: {rule}"
+            return self._refused(audit, "rejected", text, "input_validation_failed", reason=rule)
         if crash:
             error_log.error("tool crashed", tool=name, exc_info=error)
             text = f"The tool {name} failed. The server's log says why."
-            return self._failed(name, "crashed", text, audit, severity="high")
+            return self._refused(audit, "crashed", text, severity="high")
         outcome = "too_large" if isinstance(error, ResultTooLarge) else "failed"
-        return self._failed(name, outcome, error_text(error), audit, severity="low")
+        return self._refused(audit, outcome, error_text(error), severity="low")
 
-    def _rejected(self, name: str, reason: str, audit: dict[str, Any]) -> CallToolResult:
-        audit["outcome"] = "rejected"
-        self._events.record("input_validation_failed", caller(), tool=name, reason=reason)
-        return _error(f"Invalid arguments: {reason}")
-
-    def _failed(
-        self, name: str, outcome: str, text: str, audit: dict[str, Any], *, severity: Severity
+    def _refused(
+        self, audit: dict[str, Any], outcome: str, text: str, event: Kind = "tool_execution_failed", **details: Any
     ) -> CallToolResult:
+        """Note an outcome in the audit line and as an event, and return `text` as a result that is an error."""
         audit["outcome"] = outcome
-        self._events.record("tool_execution_failed", caller(), severity=severity, tool=name, reason=outcome)
-        return _error(text)
+        self._events.record(event, caller(), **{"tool": audit["tool"], "reason": outcome, **details})
+        return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
 
 def would_end_the_server(error: BaseException) -> bool:
@@ -178,7 +173,3 @@ def would_end_the_server(error: BaseException) -> bool:
         task = asyncio.current_task()
         return task is not None and not task.cancelling()
     return not isinstance(error, Exception)
-
-
-def _error(text: str) -> CallToolResult:
-    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
