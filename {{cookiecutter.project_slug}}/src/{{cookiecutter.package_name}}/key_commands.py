@@ -129,7 +129,7 @@ def _revoke(
     if tell is not None and not tell(key_id):
         _say(f"Redis could not be reached, so not every replica knows that {key_id} is revoked. Run this again.")
         return 1
-    _say(f"Revoked {record.id} ({record.name}). All running servers refuse it within two seconds.")
+    _say(f"Revoked {record.id} ({record.name}). Running servers refuse it within two seconds.")
     return 0
 
 
