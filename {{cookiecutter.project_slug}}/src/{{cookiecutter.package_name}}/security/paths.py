@@ -33,16 +33,12 @@ def validate_file_path(path: str, *, max_length: int = 255) -> PurePosixPath:
     Raises:
         InvalidInput: naming the rule, not the path.
     """
-    if not path:
-        raise InvalidInput("the path is empty")
     if len(path) > max_length:
         raise InvalidInput(f"the path is longer than {max_length} characters")
     if _FORBIDDEN.search(path):
         raise InvalidInput('the path holds a control or invisible character, a backslash or one of < > " | ? * :')
     if _PERCENT_ESCAPE.search(path):
         raise InvalidInput("the path holds a percent-escape, which something behind this check might decode")
-    if path.startswith("/"):
-        raise InvalidInput("the path must be relative")
     for part in path.split("/"):
         _check_part(part)
     return PurePosixPath(path)
@@ -51,9 +47,9 @@ def validate_file_path(path: str, *, max_length: int = 255) -> PurePosixPath:
 def _check_part(part: str) -> None:
     # Full-width and other look-alikes (U+FF0E, U+2025, U+FF0F) become the real thing where a system normalises.
     folded = unicodedata.normalize("NFKC", part)
-    # Some servers cut off what follows a semicolon, and then see `..`.
+    # The first part of an absolute path is empty. Some servers cut off what follows a semicolon, and then see `..`.
     if not part or folded.partition(";")[0] in {".", ".."} or "/" in folded or "\\" in folded:
-        raise InvalidInput("the path has an empty part, '.' or '..'")
+        raise InvalidInput("the path must be relative, and have no empty part, '.' or '..'")
     if part.startswith("~"):
         raise InvalidInput("a part of the path starts with '~'")
     if part[-1] in ". " or part[0] == " ":
