@@ -59,6 +59,16 @@ async def test_keys_from_the_settings_are_good_as_well() -> None:
     credentials = make_credentials(load_settings(_env_file=None, keys=format_records([record_of(key)])))
     principal = await credentials.verifiers[0].verify(key)
     assert principal.id == f"key:{id_of(key)}"
+    assert credentials.revoked() == []
+
+
+@pytest.mark.anyio
+async def test_a_key_that_was_revoked_elsewhere_is_refused(path: Path) -> None:
+    key = add_key(path)
+    credentials = make_credentials(load_settings(_env_file=None, keys_file=path), revoked={id_of(key)})
+    with pytest.raises(InvalidCredential) as refusal:
+        await credentials.verifiers[0].verify(key)
+    assert refusal.value.reason == "revoked"
 
 
 @pytest.mark.anyio
@@ -69,7 +79,7 @@ async def test_a_key_that_is_revoked_in_the_file_is_revoked_whatever_an_older_co
     copy = format_records([record_of(key)])
     put(path, record_of(key, revoked=datetime.now(UTC)))
     credentials = make_credentials(load_settings(_env_file=None, api_key=KEY, keys=copy, keys_file=path))
-    assert credentials.records()[id_of(key)].revoked is not None
+    assert credentials.revoked() == [id_of(key)]
     with pytest.raises(InvalidCredential) as refusal:
         await credentials.verifiers[1].verify(key)
     assert refusal.value.reason == "revoked"

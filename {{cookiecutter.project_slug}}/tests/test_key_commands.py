@@ -133,6 +133,16 @@ def test_revoke_ends_a_key_for_good(run: Run, path: Path) -> None:
         assert "is revoked already" in err
 
 
+def test_a_key_in_the_settings_is_not_said_to_be_revoked(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = run(*CREATE)[1].strip()
+    monkeypatch.setenv("KEYS", path.read_text())
+    path.unlink()
+    for command in ("revoke", "rotate"):
+        code, out, err = run(command, id_of(key))
+        assert (code, out) == (1, "")
+        assert "there is no key" in err
+
+
 @pytest.mark.anyio
 async def test_rotate_prints_a_new_secret_and_the_old_one_lives_for_the_overlap(run: Run, path: Path) -> None:
     old = run(*CREATE, "--expires", "30d")[1].strip()

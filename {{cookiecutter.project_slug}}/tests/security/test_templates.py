@@ -34,7 +34,9 @@ def test_no_value_leaves_its_place(user: str, page: str) -> None:
     assert parse_qs(parts.query, keep_blank_values=True) == {"page": [page], "order": ["asc"]}
 
 
-@pytest.mark.parametrize("user", ["", ".", "..", "../admin", "a/../b", "..\\admin", "a\0", "a\r\nHost: x", "\ud800"])
+@pytest.mark.parametrize(
+    "user", ["", ".", "..", "../admin", "a/../b", "..\\admin", "a\0", "a\r\nHost: x", "a\x7f", "\ud800"]
+)
 def test_values_that_are_resolved_in_spite_of_their_encoding_are_refused(user: str) -> None:
     with pytest.raises(InvalidInput, match=r"^user "):
         fill_url(TEMPLATE, user=user, page=1)
