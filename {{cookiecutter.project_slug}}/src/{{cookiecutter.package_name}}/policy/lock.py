@@ -9,15 +9,25 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
 
 from .tools import GuardedTool
-
-_VERSION = 1
 
 
 class LockError(Exception):
     """The lock file cannot be read. The message says what to do."""
+
+
+class _Entry(BaseModel):
+    sha256: str
+    definition: dict[str, Any]
+
+
+class _Document(BaseModel):
+    version: Literal[1]
+    tools: dict[str, _Entry]
 
 
 def definition(guarded: GuardedTool) -> dict[str, Any]:
@@ -53,11 +63,9 @@ def digest(value: Any) -> str:
 
 def write_lock(path: Path, tools: Mapping[str, GuardedTool]) -> None:
     """Record `tools` as approved."""
-    entries = {}
-    for name in sorted(tools):
-        described = definition(tools[name])
-        entries[name] = {"sha256": digest(described), "definition": described}
-    document = {"version": _VERSION, "tools": entries}
+    described = {name: definition(guarded) for name, guarded in tools.items()}
+    entries = {name: _Entry(sha256=digest(text), definition=text) for name, text in described.items()}
+    document = _Document(version=1, tools=entries).model_dump()
     path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
 
 
@@ -70,14 +78,13 @@ def differences(path: Path, tools: Mapping[str, GuardedTool]) -> list[str]:
     locked = _read(path)
     lines = []
     for name in sorted(locked.keys() | tools.keys()):
-        approved = locked.get(name, {}).get("definition")
-        now = definition(tools[name]) if name in tools else None
-        if approved is not None and digest(approved) != locked[name].get("sha256"):
+        approved, now = locked.get(name), tools.get(name)
+        if approved is not None and digest(approved.definition) != approved.sha256:
             lines.append(f"{name}: the lock file was edited by hand, its digest does not fit")
         if approved is None or now is None:
             lines.append(f"{name}: {'is not in the lock file' if approved is None else 'is gone'}")
-        elif digest(now) != digest(approved):
-            lines += _diff(name, approved, now)
+        elif digest(definition(now)) != digest(approved.definition):
+            lines += _diff(name, approved.definition, definition(now))
     return lines
 
 
@@ -87,22 +94,16 @@ def locked_digests(path: Path) -> dict[str, str]:
     Raises:
         LockError: if there is no usable lock.
     """
-    return {name: str(entry.get("sha256")) for name, entry in _read(path).items()}
+    return {name: entry.sha256 for name, entry in _read(path).items()}
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path) -> dict[str, _Entry]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["version"] != _VERSION:
-            raise LockError(f"{path} is of version {document['version']}: this server reads version {_VERSION}")
-        tools: dict[str, dict[str, Any]] = document["tools"]
-        if not all(isinstance(entry.get("definition"), dict) for entry in tools.values()):
-            raise TypeError
+        return _Document.model_validate_json(path.read_bytes()).tools
     except FileNotFoundError:
         raise LockError(f"{path} is missing: review the tools, then run `tools lock`") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValidationError):
         raise LockError(f"{path} cannot be read: restore it, or review the tools and run `tools lock`") from None
-    return tools
 
 
 def _diff(name: str, approved: dict[str, Any], now: dict[str, Any]) -> list[str]:
