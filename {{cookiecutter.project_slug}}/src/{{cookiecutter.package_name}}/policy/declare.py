@@ -19,16 +19,16 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # scope-token, RFC 6749, sect
 class ToolPolicy:
     """What `@tool` was told. The MCP annotations and the guard's limits follow from it."""
 
-    title: str | None = None
-    scopes: frozenset[str] = frozenset()
-    timeout: float = 30.0
-    calls_per_minute: int | None = None
-    max_concurrency: int = 20
-    read_only: bool = False
-    destructive: bool = True
-    idempotent: bool = False
-    open_world: bool = True
-    confirm: bool = True
+    title: str | None
+    scopes: frozenset[str]
+    timeout: float
+    calls_per_minute: int | None
+    max_concurrency: int
+    read_only: bool
+    destructive: bool
+    idempotent: bool
+    open_world: bool
+    confirm: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,17 @@ class ResourcePolicy:
     """What `@resource` was told."""
 
     uri: str
-    title: str | None = None
-    mime_type: str = "text/plain"
-    scopes: frozenset[str] = frozenset()
+    title: str | None
+    mime_type: str
+    scopes: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class PromptPolicy:
     """What `@prompt` was told."""
 
-    title: str | None = None
-    scopes: frozenset[str] = frozenset()
+    title: str | None
+    scopes: frozenset[str]
 
 
 def tool(
