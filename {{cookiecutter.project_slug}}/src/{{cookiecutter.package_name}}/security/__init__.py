@@ -1,6 +1,6 @@
 """Safe ways to handle what a model said. Import from here: `from <package>.security import sanitize_input`."""
 
-from .commands import Finished, Option, Programs, options, run_argv
+from .commands import Finished, Programs, options, run_argv
 from .dialling import FetchError
 from .errors import CommandError, InvalidInput
 from .fetch import Fetched, SafeFetcher
@@ -29,7 +29,6 @@ __all__ = [
     "Identifier",
     "InvalidInput",
     "Name",
-    "Option",
     "Programs",
     "SafeFetcher",
     "SafeRoot",

@@ -69,15 +69,15 @@ class Finished:
     truncated: bool
 
 
-class Option(str):
+class _Option(str):
     """A word of a command line that its author wrote, and that may therefore start with a dash."""
 
     __slots__ = ()
 
 
-def options(*words: str) -> tuple[Option, ...]:
+def options(*words: str) -> tuple[str, ...]:
     """Mark words as the author's own. Never a word from a caller."""
-    return tuple(Option(word) for word in words)
+    return tuple(_Option(word) for word in words)
 
 
 async def run_argv(argv: Sequence[str], *, programs: Programs) -> Finished:
@@ -95,7 +95,7 @@ async def run_argv(argv: Sequence[str], *, programs: Programs) -> Finished:
         CommandError: if the program is not allowed, not installed, cannot be started or does not end in time.
     """
     name = argv[0]
-    command = [_path(name, programs), *(word if isinstance(word, Option) else _value(word) for word in argv[1:])]
+    command = [_path(name, programs), *(word if isinstance(word, _Option) else _value(word) for word in argv[1:])]
     directory = tempfile.mkdtemp(dir=programs.root, prefix="run-")
     try:
         return await _run(name, command, directory, programs)
