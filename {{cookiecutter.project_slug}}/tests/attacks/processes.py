@@ -62,7 +62,7 @@ def server_process(
         server = ServerProcess(
             process, RunningServer(load_settings(_env_file=None, port=port, api_key=key), key), directory
         )
-        wait_until(lambda: process.poll() is not None or _serves(server.running), seconds=30)
+        wait_until(lambda: process.poll() is not None or serves(server.running), seconds=30)
         assert process.poll() is None, server.written()
         yield server
     finally:
@@ -70,7 +70,8 @@ def server_process(
         process.wait()
 
 
-def _serves(server: RunningServer) -> bool:
+def serves(server: RunningServer) -> bool:
+    """Whether a server answers that it is ready."""
     try:
         return send(server, "GET", "/readyz").status == 200
     except OSError:

@@ -18,7 +18,7 @@ from {{ cookiecutter.package_name }}.policy import tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 
 from ..support.running import RunningServer, running_server, wait_until
-from .wire import forwarded_for, key_of, request_text, send
+from .wire import forwarded_for, open_connections, request_text, send
 
 DEADLINE = 1.0
 _RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # to close by a reset, without an end
@@ -46,12 +46,6 @@ def connect(server: RunningServer, source: str = "127.0.0.1") -> socket.socket:
     connection.bind((source, 0))
     connection.connect(("127.0.0.1", server.port))
     return connection
-
-
-def open_connections(server: RunningServer) -> int:
-    """Return what the server says of its connections, this one among them."""
-    count: int = send(server, "GET", "/health", [key_of(server)]).json()["open_connections"]
-    return count
 
 
 def call_of_large(server: RunningServer) -> bytes:

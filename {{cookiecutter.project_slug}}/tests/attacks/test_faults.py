@@ -21,7 +21,7 @@ from {{ cookiecutter.package_name }}.settings import Settings, load_settings
 
 from ..support.callers import headers, message
 from ..support.running import RunningServer, free_port, running_server, wait_until
-from .processes import PACKAGE, environment, server_process
+from .processes import PACKAGE, environment, server_process, serves
 from .wire import Answer, call, key_of, post, send
 
 
@@ -231,7 +231,7 @@ def test_a_full_disk_under_the_log_changes_no_answer(tmp_path: Path) -> None:
         )
     try:
         server = RunningServer(_settings(port, key), key)
-        wait_until(lambda: _serves(server), seconds=30)
+        wait_until(lambda: serves(server), seconds=30)
         assert refusals(server) == [401, 404, 400, 403, 200]
     finally:
         process.terminate()
@@ -249,7 +249,7 @@ def test_a_closed_stream_changes_no_answer(number: str, tmp_path: Path) -> None:
     )
     try:
         server = RunningServer(_settings(port, key), key)
-        wait_until(lambda: process.poll() is not None or _serves(server), seconds=30)
+        wait_until(lambda: process.poll() is not None or serves(server), seconds=30)
         assert refusals(server) == [401, 404, 400, 403, 200]
         process.terminate()
         assert process.wait(15) == 0
@@ -267,7 +267,7 @@ def test_a_reader_of_the_log_that_goes_away_changes_no_answer(tmp_path: Path) ->
     assert process.stderr is not None
     try:
         server = RunningServer(_settings(port, key), key)
-        wait_until(lambda: _serves(server), seconds=30)
+        wait_until(lambda: serves(server), seconds=30)
         process.stderr.close()
         assert refusals(server) == [401, 404, 400, 403, 200]
     finally:
@@ -293,10 +293,3 @@ def test_a_clock_that_jumps_opens_no_limit_and_closes_nothing(monkeypatch: pytes
 
 def _settings(port: int, key: str) -> Settings:
     return load_settings(_env_file=None, port=port, api_key=key)
-
-
-def _serves(server: RunningServer) -> bool:
-    try:
-        return send(server, "GET", "/readyz").status == 200
-    except OSError:
-        return False

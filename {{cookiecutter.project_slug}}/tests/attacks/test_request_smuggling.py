@@ -11,7 +11,7 @@ import pytest
 from {{ cookiecutter.package_name }}.settings import load_settings
 
 from ..support.running import RunningServer, running_server
-from .wire import ACCEPT, JSON, key_of, request_text, send
+from .wire import ACCEPT, JSON, key_of, request_text, send, with_key
 
 PING = '{"jsonrpc": "2.0", "id": 1, "method": "ping"}'
 
@@ -26,12 +26,6 @@ def server() -> Iterator[RunningServer]:
 def statuses(received: bytes) -> list[int]:
     """Return the status of every response on a connection."""
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
-
-
-def with_key(server: RunningServer, *headers: str) -> list[str]:
-    """Return the headers of an MCP request, and more."""
-    credentials = f"Authorization: Bearer {server.key}"
-    return [credentials, "Content-Type: application/json", "Accept: application/json, text/event-stream", *headers]
 
 
 @pytest.mark.parametrize(

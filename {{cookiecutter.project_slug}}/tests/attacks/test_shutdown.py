@@ -14,7 +14,7 @@ import pytest
 
 from ..support.running import RunningServer, running_server, wait_until
 from .processes import ServerProcess, server_process
-from .wire import key_of, request_text, send
+from .wire import open_connections, request_text
 
 BODY = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"})
 
@@ -28,12 +28,6 @@ def half_request(server: RunningServer) -> bytes:
     """Return a request with the key, up to the middle of its body."""
     headers = [f"Authorization: Bearer {server.key}", "Content-Type: application/json", "Accept: application/json"]
     return request_text(server, "POST /mcp HTTP/1.1", headers, BODY)[: -len(BODY) // 2]
-
-
-def open_connections(server: RunningServer) -> int:
-    """Return what the server says of its connections, this one among them."""
-    count: int = send(server, "GET", "/health", [key_of(server)]).json()["open_connections"]
-    return count
 
 
 def stop_with_a_request_under_way(server: ServerProcess) -> tuple[int, bytes]:

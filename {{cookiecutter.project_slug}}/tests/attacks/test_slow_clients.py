@@ -14,7 +14,7 @@ from {{ cookiecutter.package_name }}.policy import tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 
 from ..support.running import RunningServer, running_server, wait_until
-from .wire import call, key_of, request_text, seconds_until_closed, send
+from .wire import call, open_connections, request_text, seconds_until_closed, send, with_key
 
 DEADLINE = 0.4
 PING = '{"jsonrpc": "2.0", "id": 1, "method": "ping"}'
@@ -33,12 +33,6 @@ def server() -> Iterator[RunningServer]:
     mcp = GuardedServer("slow", tools=(take_your_time,), events=EventLog())
     with running_server(mcp=mcp, receive_timeout=DEADLINE, keep_alive_timeout=1) as running:
         yield running
-
-
-def with_key(server: RunningServer, *headers: str) -> list[str]:
-    """Return the headers of an MCP request, and more."""
-    credentials = f"Authorization: Bearer {server.key}"
-    return [credentials, "Content-Type: application/json", "Accept: application/json, text/event-stream", *headers]
 
 
 def half_body(server: RunningServer) -> bytes:
@@ -118,9 +112,3 @@ def test_connections_beyond_the_limit_are_refused_and_room_returns() -> None:
             held.enter_context(socket.create_connection(("127.0.0.1", small.port)))
         assert send(small, "GET", "/health").status == 503
         wait_until(lambda: send(small, "GET", "/health").status == 200, seconds=5)
-
-
-def open_connections(server: RunningServer) -> int:
-    """Return what the server says of its connections."""
-    count: int = send(server, "GET", "/health", [key_of(server)]).json()["open_connections"]
-    return count

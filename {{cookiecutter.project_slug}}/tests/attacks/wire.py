@@ -88,6 +88,12 @@ def key_of(server: RunningServer) -> Header:
     return "Authorization", f"Bearer {server.key}"
 
 
+def with_key(server: RunningServer, *headers: str) -> list[str]:
+    """Return the headers of an MCP request, as lines, and more."""
+    credentials = f"Authorization: Bearer {server.key}"
+    return [credentials, "Content-Type: application/json", "Accept: application/json, text/event-stream", *headers]
+
+
 def forwarded_for(addresses: str) -> Header:
     """Return the header by which a proxy says who is behind it, and by which anybody may claim anything."""
     return "X-Forwarded-For", addresses
@@ -96,6 +102,12 @@ def forwarded_for(addresses: str) -> Header:
 def post(server: RunningServer, body: bytes, headers: Iterable[Header] = (JSON,), path: str = "/mcp") -> Answer:
     """Send a body to the MCP endpoint, with the key."""
     return send(server, "POST", path, (key_of(server), ACCEPT, *headers), body)
+
+
+def open_connections(server: RunningServer) -> int:
+    """Return what the server says of its connections, this one among them."""
+    count: int = send(server, "GET", "/health", [key_of(server)]).json()["open_connections"]
+    return count
 
 
 def rpc(server: RunningServer, method: str, params: dict[str, Any] | None = None) -> Any:
