@@ -47,6 +47,8 @@ from .shared.fleet import Fleet
 
 PROBES = frozenset({"/livez", "/readyz"})
 EVENTS, METRICS = "/security/events", "/metrics"
+PAGE_SCOPES = {EVENTS: "events:read", METRICS: "metrics:read"}
+"""Pages that tell of all callers, and what it takes to read them."""
 # What a browser may send and read across origins: the headers of MCP 2026-07-28 and of the revisions before it.
 _CORS_REQUEST = (
     *("accept", "authorization", "content-type", "last-event-id", "x-request-id"),
@@ -217,7 +219,7 @@ def _layers(
             AuthorizationLayer,
             events=events,
             public=PROBES | {settings.health_endpoint} | frozenset(metadata.paths if metadata is not None else ()),
-            protected={EVENTS: "events:read", METRICS: "metrics:read"},
+            protected=PAGE_SCOPES,
             challenge=challenge,
         ),
         Middleware(RequestBodyLayer, events=events, endpoint=settings.mcp_endpoint, max_bytes=settings.max_body_bytes),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .app import create_app, shared_redis
+from .app import PAGE_SCOPES, create_app, shared_redis
 from .check_command import check_settings, report_problems
 from .client_config import CLIENTS, target_of
 from .credentials import fixed_keys
@@ -214,7 +214,7 @@ def _keys(options: argparse.Namespace, settings: Settings) -> int:
     if settings.keys_file is None:
         raise SettingsError(["KEYS_FILE: is missing. Set it to the file that holds the keys, such as keys/keys.json."])
     _log_to_stderr(settings)
-    scopes = unchecked_server(EventLog(), settings).access.scopes
+    scopes = unchecked_server(EventLog(), settings).access.scopes | set(PAGE_SCOPES.values())
     tell = partial(_tell_replicas, settings) if settings.redis_url is not None else None
     return run_key_command(options, settings.keys_file, fixed=fixed_keys(settings), known_scopes=scopes, tell=tell)
 
