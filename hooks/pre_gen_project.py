@@ -66,7 +66,7 @@ STANDARD_LIBRARY = {
 DEPENDENCIES = set(
     """
     annotated_types anyio attr attrs certifi cffi charset_normalizer click cryptography dotenv google
-    googleapis_common_protos h11 httpcore httpcore2 httpx httpx2 hypothesis idna iniconfig jsonschema
+    googleapis_common_protos h11 httpcore httpcore2 httptools httpx httpx2 hypothesis idna iniconfig jsonschema
     jsonschema_specifications jwt librt mcp mcp_types multipart mypy mypy_extensions opentelemetry opentelemetry_api
     opentelemetry_exporter_otlp_proto_common opentelemetry_exporter_otlp_proto_http opentelemetry_proto
     opentelemetry_sdk opentelemetry_semantic_conventions packaging pathspec pip pluggy prometheus_client protobuf

@@ -56,7 +56,7 @@ BAD = {
     + ["", "my server", "\u00e9t\u00e9", "\u0661", "x" * 51, "a\n"],
     "package_name": """
         Secure my-server my.server 3d _a a_ a__b class lambda true none async match case type json asyncio distutils
-        annotationlib mcp mcp_types starlette uvicorn h11 anyio pydantic pydantic_settings structlog throttled
+        annotationlib mcp mcp_types starlette uvicorn h11 httptools anyio pydantic pydantic_settings structlog throttled
         prometheus_client httpx2 httpcore2 jwt cryptography redis opentelemetry dotenv pytest hypothesis ruff mypy click
         typing_extensions sse_starlette multipart src tests scripts con prn aux nul com1 lpt9
     """.split()

@@ -35,7 +35,6 @@ def test_the_order_of_the_layers() -> None:
     assert layers() == [
         "SecurityHeadersLayer",
         "RequestContextLayer",
-        "MessageFramingLayer",
         "BlockedClientsLayer",
         "HostAndOriginLayer",
         "CorsLayer",

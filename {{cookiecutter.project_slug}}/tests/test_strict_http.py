@@ -1,13 +1,13 @@
-"""What the stricter h11 connection refuses, however the bytes are cut into pieces."""
+"""What is refused before httptools sees it, and what httptools refuses, however the bytes are cut into pieces."""
 
 import itertools
 
-import h11
+import httptools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from {{ cookiecutter.package_name }}.strict_http import MAX_HEAD_BYTES, StrictConnection
+from {{ cookiecutter.package_name }}.strict_http import MAX_HEAD_BYTES, BadRequest, RequestReader
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -28,50 +28,86 @@ BAD = [
     CHUNKED + b"1\r\nb\r\n0;a\r\n\r\n",
     CHUNKED + b"1\r\nb\r\n0\r\nX: a\r\n\r\n",
     CHUNKED + b"1\r\na\r\n" * 1100 + b"0\r\n\r\n",
+    CHUNKED + b"1\r\nab\r\n0\r\n\r\n",
+    HEAD.replace(b" / ", b" http://a/ ") + b"\r\n",
+    HEAD.replace(b" / ", b" /#a ") + b"\r\n",
+    HEAD.replace(b"1.1", b"2.0") + b"\r\n",
+    HEAD + b"X: a\rb\r\n\r\n",
+    HEAD + b"X : a\r\n\r\n",
+    HEAD + b"X\x00: a\r\n\r\n",
+    HEAD + b"Host: a\r\n\r\n",
+    HEAD.replace(b": a", b": a/b") + b"\r\n",
+    HEAD + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    HEAD + b"Content-Length: +1\r\n\r\na",
+    b"POST / HTTP/1.1\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01",
 ]
 
 
-def read(data: bytes, cuts: list[int]) -> bytes:
-    """Feed `data` in pieces, and return the body of the request in it."""
-    connection, body = StrictConnection(), b""
+class Request:
+    """What httptools makes of a request."""
+
+    def __init__(self) -> None:
+        self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+        self.ended = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name] = value
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
+    def on_message_complete(self) -> None:
+        self.ended = True
+
+
+def read(data: bytes, cuts: list[int]) -> Request:
+    """Feed `data` in pieces, and return the request in it."""
+    reader, request = RequestReader(), Request()
+    parser = httptools.HttpRequestParser(request)
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in itertools.pairwise(edges):
-        if start == end:
-            continue
-        connection.receive_data(data[start:end])
-        while (event := connection.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
-            body += event.data if isinstance(event, h11.Data) else b""
-            if isinstance(event, h11.EndOfMessage):
-                return bytes(body)
-    raise AssertionError("the request did not end")
+        reader.waiting += data[start:end]
+        while not request.ended and (part := reader.take()):
+            parser.feed_data(part)
+            assert reader.ended == request.ended, "two readings of one request"
+    assert request.ended, "the request did not end"
+    return request
 
 
 @pytest.mark.parametrize("data", range(len(GOOD)))
 @settings(max_examples=300)
 @given(cuts=st.lists(st.integers(0, 1000), max_size=9))
 def test_a_good_request_is_read_however_it_arrives(data: int, cuts: list[int]) -> None:
-    assert read(GOOD[data][0], cuts) == GOOD[data][1]
+    assert read(GOOD[data][0], cuts).body == GOOD[data][1]
 
 
 @pytest.mark.parametrize("data", range(len(BAD)))
 @given(cuts=st.lists(st.integers(0, 20_000), max_size=6))
 def test_a_bad_request_is_refused_however_it_arrives(data: int, cuts: list[int]) -> None:
-    with pytest.raises(h11.RemoteProtocolError):
+    with pytest.raises((BadRequest, httptools.HttpParserError)):
         read(BAD[data], cuts)
 
 
-def test_a_pipelined_request_is_judged_too() -> None:
-    connection = StrictConnection()
-    connection.receive_data(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\nHost: a\n\n")
-    assert isinstance(connection.next_event(), h11.Request)
-    assert isinstance(connection.next_event(), h11.EndOfMessage)
-    connection.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
-    connection.send(h11.EndOfMessage())
-    connection.start_next_cycle()
-    with pytest.raises(h11.RemoteProtocolError):
-        connection.next_event()
+def test_what_follows_a_request_waits_and_is_judged_too() -> None:
+    reader = RequestReader()
+    reader.waiting = HEAD + b"Content-Length: 1\r\n\r\naGET / HTTP/1.1\nHost: a\n\n"
+    assert reader.take() == HEAD + b"Content-Length: 1\r\n\r\na"
+    assert reader.ended
+    with pytest.raises(BadRequest):
+        reader.take()
+
+
+def test_white_space_around_a_value_is_no_part_of_it() -> None:
+    """httptools keeps what stands behind it."""
+    data = HEAD + b"X:  a b \t \r\nEmpty: \t\r\nContent-Length: 1 \r\n\r\n "
+    request = read(data, [])
+    assert request.headers == {b"Host": b"a", b"X": b"a b", b"Empty": b"", b"Content-Length": b"1"}
+    assert request.body == b" "
 
 
 def test_small_chunks_are_fine_as_long_as_there_are_not_many() -> None:
-    assert read(CHUNKED + b"1\r\na\r\n" * 900 + b"0\r\n\r\n", []) == b"a" * 900
-    assert len(read(CHUNKED + (b"200\r\n" + b"a" * 512 + b"\r\n") * 3000 + b"0\r\n\r\n", [])) == 512 * 3000
+    assert read(CHUNKED + b"1\r\na\r\n" * 900 + b"0\r\n\r\n", []).body == b"a" * 900
+    assert len(read(CHUNKED + (b"200\r\n" + b"a" * 512 + b"\r\n") * 3000 + b"0\r\n\r\n", []).body) == 512 * 3000

@@ -25,7 +25,6 @@ from .middleware.cors import CorsLayer
 from .middleware.errors import EXCEPTION_HANDLERS
 from .middleware.failed_attempts import FailedAttempts
 from .middleware.host_and_origin import HostAndOriginLayer
-from .middleware.message_framing import MessageFramingLayer
 from .middleware.rate_limit import RateLimitLayer
 from .middleware.request_body import RequestBodyLayer
 from .middleware.request_context import RequestContextLayer
@@ -179,7 +178,6 @@ def _layers(
             routes=routes,
             trail=trail,
         ),
-        Middleware(MessageFramingLayer),
         Middleware(BlockedClientsLayer, events=events, blocked=settings.blocked_clients),
         # Above CORS, which answers preflights by itself: those must have come to the right host from a known origin.
         Middleware(

@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .connections import Connections, Place
 from .middleware.responses import Refusal
 from .observability.events import Kind
 from .observability.metrics import open_connections
-from .strict_http import StrictConnection
+from .strict_http import BadRequest, RequestReader
 
 _TOLD_TIMEOUT = 1.0  # seconds in which a connection too many may ask, to be told that it is one too many
 _LEAST_TAKEN = 65_536  # bytes that a client has to take within the send time-out, if an answer is larger
@@ -22,7 +21,7 @@ _FULL = {
 }
 
 
-class DeadlineProtocol(H11Protocol):
+class DeadlineProtocol(HttpToolsProtocol):
     """Closes a connection whose request, headers and body, has not arrived in time, or whose answer is not taken.
 
     The first clock runs only while the server waits for the client: a long tool call is not cut. Between requests,
@@ -50,7 +49,7 @@ class DeadlineProtocol(H11Protocol):
         """Take a place and start the clock."""
         super().connection_made(transport)
         open_connections.inc()
-        self.conn = StrictConnection()
+        self._reader = RequestReader()
         transport.set_write_buffer_limits(high=0)  # tells us of every byte that is not taken at once
         self._place = self.places.take(self.client[0] if self.client else "")
         if self._place.state == "open":
@@ -65,22 +64,46 @@ class DeadlineProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Stop the clock once the request is whole; start it with the first byte of another one."""
-        unread = self.cycle is not None and self.cycle.response_complete and self.cycle.more_body
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+        unread = not self._reader.ended and self.cycle is not None and self.cycle.response_complete
         self._left_unread = self._left_unread + len(data) if unread else 0
         if self._left_unread > self.most_unread:
             self.transport.pause_reading()
             return
-        super().data_received(data)
-        # Both are None until uvicorn has seen a request line, whatever its annotations say.
-        if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
-            self._stop()
-        else:
+        self._reader.waiting += data
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Parse what there is of the present request, and begin the next one once that has been answered."""
+        while not (is_whole := self._reader.ended and self._is_serving()) and not self.transport.is_closing():
+            if self._reader.ended:
+                self.cycle = None  # type: ignore[assignment]  # as uvicorn has it before the first request
+            try:
+                part = self._reader.take()
+            except BadRequest as error:
+                self.send_400_response(str(error))
+                return
+            if not part:
+                break
+            super().data_received(part)
+            if self._reader.expects and self.cycle is not None:
+                self.cycle.keep_alive = False  # after a refusal, nothing may be read behind it
+        if not is_whole:
             self._start()
+            return
+        self._stop()
+        if self._reader.waiting:
+            self.flow.pause_reading()  # until the answer is complete
+
+    def _is_serving(self) -> bool:
+        # None until uvicorn has seen a head, whatever its annotations say.
+        return self.cycle is not None and not self.cycle.response_complete
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, if an answer can still begin, and close."""
         self._note("http_error", "invalid HTTP")
-        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+        if self.cycle is None or not self.cycle.response_started:
             super().send_400_response(msg)
         else:
             self.transport.close()
@@ -88,12 +111,11 @@ class DeadlineProtocol(H11Protocol):
             self.cycle.disconnected = True  # whoever still serves this connection has nobody to answer
 
     def on_response_complete(self) -> None:
-        """Leave the connection to the keep-alive time-out."""
+        """Leave the connection to the keep-alive time-out, or go on with a pipelined request."""
         self._stop()
         super().on_response_complete()
-        # In there a pipelined request may have begun, whose body is still to come.
-        if self.cycle is not None and not self.cycle.response_complete and self.cycle.more_body:
-            self._start()
+        if self._reader.waiting:
+            self._read_on()
 
     def pause_writing(self) -> None:
         """Start the clock of a client that does not take its answer."""

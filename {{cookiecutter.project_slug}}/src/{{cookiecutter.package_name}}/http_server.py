@@ -19,7 +19,6 @@ from uvicorn.supervisors import ChangeReload
 from .connections import Connections
 from .http_protocol import deadline_protocol
 from .settings import Settings
-from .strict_http import MAX_HEAD_BYTES
 
 _STDERR = 2
 _LAST_MOMENT = 2.0  # seconds after SHUTDOWN_TIMEOUT, in which what was cancelled may clean up
@@ -89,7 +88,6 @@ def make_server(app: Starlette, settings: Settings) -> Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # our own layer reads X-Forwarded-For, and only from trusted proxies
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         timeout_keep_alive=settings.keep_alive_timeout,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )

@@ -1,6 +1,10 @@
-"""HTTP/1.1 that every reader reads alike: what h11 lets pass, and what a proxy in front may read in another way."""
+"""HTTP/1.1 that every reader reads alike: what httptools lets pass, and what a proxy in front may read in another way.
 
-import h11
+Nothing reaches httptools that has not been judged here, and of a pipelined request nothing before the one in front of
+it has been answered.
+"""
+
+import re
 
 MAX_HEAD_BYTES = 16_384
 _MAX_HEADERS = 100
@@ -8,66 +12,122 @@ _MAX_HEADERS = 100
 _FREE_CHUNKS = 1000
 _BYTES_A_CHUNK = 256
 
+# A path, and nothing that names a second host: no absolute URL, no `host:port` (RFC 9112, section 3.2), no fragment.
+_REQUEST_LINE = re.compile(rb"[A-Z-]+ /[!\"$-~]* HTTP/1\.[01]\r\n")
+_DECISIVE = re.compile(rb"\n(host|content-length|transfer-encoding|expect):([^\r]*)", re.IGNORECASE)
+# What a host and its port are made of (RFC 3986, section 3.2); which hosts are served is judged by a layer.
+_HOST = re.compile(rb"[A-Za-z0-9._~%-]+(:[0-9]*)?|\[[0-9A-Fa-f:.]+\](:[0-9]*)?")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
+_CHUNK_SIZE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,15}\r?")
+_TOO_LARGE = f"Send at most {_MAX_HEADERS} headers, and {MAX_HEAD_BYTES} bytes of them."
+_NO_PATH = "Send a request line such as `POST /mcp HTTP/1.1`: the path of the URL, and nothing else of it."
+_LINES = "End every line with a carriage return and a line feed, and do not fold lines."
+_CHUNKS = "Send chunks without extensions and trailers, and not too many small ones."
 
-class StrictConnection(h11.Connection):
-    """An h11 connection of a server that refuses, with `RemoteProtocolError`, what RFC 9112 allows a server to refuse.
 
-    A bare line feed for a line end (section 2.2), folded lines (5.2), more than one length (6.3), chunk extensions and
-    trailers (7.1), tiny chunks without end, and heads beyond the limits also where they arrive in one piece.
+class BadRequest(ValueError):
+    """What arrived is refused. The message is a sentence for the client."""
+
+
+class RequestReader:
+    """Cuts what one connection receives into requests.
+
+    Refuses, with `BadRequest`, what RFC 9112 allows a server to refuse: a bare line feed or carriage return (section
+    2.2), folded lines (5.2), more than one length or `Host` (6.3, 3.2), chunk extensions and trailers (7.1), tiny chunks
+    without end, and heads beyond the limits.
     """
 
-    _chunked = False  # the body being received
-    _between_chunks = False
-    _chunks = 0
-    _body_bytes = 0
-
     def __init__(self) -> None:
-        super().__init__(h11.SERVER, MAX_HEAD_BYTES)
+        self.waiting = b""
+        """What has arrived and was not taken yet."""
+        self.ended = True
+        """Whether the last request has been taken to its end."""
+        self.expects = False
+        """Whether it waits for leave to send its body, which after a refusal may come or not (RFC 9110, 10.1.1)."""
+        self._chunked = False
+        self._left = 0  # bytes of the body, or of the chunk and the end of its line
+        self._chunks = self._chunk_bytes = 0
 
-    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """Return the next event, as h11 does."""
-        if self.their_state is h11.IDLE:
-            _check_head(self.trailing_data[0])
-        elif self._between_chunks and self.their_state is h11.SEND_BODY:
-            # h11 takes a whole size at once, perhaps before there is anything of the chunk.
-            self._between_chunks = not _check_chunk_head(self.trailing_data[0])
-        event = super().next_event()
-        if type(event) is h11.Request:
-            self._chunked = self._between_chunks = any(name == b"transfer-encoding" for name, _ in event.headers)
-            self._chunks = self._body_bytes = 0
-        elif self._chunked and type(event) is h11.Data:
-            self._count(event)
-        elif type(event) is h11.EndOfMessage and event.headers:
-            raise h11.RemoteProtocolError("the body has trailers")
-        return event
+    def take(self) -> bytes:
+        """Return the next part of a request, as much as can be judged; nothing if more has to arrive first."""
+        if self.ended:
+            return self._take_head()
+        return self._take(self._left) if self._left else self._take_chunk_size()
 
-    def _count(self, data: h11.Data) -> None:
-        self._between_chunks = data.chunk_end
-        self._chunks += data.chunk_start
-        self._body_bytes += len(data.data)
-        if self._chunks > _FREE_CHUNKS + self._body_bytes // _BYTES_A_CHUNK:
-            raise h11.RemoteProtocolError("the chunks are too small")
+    def _take(self, size: int) -> bytes:
+        part, self.waiting = self.waiting[:size], self.waiting[size:]
+        self._left = size - len(part)
+        self.ended = not (self._left or self._chunked)
+        return part
+
+    def _take_head(self) -> bytes:
+        end = self.waiting.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES) + 4
+        if end < 4:
+            _judge_beginning(self.waiting)
+            return b""
+        head = self.waiting[:end]
+        fields = _judge(head)
+        if b" \r\n" in head or b"\t\r\n" in head:  # httptools takes it for a part of the value
+            head = b"\r\n".join(line.rstrip(b" \t") for line in head.split(b"\r\n"))
+            self.waiting = head + self.waiting[end:]
+        self.expects = b"expect" in fields
+        self._chunked = b"transfer-encoding" in fields
+        self._chunks = self._chunk_bytes = 0
+        return self._take(len(head) + int(fields.get(b"content-length", 0)))
+
+    def _take_chunk_size(self) -> bytes:
+        match = _CHUNK_SIZE.match(self.waiting)
+        if match is None:
+            if _CHUNK_SIZE_SO_FAR.fullmatch(self.waiting[:17]):
+                return b""
+            raise BadRequest(_CHUNKS)
+        end, size = match.end(), int(match[1], 16)
+        if size == 0:
+            last = self.waiting[end : end + 2]
+            if last == b"\r\n":
+                self._chunked = False
+                return self._take(end + 2)
+            if last in {b"", b"\r"}:
+                return b""
+            raise BadRequest(_CHUNKS)
+        self._chunks += 1
+        if self._chunks > _FREE_CHUNKS + self._chunk_bytes // _BYTES_A_CHUNK:
+            raise BadRequest(_CHUNKS)
+        self._chunk_bytes += size
+        return self._take(end + size + 2)
 
 
-def _check_head(data: bytes) -> None:
-    """Judge the head at the beginning of `data`, or as much of it as is there."""
-    end = data.find(b"\n\r\n")
-    head = data if end < 0 else data[: end + 1]
-    lines = head.count(b"\n")
-    if len(head) > MAX_HEAD_BYTES or lines > _MAX_HEADERS + 1:
-        raise h11.RemoteProtocolError("the head is too large")
-    if lines != head.count(b"\r\n"):
-        raise h11.RemoteProtocolError("a line ends without a carriage return")
-    if b"\n " in head or b"\n\t" in head:
-        raise h11.RemoteProtocolError("a line is folded")
-    lengths = head.lower().split(b"\ncontent-length:")[1:]
-    if len(lengths) > 1 or any(b"," in length.partition(b"\r")[0] for length in lengths):
-        raise h11.RemoteProtocolError("more than one Content-Length")
+def _judge_beginning(data: bytes) -> None:
+    """Refuse early what cannot become a head any more."""
+    if len(data) > MAX_HEAD_BYTES:
+        raise BadRequest(_TOO_LARGE)
+    if data and not b"A" <= data[:1] <= b"Z":
+        raise BadRequest(_NO_PATH)
+    if data.count(b"\n") != data.count(b"\r\n"):
+        raise BadRequest(_LINES)
 
 
-def _check_chunk_head(data: bytes) -> bool:
-    """Judge the line with the size of a chunk, and say whether it is there as a whole."""
-    line, end, _ = data[:64].lstrip(b"\r\n").partition(b"\r\n")
-    if b";" in line or b" " in line or b"\t" in line:
-        raise h11.RemoteProtocolError("a chunk has an extension")
-    return bool(end)
+def _judge(head: bytes) -> dict[bytes, bytes]:
+    """Return the fields of a head that decide where the request ends, lower-case names, or raise `BadRequest`."""
+    lines = head.count(b"\r\n")
+    if lines > _MAX_HEADERS + 2:
+        raise BadRequest(_TOO_LARGE)
+    if not _REQUEST_LINE.match(head):
+        raise BadRequest(_NO_PATH)
+    if not head.count(b"\n") == head.count(b"\r") == lines or b"\n " in head or b"\n\t" in head:
+        raise BadRequest(_LINES)
+    found = _DECISIVE.findall(head)
+    fields = {name.lower(): value.strip(b" \t") for name, value in found}
+    if len(fields) < len(found):
+        raise BadRequest("Send Host, Content-Length, Transfer-Encoding and Expect once.")
+    if not _HOST.fullmatch(fields.get(b"host", b"")):
+        raise BadRequest("The Host header is not a host name with an optional port.")
+    if b"transfer-encoding" in fields:
+        if b"content-length" in fields:
+            raise BadRequest("Send Content-Length or Transfer-Encoding, not both.")
+        if fields[b"transfer-encoding"].lower() != b"chunked":
+            raise BadRequest("Send the body as it is or in chunks, in no other Transfer-Encoding.")
+    length = fields.get(b"content-length", b"0")
+    if not length.isdigit() or len(length) > 19:
+        raise BadRequest("Content-Length is not a number of bytes.")
+    return fields

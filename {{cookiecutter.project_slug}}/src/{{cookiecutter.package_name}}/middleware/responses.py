@@ -23,7 +23,8 @@ class Refusal:
         self, status: int, detail: str, *, headers: Sequence[tuple[bytes, bytes]] = (), close: bool = False
     ) -> None:
         self.status = status
-        self._document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+        document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+        self._body = json.dumps(document, separators=(",", ":")).encode()
         self._headers = [
             (b"content-type", b"application/problem+json"),
             *headers,
@@ -35,13 +36,18 @@ class Refusal:
     ) -> None:
         """Send the refusal, with `headers` that are known only now."""
         request = current_request.get()
-        document = self._document | ({"request_id": request.request_id} if request is not None else {})
-        await send_json(send, self.status, document, [*self._headers, *headers])
+        body = self._body
+        if request is not None:  # an id needs no escapes: `request_context` accepts no other characters
+            body = b'%b,"request_id":"%b"}' % (body[:-1], request.request_id.encode())
+        await _send(send, self.status, body, [*self._headers, *headers])
 
 
 async def send_json(send: Send, status: int, document: object, headers: Sequence[tuple[bytes, bytes]]) -> None:
     """Send one JSON document."""
-    body = json.dumps(document, separators=(",", ":")).encode()
+    await _send(send, status, json.dumps(document, separators=(",", ":")).encode(), headers)
+
+
+async def _send(send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
     start: Message = {
         "type": "http.response.start",
         "status": status,

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 import structlog
 
-from .logging import BLOT, TOKENS
+from .logging import BLOT, blot_tokens
 from .metrics import count_event
 from .request_context import current_request
 
@@ -119,7 +119,7 @@ class EventLog:
         identifier, severity = (identifier or "local")[:_LONGEST_DETAIL], severity or _SEVERITY[event]
         count_event(event, severity)
         timestamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-        facts = (str(details.get(name))[:_LONGEST_DETAIL] for name in _TELLING)
+        facts = [str(details[name])[:_LONGEST_DETAIL] if name in details else "" for name in _TELLING]
         group = self._group((event, severity, _neighbourhood(identifier), *facts))
         group.noted += 1
         bounded = {name: self._bounded(value) for name, value in details.items()}
@@ -188,7 +188,9 @@ class EventLog:
         text = str(value)
         for secret in self._secrets:  # before the cut, which could leave half of it
             text = text.replace(secret, BLOT)
-        text = TOKENS.sub(BLOT, text)
+        text = blot_tokens(text)
+        if text.isascii():
+            return text[:_LONGEST_DETAIL]
         # Without halves of surrogate pairs: one of them would make every answer of /security/events fail.
         return text[:_LONGEST_DETAIL].encode(errors="replace").decode()
 

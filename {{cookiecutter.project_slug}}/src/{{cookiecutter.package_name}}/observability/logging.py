@@ -25,7 +25,7 @@ _SECRET_NAMES = frozenset(
 )
 BLOT = "[redacted]"
 # API keys of the keys file and JWTs: nobody knows their values here, but they look like nothing else.
-TOKENS = re.compile(r"mcp_[0-9a-z]{10}_[0-9A-Za-z]{20,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
+_TOKENS = re.compile(r"mcp_[0-9a-z]{10}_[0-9A-Za-z]{20,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
 
 
 def configure_logging(
@@ -233,7 +233,7 @@ def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
         for secret in known:
             if secret in line:
                 line = line.replace(secret, BLOT)
-        return TOKENS.sub(BLOT, line) if "mcp_" in line or "eyJ" in line else line
+        return blot_tokens(line)
 
     return redact
 
@@ -241,3 +241,8 @@ def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
 def _redact_values(secrets: Iterable[str]) -> Processor:
     redact = redactor(secrets)
     return lambda _, __, line: redact(line)  # type: ignore[arg-type]  # the renderer has made text of it
+
+
+def blot_tokens(text: str) -> str:
+    """Return `text` without what looks like a key or a token."""
+    return _TOKENS.sub(BLOT, text) if "mcp_" in text or "eyJ" in text else text
