@@ -23,7 +23,7 @@ from .settings import Settings
 _STDERR = 2
 _LAST_MOMENT = 2.0  # seconds after SHUTDOWN_TIMEOUT, in which what was cancelled may clean up
 # What uvicorn says once for every bad request: the security events say it with the address, and without a flood.
-_SAID_ELSEWHERE = ("Invalid HTTP request", "Unsupported upgrade request", "No supported WebSocket library")
+_SAID_ELSEWHERE = "Invalid HTTP request"
 
 _servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
 

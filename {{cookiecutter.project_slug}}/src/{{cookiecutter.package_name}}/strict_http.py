@@ -13,8 +13,8 @@ _FREE_CHUNKS = 1000
 _BYTES_A_CHUNK = 256
 
 # A path, and nothing that names a second host: no absolute URL, no `host:port` (RFC 9112, section 3.2), no fragment.
-_REQUEST_LINE = re.compile(rb"[A-Z-]+ /[!\"$-~]* HTTP/1\.[01]\r\n")
-_DECISIVE = re.compile(rb"\n(host|content-length|transfer-encoding|expect):([^\r]*)", re.IGNORECASE)
+_REQUEST_LINE = re.compile(rb"(?!CONNECT )[A-Z-]+ /[!\"$-~]* HTTP/1\.[01]\r\n")
+_DECISIVE = re.compile(rb"\n(host|content-length|transfer-encoding|expect|upgrade):([^\r]*)", re.IGNORECASE)
 # What a host and its port are made of (RFC 3986, section 3.2); which hosts are served is judged by a layer.
 _HOST = re.compile(rb"[A-Za-z0-9._~%-]+(:[0-9]*)?|\[[0-9A-Fa-f:.]+\](:[0-9]*)?")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
@@ -67,8 +67,10 @@ class RequestReader:
             return b""
         head = self.waiting[:end]
         fields = _judge(head)
-        if b" \r\n" in head or b"\t\r\n" in head:  # httptools takes it for a part of the value
-            head = b"\r\n".join(line.rstrip(b" \t") for line in head.split(b"\r\n"))
+        if b" \r\n" in head or b"\t\r\n" in head or b"upgrade" in fields:
+            # httptools takes the space for a part of the value, and may take the body for another protocol.
+            lines = [line.rstrip(b" \t") for line in head.split(b"\r\n") if not line.lower().startswith(b"upgrade:")]
+            head = b"\r\n".join(lines)
             self.waiting = head + self.waiting[end:]
         self.expects = b"expect" in fields
         self._chunked = b"transfer-encoding" in fields
@@ -119,7 +121,7 @@ def _judge(head: bytes) -> dict[bytes, bytes]:
     found = _DECISIVE.findall(head)
     fields = {name.lower(): value.strip(b" \t") for name, value in found}
     if len(fields) < len(found):
-        raise BadRequest("Send Host, Content-Length, Transfer-Encoding and Expect once.")
+        raise BadRequest("Send Host, Content-Length, Transfer-Encoding, Expect and Upgrade at most once.")
     if not _HOST.fullmatch(fields.get(b"host", b"")):
         raise BadRequest("The Host header is not a host name with an optional port.")
     if b"transfer-encoding" in fields:

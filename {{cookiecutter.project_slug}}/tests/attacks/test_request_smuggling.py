@@ -180,6 +180,11 @@ def flawed(server: RunningServer) -> dict[str, bytes]:
         "a line without a colon": whole.replace(b"\r\nAuth", b"\r\nX\r\nAuth"),
         "an absolute URL": head(f"GET http://{host}/livez HTTP/1.1", f"Host: {host}"),
         "an absolute URL of the endpoint": whole.replace(b" /mcp", f" http://{host}/mcp".encode()),
+        "a path to CONNECT to": head("CONNECT /livez HTTP/1.1", f"Host: {host}"),
+        "a fragment": head("GET /livez#/../mcp HTTP/1.1", f"Host: {host}"),
+        "another version": head("GET /livez HTTP/2.0", f"Host: {host}"),
+        "no version": head("GET /livez", f"Host: {host}"),
+        "a vertical tab for a space": whole.replace(b"Content-Length: ", b"Content-Length:\x0b"),
         "a host and a port": head(f"CONNECT {host} HTTP/1.1", f"Host: {host}"),
         "an asterisk": head("OPTIONS * HTTP/1.1", f"Host: {host}"),
         "a path without a slash": head("GET livez HTTP/1.1", f"Host: {host}"),
@@ -216,6 +221,17 @@ def test_the_same_request_without_a_flaw_is_served(server: RunningServer) -> Non
     chunks = "".join(f"{len(part):x}\r\n{part}\r\n" for part in (PING[:7], PING[7:], ""))
     chunked = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks.encode()
     assert statuses(server.raw(whole + chunked + whole)) == [200, 200, 200]
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+def test_an_offer_of_another_protocol_is_not_taken_up(server: RunningServer, protocol: str) -> None:
+    """A parser that takes what follows for that protocol no longer sees where the request ends."""
+    offer = ["Connection: Upgrade", f"Upgrade: {protocol}"]
+    whole = request_text(server, "POST /mcp HTTP/1.1", with_key(server, *offer), PING)
+    head = request_text(server, "POST /mcp HTTP/1.1", with_key(server, *offer)).removesuffix(b"\r\n")
+    chunked = head + f"Transfer-Encoding: chunked\r\n\r\n{len(PING):x}\r\n{PING}\r\n0\r\n\r\n".encode()
+    bare = request_text(server, "GET /livez HTTP/1.1", offer)
+    assert statuses(server.raw(bare + whole + chunked + bare)) == [200, 200, 200, 200]
 
 
 def test_a_flaw_that_arrives_byte_by_byte_is_found_too(server: RunningServer) -> None:
