@@ -97,6 +97,27 @@ def test_the_clock_starts_anew_for_every_request(server: RunningServer) -> None:
             time.sleep(DEADLINE / 2)
 
 
+def test_a_head_that_arrives_in_pieces_is_not_taken_for_an_idle_connection() -> None:
+    with running_server(keep_alive_timeout=1) as patient, socket.create_connection(("127.0.0.1", patient.port)) as sock:
+        request = head(patient, "GET /livez", length=0)
+        sock.sendall(request)
+        assert sock.recv(65536)
+        for piece in (request[:20], request[20:40], request[40:]):
+            time.sleep(0.6)
+            sock.sendall(piece)
+        assert b"HTTP/1.1 200 OK" in b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+def test_pipelined_requests_wait_at_the_client_not_in_memory(server: RunningServer) -> None:
+    call = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "slow", "arguments": {}}}'
+    accept = b"\r\nAccept: application/json, text/event-stream\r\n\r\n"
+    request = head(server, length=len(call)).replace(b"\r\n\r\n", accept) + call
+    with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as connection:
+        connection.sendall(request)
+        with pytest.raises(TimeoutError):
+            connection.sendall(head(server, "GET /livez", length=0) * 200_000)
+
+
 def test_each_server_has_its_own_deadline() -> None:
     assert deadline_protocol(3).receive_timeout == 3
     assert deadline_protocol(4).receive_timeout == 4

@@ -21,7 +21,7 @@ _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _CHUNK_SIZE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,15}\r?")
 _TOO_LARGE = f"Send at most {_MAX_HEADERS} headers, and {MAX_HEAD_BYTES} bytes of them."
 _NO_PATH = "Send a request line such as `POST /mcp HTTP/1.1`: the path of the URL, and nothing else of it."
-_LINES = "End every line with a carriage return and a line feed, and do not fold lines."
+_LINES = "End every line with a carriage return and a line feed."
 _CHUNKS = "Send chunks without extensions and trailers, and not too many small ones."
 
 
@@ -33,8 +33,8 @@ class RequestReader:
     """Cuts what one connection receives into requests.
 
     Refuses, with `BadRequest`, what RFC 9112 allows a server to refuse: a bare line feed or carriage return (section
-    2.2), folded lines (5.2), more than one length or `Host` (6.3, 3.2), chunk extensions and trailers (7.1), tiny chunks
-    without end, and heads beyond the limits.
+    2.2), more than one length or `Host` (6.3, 3.2), chunk extensions and trailers (7.1), tiny chunks without end, and
+    heads beyond the limits. Folded lines, white space in names and other broken characters httptools refuses.
     """
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ def _judge(head: bytes) -> dict[bytes, bytes]:
         raise BadRequest(_TOO_LARGE)
     if not _REQUEST_LINE.match(head):
         raise BadRequest(_NO_PATH)
-    if not head.count(b"\n") == head.count(b"\r") == lines or b"\n " in head or b"\n\t" in head:
+    if not head.count(b"\n") == head.count(b"\r") == lines:
         raise BadRequest(_LINES)
     found = _DECISIVE.findall(head)
     fields = {name.lower(): value.strip(b" \t") for name, value in found}

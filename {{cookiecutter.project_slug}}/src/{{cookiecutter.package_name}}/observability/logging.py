@@ -121,7 +121,7 @@ def _configure_ours(level: str, processors: list[Processor]) -> None:
 
 def _configure_others(level: str, prepare: list[Processor], render: list[Processor]) -> None:
     """What uvicorn and the SDK log goes the same way, in the same form."""
-    foreign: list[Processor] = [structlog.stdlib.ExtraAdder(), *prepare]
+    foreign: list[Processor] = [structlog.stdlib.ExtraAdder(), _drop_color, *prepare]
     logging.config.dictConfig(
         {
             "version": 1,
@@ -150,7 +150,7 @@ def _configure_others(level: str, prepare: list[Processor], render: list[Process
 def _json() -> list[Processor]:
     # Locals would put tool arguments into the log.
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-    return [_drop_color, structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer(_dumps)]
+    return [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer(_dumps)]
 
 
 def _dumps(event: EventDict, default: Callable[[Any], Any]) -> str:
@@ -164,7 +164,6 @@ def _dumps(event: EventDict, default: Callable[[Any], Any]) -> str:
 
 def _console() -> list[Processor]:
     return [
-        _drop_color,
         _escape_message,
         structlog.dev.ConsoleRenderer(
             colors=_is_terminal(), repr_native_str=True, exception_formatter=_indented_traceback
