@@ -91,8 +91,10 @@ def test_so_are_the_refusals_that_are_no_problem_documents(server: RunningServer
     assert explained(not_allowed.status_code, not_allowed.json()["detail"])
     both = b"POST /mcp HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
     unknown = b"PUSH / HTTP/1.1\r\nHost: a\r\n\r\n"
-    for data in (b"not HTTP\r\n\r\n", both, both.replace(b": a", b": a/b"), b"G" * 20_000, unknown):
-        assert explained(400, server.raw(data, timeout=1).decode().rpartition("\r\n")[2])
+    flawed = (b"not HTTP\r\n\r\n", both, both.replace(b": a", b": a/b"), b"G" * 20_000, unknown)
+    said = [server.raw(data, timeout=1).decode().rpartition("\r\n")[2] for data in flawed]
+    assert all(explained(400, text) for text in said)
+    assert len(set(said)) == len(said)
 
 
 def test_so_are_the_refusals_of_limits() -> None:
