@@ -6,8 +6,8 @@
 
 `raw` is what uvicorn itself costs: it parses the body and answers with one JSON document. `sdk` is the SDK's
 application as it comes, without sessions, in its JSON mode. Both use uvicorn's own h11 protocol, which is what the SDK
-installs, or what HTTP names (`HTTP=httptools`); what the class of our server adds is counted as ours. `ours` has every layer on. `fastmcp` has its own token
-verification, rate limit and structured log.
+installs, or what HTTP names (`HTTP=httptools`); what the class of our server adds is counted as ours. `ours` has every
+layer on. `fastmcp` has its own token verification, rate limit and structured log.
 """
 
 import importlib

@@ -24,6 +24,13 @@ async def slow() -> str:
     return "done"
 
 
+@tool(read_only=True)
+async def slower() -> str:
+    """Take as long as it takes to send forty megabytes."""
+    await anyio.sleep(20)
+    return "done"
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
     mcp = GuardedServer("test", tools=(slow,), events=EventLog())
@@ -108,14 +115,22 @@ def test_a_head_that_arrives_in_pieces_is_not_taken_for_an_idle_connection() -> 
         assert b"HTTP/1.1 200 OK" in b"".join(iter(lambda: sock.recv(65536), b""))
 
 
-def test_pipelined_requests_wait_at_the_client_not_in_memory(server: RunningServer) -> None:
-    call = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "slow", "arguments": {}}}'
+def send_megabytes(connection: socket.socket, number: int) -> None:
+    for _ in range(number):
+        connection.sendall(b"a" * 1_000_000)
+
+
+def test_pipelined_requests_wait_at_the_client_not_in_memory() -> None:
+    call = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "slower", "arguments": {}}}'
     accept = b"\r\nAccept: application/json, text/event-stream\r\n\r\n"
-    request = head(server, length=len(call)).replace(b"\r\n\r\n", accept) + call
-    with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as connection:
-        connection.sendall(request)
+    mcp = GuardedServer("test", tools=(slower,), events=EventLog())
+    with (
+        running_server(mcp, shutdown_timeout=1) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=1) as connection,
+    ):
+        connection.sendall(head(server, length=len(call)).replace(b"\r\n\r\n", accept) + call)
         with pytest.raises(TimeoutError):
-            connection.sendall(head(server, "GET /livez", length=0) * 200_000)
+            send_megabytes(connection, 40)
 
 
 def test_each_server_has_its_own_deadline() -> None:
