@@ -1,8 +1,11 @@
 """The MCP server with what the team lists: nothing less, and nothing more."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from {{ cookiecutter.package_name }} import __version__, server
+from {{ cookiecutter.package_name }}.auth.principal import STDIO, current_principal
 from {{ cookiecutter.package_name }}.observability.events import EventLog
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 from {{ cookiecutter.package_name }}.prompts import PROMPTS
@@ -16,6 +19,14 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(scope="module")
 def built() -> GuardedServer:
     return server.build_server(EventLog(), load_settings(_env_file=None, enable_auth=False))
+
+
+@pytest.fixture(autouse=True)
+def _caller() -> Iterator[None]:
+    """A caller with all scopes: what is listed is what a caller may use."""
+    before = current_principal.set(STDIO)
+    yield
+    current_principal.reset(before)
 
 
 def test_it_is_named_after_the_package(built: GuardedServer) -> None:
