@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from .auth.api_key import ApiKeyVerifier
-from .auth.introspection import IntrospectionVerifier
-from .auth.jwks import IssuerKeys, issuer_fetcher
-from .auth.jwt_verifier import JwtVerifier
 from .auth.key_records import KeyRecord, KeysError, parse_records
 from .auth.key_store import KeysFile
 from .auth.key_verifier import KeyVerifier
@@ -92,6 +89,11 @@ def fixed_keys(settings: Settings) -> dict[str, KeyRecord]:
 
 
 def _oauth(settings: Settings, issuer: str) -> list[Verifier]:
+    # Here, because PyJWT and what asks the issuer are a tenth of the start of a server that needs neither.
+    from .auth.introspection import IntrospectionVerifier  # noqa: PLC0415
+    from .auth.jwks import IssuerKeys, issuer_fetcher  # noqa: PLC0415
+    from .auth.jwt_verifier import JwtVerifier  # noqa: PLC0415
+
     audience = settings.oauth_audience or settings.resource_url
     keys = IssuerKeys(issuer, networks=settings.oauth_networks)
     lifetime = settings.oauth_max_token_lifetime
