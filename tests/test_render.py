@@ -5,6 +5,8 @@ import functools
 import hashlib
 import itertools
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -354,3 +356,13 @@ def test_names_follow_from_the_name_of_the_project(name: str, slug: str, package
     project = render(tmp_path, project_name=name)
     assert project.name == slug
     assert (project / "src" / package / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("length", [1, pre_gen.MAX_NAME], ids=["shortest", "longest"])
+def test_code_is_formatted_whatever_the_names_are(tmp_path: Path, length: int) -> None:
+    project = bake(tmp_path, project_slug="s" * length, package_name="p" * length)
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--no-cache", "."], cwd=project, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stdout.decode()

@@ -31,7 +31,8 @@ def test_the_ready_files_are_what_the_command_prints_with_the_first_settings(fil
     if "redis_url" in example:
         example["state_secret"] = KEY[::-1]
     settings = load_settings(_env_file=None, **(example | {"api_key": KEY}))
-    assert file.read_text(encoding="utf-8") == CLIENTS[file.stem](target_of(settings, "{{ cookiecutter.project_slug }}"))
+    target = target_of(settings, "{{ cookiecutter.project_slug }}")
+    assert file.read_text(encoding="utf-8") == CLIENTS[file.stem](target)
 
 
 def test_there_is_a_ready_file_for_every_client() -> None:

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from {{ cookiecutter.package_name }} import cli
-from {{ cookiecutter.package_name }}.observability.audit_chain import Head, derived_key, head_of, sealed
+from {{ cookiecutter.package_name }}.observability.audit_chain import (
+    Head,
+    derived_key,
+    head_of,
+    sealed,
+)
 
 from ..support.running import wait_until
 from .processes import ServerProcess, server_process

@@ -10,6 +10,7 @@ from mcp import MCPError
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel
 
+from {{ cookiecutter.package_name }}.mcp_endpoint import SessionManager
 from {{ cookiecutter.package_name }}.observability.events import EventLog
 from {{ cookiecutter.package_name }}.policy import prompt, resource, tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
@@ -200,7 +201,7 @@ def test_a_crash_of_the_http_application_says_nothing_to_the_client(
     async def broken(*_: object, **__: object) -> None:
         raise Talkative
 
-    monkeypatch.setattr("{{ cookiecutter.package_name }}.mcp_endpoint.SessionManager.handle_request", broken)
+    monkeypatch.setattr(SessionManager, "handle_request", broken)
     with log_lines("error") as lines:
         answer = server.call("refuse", {})
     assert answer.status_code == 500

@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from {{ cookiecutter.package_name }}.observability.audit_chain import Head, Report, derived_key, head_of, parse_head, sealed, verify
+from {{ cookiecutter.package_name }}.observability.audit_chain import (
+    Head,
+    Report,
+    derived_key,
+    head_of,
+    parse_head,
+    sealed,
+    verify,
+)
 
 KEY = derived_key("a secret", "audit chain")
 

@@ -79,7 +79,8 @@ class Canaries:
         self.port: int = listener.server_address[1]
         with suppress(OSError):  # no IPv6 here
             self._stack.enter_context(_Listener("::1", self.port, self.hits))
-        self._internal = (str(self.work), str(Path({{ cookiecutter.package_name }}.__file__).parents[1]))
+        source = Path({{ cookiecutter.package_name }}.__file__).parents[1]
+        self._internal = (str(self.work), str(source))
         return self
 
     def __exit__(self, *error: object) -> None:
