@@ -96,14 +96,19 @@ def covering(projects: list[Answers]) -> list[Answers]:
 
 PROJECTS = pairwise(switches())
 # Every project is linted, typed, tested, booted and called. The default one runs all of its tests; these run those that
-# read the project's files or start its command, two minutes each; the others those that judge the answers.
+# read the project's files or start its command, a minute each; the others those that judge the answers.
 RUN_MOST_TESTS = covering(PROJECTS)
 # What starts its servers from settings of its own, or looks at one module, is the same whatever was answered.
 THE_SAME_IN_EVERY_PROJECT = (
-    *("conformance", "oauth", "replicas", "security", "shared"),
-    *("attacks/test_commands.py", "attacks/test_connection_floods.py", "attacks/test_fetch.py"),
-    *("attacks/test_long_streams.py", "attacks/test_slow_clients.py", "attacks/test_starvation.py"),
-    *("policy/test_progress.py", "test_direct_entry.py", "test_http_protocol.py", "test_strict_http.py"),
+    *("attacks", "conformance", "oauth", "policy", "replicas", "security", "shared", "support"),
+    *("test_direct_entry.py", "test_http_protocol.py", "test_rate_limiter.py", "test_strict_http.py"),
+)
+ATTACKS_ON_THE_PROJECT = tuple(
+    f"attacks/test_{name}.py"
+    for name in (
+        *("audit_trail", "every_tool", "example_tools", "faults", "guide_recipes", "log_forging", "shutdown"),
+        *("startup", "stdio", "tool_lock"),
+    )
 )
 ABOUT_THE_ANSWERS = (
     *("test_app.py", "test_check_command.py", "test_cli.py", "test_client_config.py", "test_credentials.py"),
@@ -133,14 +138,17 @@ def test_every_answer_is_in_some_project_that_runs_most_of_its_tests() -> None:
 
 
 def selection_of_tests(project: Project) -> list[str]:
-    """The arguments for pytest: none, to run everything; what to leave out; or what to run."""
+    """Which tests of a project are run: nothing stands for all of them."""
     tests = project.path / "tests"
     if project.answers == PROJECTS[0]:
-        assert all((tests / name).exists() for name in (*THE_SAME_IN_EVERY_PROJECT, *ABOUT_THE_ANSWERS))
+        named = (*THE_SAME_IN_EVERY_PROJECT, *ATTACKS_ON_THE_PROJECT, *ABOUT_THE_ANSWERS)
+        assert [name for name in named if not (tests / name).exists()] == []
         return []
+    chosen: tuple[str, ...] = ABOUT_THE_ANSWERS
     if project.answers in RUN_MOST_TESTS:
-        return [f"--ignore={tests / name}" for name in THE_SAME_IN_EVERY_PROJECT]
-    return [str(tests / name) for name in ABOUT_THE_ANSWERS if (tests / name).exists()]
+        own = sorted(path.name for path in tests.iterdir() if path.is_dir() or path.name.startswith("test_"))
+        chosen = (*(name for name in own if name not in THE_SAME_IN_EVERY_PROJECT), *ATTACKS_ON_THE_PROJECT)
+    return [str(tests / name) for name in chosen if (tests / name).exists()]
 
 
 # --- a project and its server -----------------------------------------------------------------------------------------
