@@ -192,7 +192,7 @@ def exactly_tagged(image: str) -> bool:
 
 def secret_settings() -> set[str]:
     """The settings whose type is SecretStr, as they are called in the environment."""
-    (path,) = TEMPLATE.glob("src/*/settings.py")
+    (path,) = TEMPLATE.glob("src/*/settings_fields.py")
     return set(re.findall(r"^    (\w+): SecretStr", path.read_text(encoding="utf-8"), re.M))
 
 
@@ -603,9 +603,9 @@ def test_the_times_fit_those_of_the_server(docker: Path, kubernetes: Path) -> No
 
 
 def setting_fields() -> dict[str, ast.AnnAssign]:
-    (path,) = TEMPLATE.glob("src/*/settings.py")
+    (path,) = TEMPLATE.glob("src/*/settings_fields.py")
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings")
+    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "SettingsFields")
     fields = [node for node in found.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
     return {ast.unparse(field.target): field for field in fields}
 

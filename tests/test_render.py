@@ -163,9 +163,9 @@ def test_nothing_that_is_copied_would_overwrite_a_directory() -> None:
 
 def setting_names() -> set[str]:
     """Return the fields of the generated project's Settings, as they are called in the environment."""
-    (path,) = TEMPLATE.glob("src/*/settings.py")
+    (path,) = TEMPLATE.glob("src/*/settings_fields.py")
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    (settings_class,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Settings"]
+    (settings_class,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "SettingsFields"]
     fields = [node.target for node in settings_class.body if isinstance(node, ast.AnnAssign)]
     return {field.id.upper() for field in fields if isinstance(field, ast.Name)}
 

@@ -2,15 +2,12 @@
 
 import re
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from .origins import is_loopback
-
-if TYPE_CHECKING:
-    from .settings import Settings
+from .settings_fields import SettingsFields
 
 _MIN_KEY_LENGTH = 32
 _PLACEHOLDER = re.compile(r"change.?me|replace.?(me|this)|placeholder|example|your.?(api.?)?key", re.IGNORECASE)
@@ -18,7 +15,7 @@ _MAKE_KEY = "Make one with `python -c 'import secrets; print(secrets.token_urlsa
 _REDIS_URL = re.compile(r"(rediss?|unix)://")
 
 
-def contradictions(settings: "Settings") -> list[str]:
+def contradictions(settings: SettingsFields) -> list[str]:
     """Every rule between settings, each with what to do."""
     problems = []
     some_key = settings.api_key or settings.keys or settings.keys_file
@@ -48,7 +45,7 @@ def contradictions(settings: "Settings") -> list[str]:
     return problems
 
 
-def _sharing_problems(settings: "Settings") -> list[str]:
+def _sharing_problems(settings: SettingsFields) -> list[str]:
     """Say what several processes need so that they are one server to their clients."""
     problems = []
     if settings.redis_url is not None and find_spec("redis") is None:
@@ -73,7 +70,7 @@ def _sharing_problems(settings: "Settings") -> list[str]:
     return problems
 
 
-def _watching_problems(settings: "Settings") -> list[str]:
+def _watching_problems(settings: SettingsFields) -> list[str]:
     """Return what keeps the audit trail, metrics and traces from working."""
     problems = []
     key = settings.audit_key.get_secret_value() if settings.audit_key is not None else None
@@ -93,7 +90,7 @@ def _watching_problems(settings: "Settings") -> list[str]:
     return problems
 
 
-def _oauth_problems(settings: "Settings") -> list[str]:
+def _oauth_problems(settings: SettingsFields) -> list[str]:
     """Lead through what an authorization server needs, a sentence for each thing that is missing."""
     oauth = {name: value for name, value in settings if name.startswith("oauth_")}
     if settings.auth_mode != "oauth":
@@ -122,7 +119,7 @@ def _oauth_problems(settings: "Settings") -> list[str]:
     return problems
 
 
-def _unsafe_url(url: str, settings: "Settings") -> str | None:
+def _unsafe_url(url: str, settings: SettingsFields) -> str | None:
     """Return what keeps a URL of the authorization server from being used (RFC 8414, section 2)."""
     try:
         parts = urlsplit(url)
