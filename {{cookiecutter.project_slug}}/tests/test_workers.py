@@ -55,6 +55,15 @@ def test_a_port_that_is_taken_is_a_sentence() -> None:
     assert "cannot be listened on: Address already in use." in refusal.value.problems[0]
 
 
+def test_answers_do_not_wait_for_the_client_to_confirm_their_head() -> None:
+    with (
+        listening_socket("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_two_workers_are_one_server(server: ServerProcess) -> None:
     statuses = [send(server.running, "GET", "/health").status for _ in range(40)]
     assert statuses == [200] * 30 + [429] * 10
