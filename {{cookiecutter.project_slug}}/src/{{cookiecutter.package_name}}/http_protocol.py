@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -19,6 +19,19 @@ _FULL = {
     "full": Refusal(503, "All connections are in use. Try again in a moment.", close=True),
     "full for this address": Refusal(429, "Your address has too many open connections. Close some.", close=True),
 }
+
+
+class _Transport:
+    """What uvicorn writes to and closes, with another way to close it."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None], is_closing: Callable[[], bool]) -> None:
+        self._transport = transport
+        self.write = transport.write
+        self.close = close
+        self.is_closing = is_closing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class DeadlineProtocol(HttpToolsProtocol):
@@ -44,12 +57,15 @@ class DeadlineProtocol(HttpToolsProtocol):
     _send_deadline: asyncio.TimerHandle | None = None
     _place: Place | None = None
     _left_unread = 0
+    _lingers = False
+    _is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place and start the clock."""
-        super().connection_made(transport)
-        open_connections.inc()
         self._reader = RequestReader()
+        self._connection = transport
+        super().connection_made(cast(asyncio.Transport, _Transport(transport, self._close, self._is_closing)))
+        open_connections.inc()
         transport.set_write_buffer_limits(high=0)  # tells us of every byte that is not taken at once
         self._place = self.places.take(self.client[0] if self.client else "")
         if self._place.state == "open":
@@ -66,13 +82,15 @@ class DeadlineProtocol(HttpToolsProtocol):
         """Stop the clock once the request is whole; start it with the first byte of another one."""
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
-        unread = not self._reader.ended and self.cycle is not None and self.cycle.response_complete
+        is_refused = not self._reader.ended and self.cycle is not None and self.cycle.response_complete
+        unread = self._lingers or is_refused
         self._left_unread = self._left_unread + len(data) if unread else 0
         if self._left_unread > self.most_unread:
             self.transport.pause_reading()
             return
-        self._reader.waiting += data
-        self._read_on()
+        if not self._lingers:
+            self._reader.waiting += data
+            self._read_on()
 
     def _read_on(self) -> None:
         """Parse what there is of the present request, and begin the next one once that has been answered."""
@@ -109,13 +127,20 @@ class DeadlineProtocol(HttpToolsProtocol):
             self.transport.close()
         if self.cycle is not None:
             self.cycle.disconnected = True  # whoever still serves this connection has nobody to answer
+            self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         """Leave the connection to the keep-alive time-out, or go on with a pipelined request."""
-        self._stop()
+        if not self._lingers:
+            self._stop()
         super().on_response_complete()
-        if self._reader.waiting:
+        if self._reader.waiting and not self._lingers:
             self._read_on()
+
+    def shutdown(self) -> None:
+        """Close what nobody waits for, and from now on without lingering: the server is about to end."""
+        self._is_ending = True
+        super().shutdown()
 
     def pause_writing(self) -> None:
         """Start the clock of a client that does not take its answer."""
@@ -148,7 +173,21 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _expire(self) -> None:
         self._deadline = None
-        self.transport.close()
+        self._connection.close()
+
+    def _is_closing(self) -> bool:
+        return self._lingers or self._connection.is_closing()
+
+    def _close(self) -> None:
+        """Close, but let a client first send what it is sending: else a reset may overtake the answer."""
+        is_done = self._reader.ended and not self._reader.waiting
+        if self._is_ending or self._is_closing() or is_done:
+            self._connection.close()
+            return
+        self._lingers = True
+        self._connection.write_eof()
+        self.flow.resume_reading()
+        self._start()
 
     def _watch_sending(self) -> None:
         left = self.transport.get_write_buffer_size()

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -289,6 +290,45 @@ def test_who_sends_too_large_a_body_to_its_end_before_reading_still_gets_the_ans
             with contextlib.suppress(TimeoutError):  # no more is taken
                 connection.sendall(b"a" * size)
             assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("flaw", ["two Hosts", "a bare LF between headers", "a chunk extension"])
+def test_who_sends_broken_http_to_its_end_before_reading_still_gets_the_answer(
+    server: RunningServer, flaw: str
+) -> None:
+    request = flawed(server)[flaw]
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+            connection.sendall(request + b"a" * 900_000)
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert statuses(received) == [400]
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_who_sends_a_body_to_its_end_before_reading_is_told_that_the_credential_is_missing(
+    server: RunningServer, version: str
+) -> None:
+    """And closes the connection after every request, as nginx does unless it is told otherwise."""
+    framing = ["Connection: close", "Content-Length: 900000"]
+    request = request_text(server, f"POST /mcp HTTP/{version}", framing) + b"a" * 900_000
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+            connection.sendall(request)
+            assert b"".join(iter(lambda: connection.recv(65536), b"")).startswith(b"HTTP/1.1 401 ")
+
+
+def test_who_goes_on_sending_after_broken_http_is_not_read_for_ever(server: RunningServer) -> None:
+    def send_without_end() -> None:
+        while True:
+            connection.sendall(b"a" * 1000)
+            time.sleep(0.01)
+
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(b"broken\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            send_without_end()
+    assert time.monotonic() - started < 4
 
 
 def test_nothing_is_read_behind_a_refusal_of_a_body_that_may_never_come(server: RunningServer) -> None:
