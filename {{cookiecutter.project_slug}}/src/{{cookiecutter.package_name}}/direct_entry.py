@@ -9,13 +9,14 @@ would be refused, goes the SDK's own way. `benchmarks/README.md` of the template
 import functools
 import json
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
 import pydantic_core
 from mcp.server.connection import Connection
 from mcp.server.lowlevel.server import Server
-from mcp.server.runner import modern_error_data, serve_one
+from mcp.server.runner import ServerRunner, aclose_shielded, modern_error_data
 from mcp.server.streamable_http import check_accept_headers
 from mcp.shared.exceptions import NoBackChannelError
 from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS, InboundLadderRejection, classify_inbound_request
@@ -40,8 +41,6 @@ _METHODS = frozenset(
 _OLDER = frozenset(HANDSHAKE_PROTOCOL_VERSIONS)
 _NEWER = frozenset(MODERN_PROTOCOL_VERSIONS)
 _JSON = (b"content-type", b"application/json")
-
-_encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` makes one for every call
 
 
 @functools.lru_cache(64)
@@ -82,13 +81,13 @@ class DirectEntry:
             return False
         if not _accepts_json(headers.get("accept", "")):
             return False
+        envelope: tuple[str, Any, Any] = (version, None, None)
         if is_newer:
             route = classify_inbound_request(message, headers=headers)
             if isinstance(route, InboundLadderRejection) or (method == "tools/call" and self._is_marked(params)):
                 return False
-            connection = Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
-        else:
-            connection = Connection.from_envelope(version, None, None)
+            envelope = (route.protocol_version, route.client_info, route.client_capabilities)
+        connection: Any = _Exchange.from_envelope(*envelope)
         # Taken here, so that from now on only the client's leaving is left to receive.
         request = Request(scope, _again(await receive(), receive))
         transport = TransportContext(
@@ -96,22 +95,16 @@ class DirectEntry:
         )
         status = 200
         try:
-            result = await serve_one(
-                self._server,
-                _Exchange(message_id, request, transport),
-                method,
-                params,
-                connection=connection,
-                lifespan_state=self.lifespan_state,
-            )
+            try:
+                runner = ServerRunner(self._server, connection, self.lifespan_state)
+                result = await runner.on_request(_Dispatch(message_id, request, transport), method, params)
+            finally:
+                await connection.close()
+            body = pydantic_core.to_json({"jsonrpc": "2.0", "id": message_id, "result": result})
         except Exception as exception:  # as in the SDK's entries; the next line logs it
             error = modern_error_data(exception)
             status = ERROR_CODE_HTTP_STATUS.get(error.code, 200) if is_newer else 200
             body = _error_document(message_id, error, is_newer=is_newer)
-        else:
-            document = {"jsonrpc": "2.0", "id": message_id, "result": result}
-            # Byte for byte what the SDK writes in each era.
-            body = _encode(document).encode() if is_newer else pydantic_core.to_json(document)
         length = (b"content-length", str(len(body)).encode())
         await send({"type": "http.response.start", "status": status, "headers": [_JSON, length]})
         await send({"type": "http.response.body", "body": body})
@@ -130,7 +123,30 @@ class DirectEntry:
         return marked
 
 
-class _Exchange:
+class _Exchange(Connection):
+    """The SDK's `Connection` for one request. Its exit stack is made when somebody asks for it: to close an empty one,
+    shielded and with a deadline, takes a twentieth of a call.
+    """
+
+    _stack: AsyncExitStack | None = None
+
+    @property
+    def exit_stack(self) -> AsyncExitStack:
+        """What handlers and middleware want to be cleaned up."""
+        self._stack = self._stack or AsyncExitStack()
+        return self._stack
+
+    @exit_stack.setter
+    def exit_stack(self, _: AsyncExitStack) -> None:
+        """The SDK's constructor makes one for every connection."""
+
+    async def close(self) -> None:
+        """Clean up, if there is anything."""
+        if self._stack is not None:
+            await aclose_shielded(self)
+
+
+class _Dispatch:
     """The SDK's `DispatchContext` of a request whose answer is one document: nothing else can be sent."""
 
     can_send_request = False
@@ -171,5 +187,5 @@ def _again(body: Message, receive: Receive) -> Receive:
 def _error_document(message_id: str | int, error: ErrorData, *, is_newer: bool) -> bytes:
     document = JSONRPCError(jsonrpc="2.0", id=message_id, error=error)
     if is_newer:
-        return _encode(document.model_dump(mode="json", by_alias=True, exclude_none=True)).encode()
+        return document.model_dump_json(by_alias=True, exclude_none=True).encode()
     return document.model_dump_json(by_alias=True, exclude_unset=True).encode()

@@ -39,7 +39,7 @@ def parse_json(document: bytes, *, max_depth: int = 64, max_digits: int = 40) ->
         raise
     except ValueError:
         raise InvalidJson("the document is not JSON") from None
-    if "\\u" in text and _has_lone_surrogate(value):
+    if b"\\" in document and b"\\u" in document and _has_lone_surrogate(value):
         raise InvalidJson("a string holds half of a surrogate pair")
     return value
 
@@ -61,7 +61,7 @@ def _decoder(max_digits: int) -> json.JSONDecoder:
 
 def _is_deeper(document: bytes, limit: int) -> bool:
     # Almost every document has fewer brackets than the limit, so it cannot be deeper.
-    if document.count(b"[") + document.count(b"{") <= limit:
+    if not _has_more_brackets(document, limit):
         return False
     depth = 0
     for token in _STRUCTURE.finditer(document):
@@ -72,6 +72,19 @@ def _is_deeper(document: bytes, limit: int) -> bool:
                 return True
         elif first in b"]}":
             depth -= 1
+    return False
+
+
+def _has_more_brackets(document: bytes, limit: int) -> bool:
+    # One after another: to count them all would take longer than to parse a large document with few of them.
+    found = 0
+    for bracket in (b"[", b"{"):
+        place = document.find(bracket)
+        while place >= 0:
+            found += 1
+            if found > limit:
+                return True
+            place = document.find(bracket, place + 1)
     return False
 
 
