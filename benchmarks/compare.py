@@ -6,9 +6,10 @@ Run it with an interpreter that has the project's dependencies. PYTHON is one th
 own, because fastmcp may want another version of the SDK: `uv venv f && VIRTUAL_ENV=f uv pip install fastmcp`.
 
 All servers run at the same time and are loaded in turns, so that what else the machine does meets all of them. What is
-compared is the server's processor time per request (Linux: from /proc), because client and server share the machine;
-figures are medians of the turns. Every row says what the bare SDK costs and then ratios to it: 0.90 means that the SDK
-takes 0.90 of the processor time that the server in question takes.
+compared is the server's processor time per request (Linux: from /proc), because client and server share the machine.
+Every row says what the bare SDK costs, the median of the turns, and then ratios to it: 0.90 means that the SDK takes
+0.90 of the processor time that the server in question takes. Each ratio is the median of those of the turns, because
+from one turn to another the machine itself changes its speed.
 """
 
 import argparse
@@ -16,7 +17,6 @@ import contextlib
 import json
 import os
 import secrets
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,13 +26,14 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from response_modes import free_port, processor_seconds
 
 HERE = Path(__file__).parent
 NEWER, OLDER = "2026-07-28", "2025-11-25"
-PAYLOADS = {"100 B": (100, 800), "10 KB": (10_000, 500), "1 MB": (1_000_000, 12)}
+PAYLOADS = {"100 B": (100, 500), "10 KB": (10_000, 300), "1 MB": (1_000_000, 12)}
 CLIENTS = (1, 16, 64)
 _META = "io.modelcontextprotocol/"
 
@@ -72,7 +73,7 @@ def main() -> int:
         servers = [running.enter_context(start(name, project, options.fastmcp)) for name in names]
         calls(servers, quick=options.quick)
         memory(servers)
-    starts(project, names, options.fastmcp, turns=3 if options.quick else 7)
+    starts(project, names, options.fastmcp, turns=5 if options.quick else 9)
     refusals(project, quick=options.quick)
     return 0
 
@@ -84,6 +85,7 @@ def start(name: str, project: Path, fastmcp: str | None, *arguments: str, **sett
     environment = os.environ | {
         "API_KEY": key,
         "MAX_REQUESTS_PER_MINUTE": "1000000",
+        "PYTHONDONTWRITEBYTECODE": "",  # an installed server is compiled
         "MAX_BODY_BYTES": str(4 << 20),
         "TRUSTED_ORIGINS": "https://app.example.com",
         "PYTHONPATH": os.pathsep.join([str(project / "src"), os.environ.get("PYTHONPATH", "")]),
@@ -193,7 +195,7 @@ def compare(
     """Measure one kind of call on every server that speaks the protocol, and print a row for each."""
     able = [server for server in servers if version == OLDER or server.name != "fastmcp"]
     costs = {server.name: Cost() for server in able}
-    for turn in range(4 if quick else 5):
+    for turn in range(6 if quick else 10):
         for server in able:
             few = requests // 4 if server.name == "fastmcp" else requests
             found = load(server, call(server, version, size=size), clients=clients, requests=max(few, clients))
@@ -201,16 +203,18 @@ def compare(
             if turn:  # the first one warms up
                 for name, value in found.items():
                     getattr(costs[server.name], name).append(value)
-    median = {
-        name: {what: statistics.median(getattr(cost, what)) for what in ("cpu", "seconds", "p50", "p99")}
-        for name, cost in costs.items()
-    }
-    base = median["sdk"]
-    absolute = f"{base['cpu'] * 1e6:.0f} µs, {base['p50']:.1f} ms, {base['p99']:.1f} ms"
-    for name, found in median.items():
+    base = costs["sdk"]
+    absolute = f"{median(base.cpu) * 1e6:.0f} µs, {median(base.p50):.1f} ms, {median(base.p99):.1f} ms"
+    for name, cost in costs.items():
         if name != "sdk":
-            ratios = " | ".join(f"{base[what] / found[what]:.2f}" for what in ("cpu", "seconds", "p50", "p99"))
+            found = {what: ratio(getattr(base, what), getattr(cost, what)) for what in ("cpu", "seconds", "p50", "p99")}
+            ratios = " | ".join(f"{value:.2f}" for value in found.values())
             print(f"| {version} | {payload} | {clients} | {absolute} | {name} | {ratios} |", flush=True)
+
+
+def ratio(these: list[float], those: list[float]) -> float:
+    """Return the median ratio of what was measured in the same turn."""
+    return median([one / other for one, other in zip(these, those, strict=True)])
 
 
 def memory(servers: list[Server]) -> None:
@@ -232,10 +236,9 @@ def starts(project: Path, names: list[str], fastmcp: str | None, *, turns: int) 
         for name, found in seconds.items():
             with start(name, project, fastmcp) as server:
                 found.append(server.start_seconds)
-    base = statistics.median(seconds["sdk"])
     print("\n| Server | Start to first answer, of the SDK's |\n| --- | --- |")
     for name, found in seconds.items():
-        print(f"| {name} | {statistics.median(found) / base:.2f} |")
+        print(f"| {name} | {ratio(found, seconds['sdk']):.2f} |")
 
 
 def refusals(project: Path, *, quick: bool) -> None:
@@ -259,13 +262,12 @@ def refusals(project: Path, *, quick: bool) -> None:
             "tools/list, 100 tools, older": (server, call(server, OLDER, method="tools/list"), "200"),
         }
         costs: dict[str, list[float]] = {kind: [] for kind in kinds}
-        for _ in range(3 if quick else 7):
+        for _ in range(5 if quick else 9):
             for kind, (target, request, status) in kinds.items():
                 costs[kind].append(load(target, request, clients=1, requests=400, status=status)["cpu"])
-        base = statistics.median(costs["served"])
         print("\n| Request | CPU, of a served call |\n| --- | --- |")
         for kind, found in costs.items():
-            print(f"| {kind} | {statistics.median(found) / base:.2f} |")
+            print(f"| {kind} | {ratio(found, costs['served']):.2f} |")
 
 
 if __name__ == "__main__":
