@@ -62,6 +62,20 @@ async def test_a_redis_that_comes_back_is_used_again_without_anybody_doing_anyth
             assert (redis.problems(), redis.recoveries) == ([], 1)
 
 
+async def test_a_redis_that_takes_no_more_writes_is_away_until_it_does() -> None:
+    with running_redis() as server:
+        async with connected(server.url) as redis:
+            await redis.client.config_set("maxmemory", "1")  # with `noeviction`, as it is by default
+            with pytest.raises(RedisAway):
+                await redis.ask(lambda client: client.set("project:a", 1))
+            recoveries = redis.recoveries
+            await anyio.sleep(0.5)  # ten heartbeats
+            assert redis.away
+            assert redis.recoveries == recoveries, "a full Redis has been taken for one that is back"
+            await redis.client.config_set("maxmemory", "0")
+            await eventually(lambda: not redis.away, seconds=10)
+
+
 async def test_while_it_hangs_one_question_waits_and_no_other() -> None:
     with running_redis() as server:
         async with connected(server.url, patience=0.5) as redis:

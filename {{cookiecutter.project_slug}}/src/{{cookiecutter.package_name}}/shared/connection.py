@@ -83,7 +83,8 @@ class SharedRedis:
             try:
                 if self.away:
                     await self.client.connection_pool.disconnect(inuse_connections=False)
-                    await self._ask(lambda client: client.ping())
+                    # A write, as most questions are: a Redis that is full, or only a copy, would answer a PING.
+                    await self._ask(lambda client: client.set(self.name("heartbeat"), 1, ex=60))
                     self.away, self.recoveries = False, self.recoveries + 1
                     log.warning("Redis is reachable again")
                 await duty()
