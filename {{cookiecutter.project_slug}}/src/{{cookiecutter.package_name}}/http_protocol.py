@@ -42,7 +42,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     operating system takes at once.
     """
 
-    receive_timeout: ClassVar[float] = 10
+    receive_timeout: float = 10
     """Seconds from the connection, or from the first byte of a further request, to the last byte of the body."""
     send_timeout: ClassVar[float] = 10
     """Seconds in which a client takes its answer, or 64 KB more of it."""
@@ -68,15 +68,14 @@ class DeadlineProtocol(HttpToolsProtocol):
         open_connections.inc()
         transport.set_write_buffer_limits(high=0)  # tells us of every byte that is not taken at once
         self._place = self.places.take(self.client[0] if self.client else "")
-        if self._place.state == "open":
-            self._start()
-            return
-        self._note("rate_limit_exceeded", "too many connections")
-        if self._place.state == "hang up":
-            transport.abort()
-        else:
+        if self._place.state != "open":
+            self._note("rate_limit_exceeded", "too many connections")
+            if self._place.state == "hang up":
+                transport.abort()
+                return
             self.app = _FULL[self._place.state]
-            self._deadline = self.loop.call_later(min(_TOLD_TIMEOUT, self.receive_timeout), self._expire)
+            self.receive_timeout = min(_TOLD_TIMEOUT, self.receive_timeout)
+        self._start()
 
     def data_received(self, data: bytes) -> None:
         """Stop the clock once the request is whole; start it with the first byte of another one."""
@@ -86,6 +85,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         unread = self._lingers or is_refused
         self._left_unread = self._left_unread + len(data) if unread else 0
         if self._left_unread > self.most_unread:
+            self._start()  # who is not read any more is not seen to leave, either
             self.transport.pause_reading()
             return
         if not self._lingers:
@@ -97,6 +97,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         while not (is_whole := self._reader.ended and self._is_serving()) and not self.transport.is_closing():
             if self._reader.ended:
                 self.cycle = None  # type: ignore[assignment]  # as uvicorn has it before the first request
+                self._left_unread = 0
             try:
                 part = self._reader.take()
             except BadRequest as error:
@@ -131,7 +132,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Leave the connection to the keep-alive time-out, or go on with a pipelined request."""
-        if not self._lingers:
+        if self._reader.ended and not self._lingers:
             self._stop()
         super().on_response_complete()
         if self._reader.waiting and not self._lingers:
@@ -141,6 +142,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         """Close what nobody waits for, and from now on without lingering: the server is about to end."""
         self._is_ending = True
         super().shutdown()
+        if self._lingers:
+            self._connection.close()
 
     def pause_writing(self) -> None:
         """Start the clock of a client that does not take its answer."""
@@ -185,7 +188,11 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._connection.close()
             return
         self._lingers = True
-        self._connection.write_eof()
+        try:
+            self._connection.write_eof()
+        except OSError:  # it has gone
+            self._connection.abort()
+            return
         self.flow.resume_reading()
         self._start()
 

@@ -3,7 +3,6 @@
 import json
 import socket
 import statistics
-import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -18,10 +17,9 @@ from {{ cookiecutter.package_name }}.policy import tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 
 from ..support.running import RunningServer, running_server, wait_until
-from .wire import forwarded_for, open_connections, request_text, send
+from .wire import RESET, forwarded_for, open_connections, request_text, send
 
 DEADLINE = 1.0
-_RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # to close by a reset, without an end
 LARGE = 12_000_000  # more than sockets take between two programs that do not read
 
 
@@ -160,7 +158,7 @@ def test_closing_rudely_gives_every_place_back() -> None:
         def hit_and_run(_: int) -> None:
             connection = connect(small)
             connection.sendall(b"GET /livez HTTP/1.1\r\n")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             connection.close()
 
         with ThreadPoolExecutor(4) as pool:

@@ -14,8 +14,7 @@ import pytest
 from ..support.callers import headers, message
 from ..support.running import RunningServer, running_server, wait_until
 from .processes import server_process
-from .test_connection_floods import _RESET
-from .wire import key_of, request_text, send
+from .wire import RESET, key_of, request_text, send
 
 LISTEN = {"notifications": {"toolsListChanged": True}}
 MOST_EACH, MOST = 3, 5
@@ -88,7 +87,7 @@ def leave(connection: socket.socket) -> None:
 
 def leave_rudely(connection: socket.socket) -> None:
     """Close it by a reset."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     connection.close()
 
 

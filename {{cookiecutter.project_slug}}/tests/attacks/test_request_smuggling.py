@@ -317,6 +317,48 @@ def test_who_sends_a_body_to_its_end_before_reading_is_told_that_the_credential_
             assert b"".join(iter(lambda: connection.recv(65536), b"")).startswith(b"HTTP/1.1 401 ")
 
 
+def test_who_is_refused_again_and_again_is_answered_each_time(server: RunningServer) -> None:
+    """What is taken of refused bodies is bounded for each: in all, a connection would be left without a clock."""
+    half, head = b"a" * 25_000, request_text(server, "POST /mcp HTTP/1.1", ["Content-Length: 50000"])
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(head + half)
+        for _ in range(60):
+            answer = b""
+            while not answer.endswith(b"}"):
+                part = connection.recv(65536)
+                assert part, "the connection has been closed"
+                answer += part
+            assert len(statuses(answer)) == 1
+            connection.sendall(half + head + half)  # the end of one body, and the beginning of the next request
+
+
+def test_who_leaves_at_once_after_broken_http_makes_no_noise(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every attempt would be two tracebacks."""
+    for request in (
+        request_text(server, "HEAD /livez HTTP/1.1", ["Connection: close", "Content-Length: 10"]) + b"abc",
+        request_text(server, "POST /mcp HTTP/1.1", ["Transfer-Encoding: chunked"]) + b"zz\r\n",
+    ):
+        for _ in range(50):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+                connection.sendall(request)
+    assert send(server, "GET", "/livez").status == 200
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_refused_request_that_never_arrives_whole_is_not_waited_for_twice() -> None:
+    """The keep-alive time-out is for those who have sent theirs."""
+    started = time.monotonic()
+    with (
+        running_server(receive_timeout=1, keep_alive_timeout=60) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection,
+    ):
+        connection.sendall(request_text(server, "POST /mcp HTTP/1.1", ["Content-Length: 1000"]) + b"abc")
+        assert b"".join(iter(lambda: connection.recv(65536), b"")).startswith(b"HTTP/1.1 401 ")
+    assert time.monotonic() - started < 15
+
+
 def test_who_goes_on_sending_after_broken_http_is_not_read_for_ever(server: RunningServer) -> None:
     def send_without_end() -> None:
         while True:

@@ -62,6 +62,17 @@ def test_a_client_that_never_finishes_does_not_hold_the_shutdown() -> None:
         assert time.monotonic() - started < 5
 
 
+def test_a_client_that_was_refused_and_stays_does_not_hold_the_shutdown() -> None:
+    with ExitStack() as held:
+        with running_server(shutdown_timeout=60, receive_timeout=60) as server:
+            connection = held.enter_context(connect(server))
+            headers = [f"Authorization: Bearer {server.key}", "Transfer-Encoding: chunked"]
+            connection.sendall(request_text(server, "POST /mcp HTTP/1.1", headers) + b"1\r\n{\r\nzz\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 4")
+            started = time.monotonic()
+        assert time.monotonic() - started < 5
+
+
 @pytest.mark.anyio
 async def test_an_open_stream_does_not_hold_the_shutdown_and_ends_properly() -> None:
     """One `subscriptions/listen` stream keeps uvicorn waiting for as long as the client likes."""

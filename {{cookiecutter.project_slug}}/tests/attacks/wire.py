@@ -3,6 +3,8 @@
 import http.client
 import json
 import socket
+import struct
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ Header = tuple[str, str | bytes]
 
 JSON: Header = ("Content-Type", "application/json")
 ACCEPT: Header = ("Accept", "application/json, text/event-stream")
+RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""As `SO_LINGER`: to close a connection by a reset, without an end."""
 
 
 @dataclass(frozen=True)
