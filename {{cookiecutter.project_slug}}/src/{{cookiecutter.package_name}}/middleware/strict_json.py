@@ -3,11 +3,7 @@
 import functools
 import json
 import math
-import re
 from typing import Any, NoReturn
-
-# Possessive, and content with a string that never ends: no input makes it go back (linear time).
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 class InvalidJson(ValueError):
@@ -31,14 +27,17 @@ def parse_json(document: bytes, *, max_depth: int = 64, max_digits: int = 40) ->
         raise InvalidJson("the document is not UTF-8") from None
     if text.startswith("\ufeff"):
         raise InvalidJson("the document starts with a byte order mark")
-    if _is_deeper(document, max_depth):
-        raise InvalidJson(f"the document is nested more than {max_depth} levels deep")
     try:
         value = _decoder(max_digits).decode(text)
+        is_deeper = _is_deeper(value, max_depth)
     except InvalidJson:
         raise
+    except RecursionError:  # nobody means a depth of hundreds
+        is_deeper = True
     except ValueError:
         raise InvalidJson("the document is not JSON") from None
+    if is_deeper:
+        raise InvalidJson(f"the document is nested more than {max_depth} levels deep")
     if b"\\" in document and b"\\u" in document and _has_lone_surrogate(value):
         raise InvalidJson("a string holds half of a surrogate pair")
     return value
@@ -59,33 +58,14 @@ def _decoder(max_digits: int) -> json.JSONDecoder:
     return json.JSONDecoder(object_pairs_hook=_members, parse_int=number, parse_float=number, parse_constant=_constant)
 
 
-def _is_deeper(document: bytes, limit: int) -> bool:
-    # Almost every document has fewer brackets than the limit, so it cannot be deeper.
-    if not _has_more_brackets(document, limit):
-        return False
-    depth = 0
-    for token in _STRUCTURE.finditer(document):
-        first = token[0][:1]
-        if first in b"[{":
-            depth += 1
-            if depth > limit:
-                return True
-        elif first in b"]}":
-            depth -= 1
-    return False
-
-
-def _has_more_brackets(document: bytes, limit: int) -> bool:
-    # One after another: to count them all would take longer than to parse a large document with few of them.
-    found = 0
-    for bracket in (b"[", b"{"):
-        place = document.find(bracket)
-        while place >= 0:
-            found += 1
-            if found > limit:
-                return True
-            place = document.find(bracket, place + 1)
-    return False
+def _is_deeper(value: Any, limit: int) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit):
+        inner = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [child for children in inner for child in children if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
