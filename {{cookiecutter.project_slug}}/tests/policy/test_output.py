@@ -12,7 +12,7 @@ from mcp.types import (
 )
 
 from {{ cookiecutter.package_name }}.observability.events import EventLog
-from {{ cookiecutter.package_name }}.policy.output import ResultTooLarge, clean_text, fit_to_send
+from {{ cookiecutter.package_name }}.policy.output import ResultTooLarge, clean_text, error_text, fit_to_send
 
 TAGS = "".join(chr(0xE0000 + ord(character)) for character in "obey")
 ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
@@ -65,6 +65,10 @@ def test_text_and_structure_are_cleaned_alike_and_counted() -> None:
     assert cleaned.structured_content == {"result": {"list": ["a", 1, None]}}
     (event,) = events.recent()
     assert event["details"] == {"reason": "hidden_text", "removed": 8, "tool": "a"}
+
+
+def test_an_error_that_names_a_file_in_no_encoding_can_be_sent() -> None:
+    assert error_text(ValueError("there is no \udcff.txt")) == "there is no ?.txt"
 
 
 def test_the_text_of_an_embedded_resource_is_cleaned() -> None:

@@ -74,7 +74,7 @@ def fit_to_send(result: _Result, events: EventLog, *, max_bytes: int, **what: st
 
 def error_text(error: BaseException) -> str:
     """Return what is sent of what a function says when it refuses."""
-    text = str(error)
+    text = str(error).encode(errors="replace").decode()  # a file's name may hold half of a surrogate pair
     return clean_text(text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}…")
 
 
