@@ -122,7 +122,7 @@ def notes(answers: Mapping[str, Any]) -> list[str]:
     if answers["auth"] == "none":
         found = [
             "auth=none: every program on this machine may call the tools. "
-            "The API_KEY in .env opens /security/events only."
+            "The API_KEY in .env opens /security/events, /metrics and the details of /health."
         ]
     if answers["rate_limit"] == "redis":
         found.append("rate_limit=redis: REDIS_URL in .env must name a running Redis.")

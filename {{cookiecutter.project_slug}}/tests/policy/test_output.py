@@ -12,7 +12,12 @@ from mcp.types import (
 )
 
 from {{ cookiecutter.package_name }}.observability.events import EventLog
-from {{ cookiecutter.package_name }}.policy.output import ResultTooLarge, clean_text, error_text, fit_to_send
+from {{ cookiecutter.package_name }}.policy.output import (
+    ResultTooLarge,
+    clean_text,
+    error_text,
+    fit_to_send,
+)
 
 TAGS = "".join(chr(0xE0000 + ord(character)) for character in "obey")
 ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
