@@ -1,8 +1,12 @@
 """The deadline for receiving: it closes who does not send, and nobody else."""
 
+import asyncio
+import gc
 import socket
 import time
+import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import anyio
 import pytest
@@ -12,9 +16,19 @@ from {{ cookiecutter.package_name }}.observability.events import EventLog
 from {{ cookiecutter.package_name }}.policy import tool
 from {{ cookiecutter.package_name }}.policy.guard import GuardedServer
 
-from .support.running import RunningServer, running_server
+from .support.running import RunningServer, running_server, wait_until
 
 DEADLINE = 0.4
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Leave to the count of references what it can do."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @tool(read_only=True)
@@ -137,3 +151,23 @@ def test_each_server_has_its_own_deadline() -> None:
     assert deadline_protocol(3).receive_timeout == 3
     assert deadline_protocol(4).receive_timeout == 4
     assert DeadlineProtocol.receive_timeout == 10
+
+
+def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collector(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last message would stay with it: with a megabyte each, that is gone too late."""
+    seen: list[weakref.ref[DeadlineProtocol]] = []
+    made = DeadlineProtocol.connection_made
+
+    def remember(self: DeadlineProtocol, transport: asyncio.Transport) -> None:
+        seen.append(weakref.ref(self))
+        made(self, transport)
+
+    monkeypatch.setattr(DeadlineProtocol, "connection_made", remember)
+    with no_collection():
+        for length in (10, 1000):  # of which one is never sent to its end
+            with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+                connection.sendall(head(server, length=length) + b"0123456789")
+                assert connection.recv(65536).startswith(b"HTTP/1.1 400 ") or length == 1000
+        wait_until(lambda: len(seen) == 2 and not any(protocol() for protocol in seen))

@@ -1,6 +1,7 @@
 """HTTP/1.1 for the open internet: uvicorn by itself lets silent, slow, deaf and countless clients stay for ever."""
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
@@ -24,11 +25,19 @@ _FULL = {
 class _Transport:
     """What uvicorn writes to and closes, with another way to close it."""
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None], is_closing: Callable[[], bool]) -> None:
+    def __init__(self, transport: asyncio.Transport, protocol: "DeadlineProtocol") -> None:
         self._transport = transport
+        # Weak: two that hold each other would keep the last message of a connection until the garbage is collected.
+        self._protocol = weakref.ref(protocol)
         self.write = transport.write
-        self.close = close
-        self.is_closing = is_closing
+
+    def is_closing(self) -> bool:
+        protocol = self._protocol()
+        return protocol is None or protocol.is_closing()
+
+    def close(self) -> None:
+        if (protocol := self._protocol()) is not None:
+            protocol.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -64,7 +73,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         """Take a place and start the clock."""
         self._reader = RequestReader()
         self._connection = transport
-        super().connection_made(cast(asyncio.Transport, _Transport(transport, self._close, self._is_closing)))
+        super().connection_made(cast(asyncio.Transport, _Transport(transport, self)))
         open_connections.inc()
         transport.set_write_buffer_limits(high=0)  # tells us of every byte that is not taken at once
         self._place = self.places.take(self.client[0] if self.client else "")
@@ -178,13 +187,14 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._deadline = None
         self._connection.close()
 
-    def _is_closing(self) -> bool:
+    def is_closing(self) -> bool:
+        """Whether nothing more is served on this connection."""
         return self._lingers or self._connection.is_closing()
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """Close, but let a client first send what it is sending: else a reset may overtake the answer."""
         is_done = self._reader.ended and not self._reader.waiting
-        if self._is_ending or self._is_closing() or is_done:
+        if self._is_ending or self.is_closing() or is_done:
             self._connection.close()
             return
         self._lingers = True
