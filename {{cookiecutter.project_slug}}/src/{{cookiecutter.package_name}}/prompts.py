@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .policy import prompt
-from .security import sanitize_input
+from mcp_chassis import prompt
+from mcp_chassis.sinks import sanitize_input
 
 
 @prompt(title="Introduce somebody")

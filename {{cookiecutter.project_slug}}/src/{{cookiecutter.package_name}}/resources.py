@@ -1,7 +1,7 @@
 """Your resources: what a client may read. Each says its URI and is listed in `RESOURCES`."""
 
 from . import __version__
-from .policy import resource
+from mcp_chassis import resource
 
 
 @resource("about://server", title="About this server")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from {{ cookiecutter.package_name }}.security import SafeRoot
-from {{ cookiecutter.package_name }}.tools import history, notes
+from mcp_chassis.sinks import SafeRoot
+from {{ cookiecutter.package_name }}.tools import history
+from {{ cookiecutter.package_name }}.tools import notes
 
 from ..support.running import RunningServer
 from . import test_paths

@@ -2,7 +2,7 @@
 
 import pytest
 
-from {{ cookiecutter.package_name }}.security import InvalidInput
+from mcp_chassis.sinks import InvalidInput
 from {{ cookiecutter.package_name }}.tools.hello import hello_world
 
 from ..support.running import RunningServer, text

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from {{ cookiecutter.package_name }}.security import SafeRoot
+from mcp_chassis.sinks import SafeRoot
 from {{ cookiecutter.package_name }}.tools import notes
 
 from ..support.running import RunningServer

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 
-from {{ cookiecutter.package_name }}.security import FetchError, SafeFetcher
+from mcp_chassis.sinks import FetchError, SafeFetcher
 from {{ cookiecutter.package_name }}.tools import pages
 from {{ cookiecutter.package_name }}.tools.pages import fetch_page
 

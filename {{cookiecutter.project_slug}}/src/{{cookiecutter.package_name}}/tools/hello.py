@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..policy import tool
-from ..security import sanitize_input
+from mcp_chassis import tool
+from mcp_chassis.sinks import sanitize_input
 
 
 @tool(title="Greet", read_only=True, open_world=False)

@@ -7,8 +7,8 @@ from typing import Annotated
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
-from ..policy import tool
-from ..security import Argument, CommandError, Programs, options, run_argv
+from mcp_chassis import tool
+from mcp_chassis.sinks import Argument, CommandError, Programs, options, run_argv
 
 REPOSITORY = Path.cwd()
 GIT = Programs(

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..policy import tool
-from ..security import SafeRoot, Text
+from mcp_chassis import tool
+from mcp_chassis.sinks import SafeRoot, Text
 
 NOTES = SafeRoot("notes", max_bytes=65_536)
 

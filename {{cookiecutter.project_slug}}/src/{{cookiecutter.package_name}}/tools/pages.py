@@ -5,8 +5,8 @@ from typing import Annotated
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
-from ..policy import tool
-from ..security import SafeFetcher
+from mcp_chassis import tool
+from mcp_chassis.sinks import SafeFetcher
 
 _fetcher = SafeFetcher(max_bytes=200_000)
 

@@ -5,8 +5,8 @@ from typing import Annotated
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from ..policy import tool
-from ..security import Text
+from mcp_chassis import tool
+from mcp_chassis.sinks import Text
 
 
 @tool(title="Count words", read_only=True, open_world=False)

@@ -1,0 +1,78 @@
+"""The server as a process of its own, for attacks on its standard streams, its signals and its start."""
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcp_chassis import cli
+from mcp_chassis.settings import Settings, load_settings
+
+from ..support.running import RunningServer, free_port, wait_until
+from .wire import send
+
+PACKAGE = cli.__name__.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """A server in a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    running: RunningServer
+    directory: Path
+
+    def written(self, stream: str = "stderr") -> str:
+        """Return what it has written to a stream so far, each line end as it is."""
+        return (self.directory / stream).read_bytes().decode()
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Return the environment of a server: this one without its settings, and `settings` in upper case."""
+    names = {name.upper() for name in Settings.model_fields}
+    mine = {name: value for name, value in os.environ.items() if name not in names}
+    source = str(Path(cli.__file__).parents[1])
+    given = {name.upper(): value for name, value in settings.items()}
+    return mine | {"SECRETS_DIR": os.devnull, "PYTHONPATH": source, "PYTHONUTF8": "1"} | given
+
+
+@contextmanager
+def server_process(
+    directory: Path, *, program: Sequence[str] = ("-m", PACKAGE, "serve"), **settings: str
+) -> Iterator[ServerProcess]:
+    """Start a server on a free port, in an empty directory, and wait until it serves.
+
+    Args:
+        directory: where it runs and where its standard streams go.
+        program: what Python runs.
+        settings: its environment.
+    """
+    port, key = free_port(), secrets.token_urlsafe(32)
+    defaults = {"log_format": "json", "max_requests_per_minute": "1000000"}
+    variables = environment(**(defaults | settings), port=str(port), api_key=key)
+    with (directory / "stdout").open("wb") as out, (directory / "stderr").open("wb") as err:
+        process = subprocess.Popen(
+            [sys.executable, *program], cwd=directory, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+        )
+    try:
+        server = ServerProcess(
+            process, RunningServer(load_settings(_env_file=None, port=port, api_key=key), key), directory
+        )
+        wait_until(lambda: process.poll() is not None or serves(server.running), seconds=30)
+        assert process.poll() is None, server.written()
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+def serves(server: RunningServer) -> bool:
+    """Whether a server answers that it is ready."""
+    try:
+        return send(server, "GET", "/readyz").status == 200
+    except OSError:
+        return False

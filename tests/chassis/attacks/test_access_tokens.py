@@ -1,0 +1,221 @@
+"""Forged and borrowed access tokens over HTTP: the whole table, on every route."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+from starlette.routing import Route
+
+from mcp_chassis.app import create_app
+from secure_mcp_server.tools import TOOLS
+
+from ..support.issuer import KEYS, Issuer, oauth, public_jwk, running_issuer
+from ..support.running import RunningServer, free_port, running_server, wait_until
+from .wire import ACCEPT, JSON, Header, send
+
+LIST_TOOLS = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).encode()
+NOW = int(time.time())
+DAY = 86_400
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[Issuer]:
+    with running_issuer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def foreign() -> Iterator[Issuer]:
+    """An issuer that is not ours, with keys under the same names."""
+    with running_issuer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(issuer: Issuer) -> Iterator[RunningServer]:
+    """A server whose penalty box is out of the way."""
+    with running_server(**oauth(issuer.url), max_failed_auth_per_minute=10_000) as running:
+        yield running
+
+
+def audience(server: RunningServer) -> str:
+    return f"{server.url}/mcp"
+
+
+def bearer(token: str) -> Header:
+    return "Authorization", f"Bearer {token}"
+
+
+def encoded(part: object) -> bytes:
+    text = part if isinstance(part, bytes) else json.dumps(part).encode()
+    return base64.urlsafe_b64encode(text).rstrip(b"=")
+
+
+def by_hand(header: object, claims: object, secret: bytes | None = None) -> str:
+    """Write a token that no honest library writes: signed with HMAC and `secret`, or not at all."""
+    signed = encoded(header) + b"." + encoded(claims)
+    signature = b"" if secret is None else hmac.new(secret, signed, hashlib.sha256).digest()
+    return (signed + b"." + encoded(signature)).decode()
+
+
+def own_key(aud: str, issuer: Issuer, **header: Any) -> str:
+    """Sign good claims with a key of the attacker's own."""
+    mine = ec.generate_private_key(ec.SECP256R1())
+    more = {"jwk": public_jwk(mine, issuer.kid)} if header.pop("embed", False) else {}
+    return jwt.encode(issuer.claims(aud), mine, algorithm="ES256", headers={"kid": issuer.kid, **header, **more})
+
+
+def with_b64(aud: str, issuer: Issuer) -> str:
+    """Sign properly, with an extension that PyJWT has and this server does not need (RFC 7797)."""
+    header = {"alg": "ES256", "kid": issuer.kid, "crit": ["b64"], "b64": True}
+    signed = encoded(header) + b"." + encoded(issuer.claims(aud))
+    signature = ECAlgorithm(ECAlgorithm.SHA256).sign(signed, issuer.private_key)
+    return (signed + b"." + encoded(signature)).decode()
+
+
+Forge = Callable[[str, Issuer, Issuer], str]
+HS = {"alg": "HS256", "typ": "at+jwt", "kid": "key-1"}
+ATTACKS: dict[str, tuple[Forge, str]] = {
+    "alg none": (lambda a, i, _: by_hand({"alg": "none", "kid": "key-1"}, i.claims(a)), "algorithm"),
+    "alg nOnE": (lambda a, i, _: by_hand({"alg": "nOnE", "kid": "key-1"}, i.claims(a)), "algorithm"),
+    "no alg": (lambda a, i, _: by_hand({"kid": "key-1"}, i.claims(a)), "algorithm"),
+    "alg is a list": (lambda a, i, _: by_hand({"alg": ["ES256"], "kid": "key-1"}, i.claims(a)), "algorithm"),
+    "alg is an object": (lambda a, i, _: by_hand({"alg": {"ES256": 1}, "kid": "key-1"}, i.claims(a)), "algorithm"),
+    "no signature": (lambda a, i, _: i.token(a).rpartition(".")[0] + ".", "signature"),
+    "zero signature": (lambda a, i, _: i.token(a).rpartition(".")[0] + "." + "A" * 86, "signature"),
+    "the public key as HMAC secret": (lambda a, i, _: by_hand(HS, i.claims(a), i.public_pem), "algorithm"),
+    "the JWK as HMAC secret": (
+        lambda a, i, _: by_hand(HS, i.claims(a), json.dumps(i.documents[KEYS]["keys"][0]).encode()),
+        "algorithm",
+    ),
+    "an empty HMAC secret": (lambda a, i, _: by_hand(HS, i.claims(a), b""), "algorithm"),
+    "another curve": (
+        lambda a, i, _: jwt.encode(
+            i.claims(a), ec.generate_private_key(ec.SECP384R1()), algorithm="ES384", headers={"kid": i.kid}
+        ),
+        "algorithm",
+    ),
+    "the attacker's key": (lambda a, i, _: own_key(a, i), "signature"),
+    "the attacker's key, embedded": (lambda a, i, _: own_key(a, i, embed=True), "signature"),
+    "the attacker's keys at jku": (lambda a, i, f: own_key(a, i, jku=f.url + KEYS), "signature"),
+    "the attacker's certificate at x5u": (lambda a, i, f: own_key(a, i, x5u=f.url + KEYS), "signature"),
+    "kid is a path": (lambda a, i, _: i.token(a, headers={"kid": "../../../dev/null"}), "unknown_key"),
+    "kid is a URL": (lambda a, i, f: i.token(a, headers={"kid": f.url + KEYS}), "unknown_key"),
+    "kid is unknown": (lambda a, i, _: i.token(a, headers={"kid": "key-2"}), "unknown_key"),
+    "crit": (lambda a, i, _: i.token(a, headers={"crit": ["exp"], "exp": NOW}), "header"),
+    "crit that the library knows": (lambda a, i, _: with_b64(a, i), "header"),
+    "an ID token's sibling": (lambda a, i, _: i.token(a, headers={"typ": "logout+jwt"}), "header"),
+    "a token of another issuer": (lambda a, _, f: f.token(a), "signature"),
+    "another issuer with our key": (lambda a, i, f: i.token(a, iss=f.url), "issuer"),
+    "the issuer with a slash": (lambda a, i, _: i.token(a, iss=i.url + "/"), "issuer"),
+    "no issuer": (lambda a, i, _: i.token(a, iss=None), "claims"),
+    "another audience": (lambda a, i, _: i.token("https://another.example/mcp"), "audience"),
+    "the audience with a slash": (lambda a, i, _: i.token(a + "/"), "audience"),
+    "the audience's beginning": (lambda a, i, _: i.token(a.removesuffix("/mcp")), "audience"),
+    "no audience": (lambda a, i, _: i.token(a, aud=None), "claims"),
+    "no exp": (lambda a, i, _: i.token(a, exp=None), "claims"),
+    "exp in ten years": (lambda a, i, _: i.token(a, exp=NOW + 3650 * DAY), "lifetime"),
+    "exp in ten years, issued then": (lambda a, i, _: i.token(a, exp=NOW + 3650 * DAY, iat=NOW + 3649 * DAY), "claims"),
+    "exp is infinite": (lambda a, i, _: i.token(a, exp=float("inf")), "claims"),
+    "exp is beyond all arithmetic": (lambda a, i, _: i.token(a, exp=10**400, iat=NOW - 0.5), "claims"),
+    "exp is not a number": (lambda a, i, _: i.token(a, exp=float("nan")), "claims"),
+    "exp is text": (lambda a, i, _: i.token(a, exp=str(NOW + 7200)), "claims"),
+    "exp is true": (lambda a, i, _: i.token(a, exp=True), "expired"),
+    "expired": (lambda a, i, _: i.token(a, exp=NOW - 60), "expired"),
+    "no iat": (lambda a, i, _: i.token(a, iat=None), "claims"),
+    "nbf in an hour": (lambda a, i, _: i.token(a, nbf=NOW + 3600), "claims"),
+    "no subject": (lambda a, i, _: i.token(a, sub=None), "claims"),
+    "a subject that forges a line": (lambda a, i, _: i.token(a, sub="alice\nroot"), "subject"),
+    "claims are a list": (lambda a, i, _: by_hand({"alg": "ES256", "kid": "key-1"}, [], b""), "signature"),
+    "claims nest too deeply": (
+        lambda a, i, _: by_hand({"alg": "ES256", "kid": "key-1"}, b"[" * 2900 + b"]" * 2900),
+        "signature",
+    ),
+    "encrypted": (lambda a, i, _: "e30.e30.e30.e30.e30", "malformed"),
+    "half a token": (lambda a, i, _: i.token(a).rpartition(".")[0], "malformed"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_forged_or_borrowed_token_opens_no_route(
+    server: RunningServer, issuer: Issuer, foreign: Issuer, attack: str
+) -> None:
+    forge, reason = ATTACKS[attack]
+    token = forge(audience(server), issuer, foreign)
+    served = [route.path for route in create_app(server.settings).routes if isinstance(route, Route)]
+    for path in (*served, "/nothing"):
+        is_mcp = path == "/mcp"
+        headers = (JSON, ACCEPT, bearer(token)) if is_mcp else (bearer(token),)
+        answer = send(server, "POST" if is_mcp else "GET", path, headers, LIST_TOOLS if is_mcp else b"")
+        assert answer.status == 401, path
+        assert not any(tool.__name__ in answer.text for tool in TOOLS)
+        assert reason not in answer.text
+        assert 'error="invalid_token"' in (answer.header("WWW-Authenticate") or "")
+    event = server.events("authentication_failed")[0]
+    assert event["details"]["reason"] == reason
+    assert token not in json.dumps(event)
+    assert foreign.requests == [], "a place in the token was visited"
+
+
+def test_a_good_token_opens_the_door_so_the_refusals_mean_something(server: RunningServer, issuer: Issuer) -> None:
+    good = bearer(issuer.token(audience(server)))
+    assert send(server, "POST", "/mcp", (JSON, ACCEPT, good), LIST_TOOLS).status == 200
+    for order in ([good, bearer("wrong")], [bearer("wrong"), good], [good, good]):
+        assert send(server, "POST", "/mcp", (JSON, ACCEPT, *order), LIST_TOOLS).status == 400
+
+
+def test_a_token_in_the_query_string_is_not_looked_at(server: RunningServer, issuer: Issuer) -> None:
+    token = issuer.token(audience(server))
+    for name in ("access_token", "token", "authorization"):
+        assert send(server, "POST", f"/mcp?{name}={token}", (JSON, ACCEPT), LIST_TOOLS).status == 401
+
+
+def test_a_flood_of_unknown_kids_does_not_become_a_flood_of_fetches(issuer: Issuer) -> None:
+    with running_server(**oauth(issuer.url), max_failed_auth_per_minute=10_000) as server:
+        issuer.requests.clear()
+        for number in range(50):
+            token = issuer.token(audience(server), headers={"kid": f"made-up-{number}"})
+            assert send(server, "GET", "/health", [bearer(token)]).status == 401
+        assert issuer.fetches == 1
+
+
+def test_a_token_ends_when_it_ends_though_it_was_found_good_before(issuer: Issuer) -> None:
+    """The verdict is remembered, but not for longer than the token lives (and half a minute for clocks that differ)."""
+    with running_server(**oauth(issuer.url)) as server:
+        token = issuer.token(audience(server), exp=int(time.time()) - 28, scope="events:read")
+        assert send(server, "GET", "/security/events", [bearer(token)]).status == 200
+        wait_until(lambda: send(server, "GET", "/security/events", [bearer(token)]).status == 401, seconds=4)
+
+
+def test_while_the_issuer_is_away_a_forged_token_is_still_a_401(issuer: Issuer) -> None:
+    with running_server(**oauth(f"http://127.0.0.1:{free_port()}")) as server:
+        for attack in ("alg none", "the public key as HMAC secret", "crit"):
+            token = ATTACKS[attack][0](audience(server), issuer, issuer)
+            assert send(server, "GET", "/security/events", [bearer(token)]).status == 401
+        assert send(server, "GET", "/security/events", [bearer(issuer.token(audience(server)))]).status == 503
+
+
+def test_a_wrong_key_is_not_shown_to_the_authorization_server(issuer: Issuer, foreign: Issuer) -> None:
+    """Opaque tokens are sent to the introspection endpoint. API keys and JWTs are none, however wrong they are."""
+    introspection: dict[str, Any] = {
+        "oauth_introspection_url": issuer.url + "/introspect",
+        "oauth_client_id": "mcp",
+        "oauth_client_secret": "s" * 32,
+    }
+    with running_server(**oauth(issuer.url), **introspection, max_failed_auth_per_minute=10_000) as server:
+        issuer.requests.clear()
+        forged = [forge(audience(server), issuer, foreign) for forge, _ in ATTACKS.values()]
+        wrong = ["mcp_abc", "mcp_0123456789_" + "a" * 49, "mcp_", *(token for token in forged if token.count(".") == 2)]
+        for token in wrong:
+            assert send(server, "GET", "/security/events", [bearer(token)]).status == 401
+        assert "/introspect" not in issuer.requests
+        assert send(server, "GET", "/security/events", [bearer("opaque")]).status == 503, "nobody answers there"
+        assert "/introspect" in issuer.requests

@@ -1,0 +1,202 @@
+"""Finding out who is calling, and putting those aside who keep guessing."""
+
+from typing import Any
+
+import anyio
+import pytest
+
+from mcp_chassis.auth.keys.api_key import ApiKeyVerifier
+from mcp_chassis.auth.oauth.introspection import IntrospectionVerifier
+from mcp_chassis.auth.oauth.jwks import IssuerUnavailable
+from mcp_chassis.auth.principal import ANONYMOUS, Principal
+from mcp_chassis.auth.verifier import InvalidCredential, Verifier
+from mcp_chassis.middleware import authentication
+from mcp_chassis.limits.lockout import FailedAttempts
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.sinks import Fetched, SafeFetcher
+
+from ..support.asgi import Answer, Endpoint, ask, http_scope
+
+pytestmark = pytest.mark.anyio
+
+KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
+ALICE = Principal("oauth:alice", "oauth")
+
+
+class KnowsAlice:
+    """A second verifier, asked after the key's."""
+
+    async def verify(self, token: str) -> Principal:
+        if token == "away":
+            raise IssuerUnavailable
+        if token == "bob":
+            raise InvalidCredential("revoked", "key:bob")
+        if token != "alice":
+            raise InvalidCredential("expired")
+        return ALICE
+
+
+class NeverAsked:
+    """A verifier behind the one whose kind of token it is."""
+
+    async def verify(self, token: str) -> Principal:
+        raise AssertionError(f"was shown {token}")
+
+
+class Setup:
+    """The layer with everything around it."""
+
+    def __init__(self, *, anonymous: Principal | None = None, failures: int = 3, last: Verifier | None = None) -> None:
+        self.inner, self.events = Endpoint(), EventLog()
+        self.layer = authentication.AuthenticationLayer(
+            self.inner,
+            events=self.events,
+            verifiers=[ApiKeyVerifier(KEY), *([last] if last else [KnowsAlice(), NeverAsked()])],
+            failures=FailedAttempts(per_minute=failures, overall_per_minute=100),
+            challenge='Bearer realm="mcp"',
+            anonymous=anonymous,
+        )
+
+    async def ask(self, *credentials: str, client: str = "192.0.2.1") -> Answer:
+        headers = [(b"authorization", credential.encode()) for credential in credentials]
+        return await ask(self.layer, http_scope("/mcp", headers=headers), client=client)
+
+    @property
+    def reasons(self) -> list[Any]:
+        return [event["details"]["reason"] for event in self.events.recent()]
+
+
+async def test_whose_credential_it_was_is_in_the_event_and_nowhere_else() -> None:
+    setup = Setup()
+    answer = await setup.ask("Bearer bob")
+    assert b"bob" not in answer.body
+    (event,) = setup.events.recent()
+    assert (event["identifier"], event["details"]["reason"]) == ("key:bob", "revoked")
+    assert event["details"]["client"] == "192.0.2.1"
+
+
+async def test_the_first_verifier_that_knows_the_token_decides() -> None:
+    setup = Setup()
+    assert (await setup.ask(f"Bearer {KEY}")).status == 200
+    assert (await setup.ask("Bearer alice")).status == 200
+    assert [caller and caller.id for caller in setup.inner.principals] == ["key:default", "oauth:alice"]
+    assert setup.reasons == []
+
+
+async def test_without_a_credential_the_next_layers_decide() -> None:
+    setup = Setup()
+    assert (await setup.ask()).status == 200
+    assert setup.inner.principals == [None]
+
+
+async def test_a_wrong_credential_is_a_401_that_says_so_and_an_event_that_does_not_show_it() -> None:
+    setup = Setup()
+    answer = await setup.ask("Bearer wrong-key-of-mine")
+    assert answer.status == 401
+    assert answer.header("www-authenticate") == 'Bearer realm="mcp", error="invalid_token"'
+    assert answer.json()["detail"] == "The credential is not valid."
+    assert setup.inner.calls == 0
+    (event,) = setup.events.recent()
+    assert event["event"] == "authentication_failed"
+    assert event["details"]["reason"] == "expired", "the reason of the verifier that decided"
+    assert "wrong-key-of-mine" not in repr(event)
+
+
+@pytest.mark.parametrize("credential", ["Basic YTpi", "Bearer", "Bearer a b", "Bearer ключ"])
+async def test_a_malformed_credential_is_a_wrong_one(credential: str) -> None:
+    setup = Setup()
+    assert (await setup.ask(credential)).status == 401
+    assert setup.reasons == ["malformed"]
+
+
+async def test_two_credentials_are_a_400_even_if_one_is_right() -> None:
+    setup = Setup()
+    assert (await setup.ask(f"Bearer {KEY}", f"Bearer {KEY}")).status == 400
+    assert setup.inner.calls == 0
+    assert setup.reasons == ["ambiguous"]
+
+
+async def test_while_the_issuer_is_away_it_is_a_503_and_nobodys_fault() -> None:
+    setup = Setup(failures=1)
+    for _ in range(3):
+        answer = await setup.ask("Bearer away")
+        assert answer.status == 503
+        assert answer.header("retry-after") == "30"
+    assert setup.reasons == []
+
+
+async def test_after_too_many_wrong_credentials_even_the_right_one_is_not_looked_at() -> None:
+    setup = Setup(failures=3)
+    statuses = [(await setup.ask("Bearer wrong")).status for _ in range(4)]
+    assert statuses == [401, 401, 401, 429]
+    answer = await setup.ask(f"Bearer {KEY}")
+    assert answer.status == 429
+    assert answer.header("retry-after") == "20", "three a minute is one in twenty seconds"
+    assert setup.inner.calls == 0
+    assert setup.events.recent(1)[0]["event"] == "rate_limit_exceeded"
+
+
+async def test_missing_credentials_are_not_wrong_ones() -> None:
+    setup = Setup(failures=1)
+    for _ in range(5):
+        assert (await setup.ask()).status == 200
+    assert (await setup.ask(f"Bearer {KEY}")).status == 200
+
+
+async def test_somebody_in_the_penalty_box_can_still_call_without_a_credential() -> None:
+    setup = Setup(failures=1)
+    await setup.ask("Bearer wrong")
+    assert (await setup.ask("Bearer wrong")).status == 429
+    assert (await setup.ask()).status == 200
+
+
+async def test_the_penalty_is_for_one_address_and_an_ipv6_customer_is_one_address() -> None:
+    setup = Setup(failures=1)
+    await setup.ask("Bearer wrong", client="2001:db8::1")
+    assert (await setup.ask(f"Bearer {KEY}", client="2001:db8::ffff")).status == 429
+    assert (await setup.ask(f"Bearer {KEY}", client="2001:db8:0:1::1")).status == 200
+    assert (await setup.ask(f"Bearer {KEY}", client="192.0.2.1")).status == 200
+
+
+async def test_where_anybody_may_call_a_key_still_makes_a_difference() -> None:
+    setup = Setup(anonymous=ANONYMOUS)
+    for credentials in ([], [f"Bearer {KEY}"], ["Bearer wrong"], ["Basic x"], [f"Bearer {KEY}"] * 2):
+        assert (await setup.ask(*credentials)).status == 200
+    kinds = [caller and caller.kind for caller in setup.inner.principals]
+    assert kinds == ["anonymous", "key", "anonymous", "anonymous", "anonymous"]
+
+
+async def test_many_wrong_tokens_at_once_are_few_questions() -> None:
+    """Answers of an issuer take time. Tokens that are sent in the meantime must not all be asked about."""
+    answer, asked = anyio.Event(), list[str]()
+
+    class Slow(SafeFetcher):
+        async def request(self, *_: object, **__: object) -> Fetched:
+            asked.append("")
+            await answer.wait()
+            return Fetched(200, {}, b'{"active": false}', "")
+
+    asks = IntrospectionVerifier("x", client_id="x", client_secret="x", issuer="x", audience="x", fetcher=Slow())
+    setup, statuses = Setup(failures=3, last=asks), list[int]()
+
+    async def guess(number: int, client: str) -> None:
+        statuses.append((await setup.ask(f"Bearer opaque-{number}", client=client)).status)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(100):
+            tasks.start_soon(guess, number, "192.0.2.1")
+        await anyio.wait_all_tasks_blocked()
+        assert len(asked) == 5
+        tasks.start_soon(guess, 100, "192.0.2.2")
+        await anyio.wait_all_tasks_blocked()
+        assert len(asked) == 6, "somebody else waits behind them"
+        assert (await setup.ask(f"Bearer {KEY}")).status == 200, "a key of the same address is not held up"
+        answer.set()
+    assert len(asked) <= 6 + 3
+    assert set(statuses) == {401, 429}
+
+
+async def test_other_scopes_pass() -> None:
+    setup = Setup()
+    await ask(setup.layer, {"type": "lifespan"})
+    assert setup.inner.calls == 1

@@ -1,0 +1,51 @@
+"""Counting wrong credentials: by address, and in all."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from mcp_chassis.limits import lockout as failed_attempts
+from mcp_chassis.limits.lockout import FailedAttempts
+
+pytestmark = pytest.mark.anyio
+
+
+async def fail(attempts: FailedAttempts, *addresses: str) -> None:
+    for address in addresses:
+        await attempts.note(address)
+
+
+async def test_an_address_may_fail_a_few_times() -> None:
+    attempts = FailedAttempts(per_minute=3, overall_per_minute=100)
+    for _ in range(3):
+        assert await attempts.wait("a") == 0
+        await attempts.note("a")
+    assert 0 < await attempts.wait("a") <= 20
+    assert await attempts.wait("b") == 0
+
+
+async def test_a_distributed_attack_locks_out_those_who_failed_and_nobody_else() -> None:
+    attempts = FailedAttempts(per_minute=10, overall_per_minute=20)
+    await fail(attempts, *(f"bot-{number}" for number in range(20)))
+    assert 0 < await attempts.wait("bot-0") <= 3, "one failure is enough while there are so many in all"
+    assert await attempts.wait("somebody with a good credential") == 0
+    await fail(attempts, "bot-20")
+    assert await attempts.wait("bot-20") > 0
+
+
+async def test_who_failed_long_ago_is_nobody_special(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(failed_attempts, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    attempts = FailedAttempts(per_minute=10, overall_per_minute=20)
+    await fail(attempts, "a", *(f"bot-{number}" for number in range(20)))
+    clock.now += 599
+    assert await attempts.wait("a") > 0
+    clock.now += 2
+    assert await attempts.wait("a") == 0
+
+
+async def test_the_memory_for_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failed_attempts, "_REMEMBERED", 10)
+    attempts = FailedAttempts(per_minute=10, overall_per_minute=100)
+    await fail(attempts, *(f"bot-{number}" for number in range(50)), "bot-41")
+    assert list(attempts._failed_at) == [f"bot-{number}" for number in (40, *range(42, 50), 41)]

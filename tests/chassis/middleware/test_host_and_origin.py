@@ -1,0 +1,87 @@
+"""Requests that were meant for another server, or that a foreign page sends."""
+
+import pytest
+
+from mcp_chassis.middleware import host_and_origin
+from mcp_chassis.events.log import EventLog
+
+from ..support.asgi import Answer, Endpoint, ask, http_scope
+
+pytestmark = pytest.mark.anyio
+
+HOST = b"localhost:8080"
+ORIGIN = b"https://app.example.com"
+
+
+async def answer(hosts: list[bytes], origins: list[bytes], events: EventLog | None = None) -> Answer:
+    layer = host_and_origin.HostAndOriginLayer(
+        Endpoint(), events=events or EventLog(), hosts=[HOST.decode()], origins=[ORIGIN.decode()]
+    )
+    headers = [*((b"host", host) for host in hosts), *((b"origin", origin) for origin in origins)]
+    return await ask(layer, http_scope(headers=headers))
+
+
+@pytest.mark.parametrize("host", [HOST, HOST.upper()])
+@pytest.mark.parametrize("origins", [[], [ORIGIN], [ORIGIN.upper()]])
+async def test_what_is_listed_passes(host: bytes, origins: list[bytes]) -> None:
+    assert (await answer([host], origins)).status == 200
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [],
+        [b""],
+        [b"localhost"],
+        [b"localhost:80"],
+        [b"localhost:8080.evil.example"],
+        [b"localhost:8080@evil.example"],
+        [b"localhost:8080 "],
+        [b"xlocalhost:8080"],
+        [b"evil.example"],
+        [b"evil.example:8080"],
+        [b"*"],
+        [HOST, HOST],
+        [HOST, b"evil.example"],
+        [b"\xff"],
+    ],
+    ids=repr,
+)
+async def test_every_other_host_is_misdirected(hosts: list[bytes]) -> None:
+    events = EventLog()
+    assert (await answer(hosts, [], events)).status == 421
+    (event,) = events.recent()
+    assert event["event"] == "untrusted_origin_blocked"
+    assert event["details"]["header"] == "host"
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        [b""],
+        [b"null"],
+        [b"*"],
+        [b"http://app.example.com"],
+        [b"https://app.example.com:8443"],
+        [b"https://app.example.com.evil.example"],
+        [b"https://app.example.com/"],
+        [b"https://evil.example"],
+        [ORIGIN, ORIGIN],
+        [ORIGIN, b"https://evil.example"],
+        [ORIGIN + b" https://evil.example"],
+    ],
+    ids=repr,
+)
+async def test_every_other_origin_is_forbidden(origins: list[bytes]) -> None:
+    events = EventLog()
+    assert (await answer([HOST], origins, events)).status == 403
+    (event,) = events.recent()
+    assert event["event"] == "untrusted_origin_blocked"
+    assert event["details"] == {"header": "origin", "value": b", ".join(origins).decode()}
+
+
+async def test_other_scopes_pass() -> None:
+    inner = Endpoint()
+    layer = host_and_origin.HostAndOriginLayer(inner, events=EventLog(), hosts=[], origins=[])
+    await ask(layer, {"type": "lifespan"})
+    assert inner.calls == 1

@@ -1,0 +1,53 @@
+"""Refusals: problem documents (RFC 9457), the same every time."""
+
+import pytest
+
+from mcp_chassis.middleware.responses import Refusal, send_json
+
+from ..support.asgi import ask
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_refusal_is_a_problem_document_with_the_request_id() -> None:
+    answer = await ask(Refusal(403, "No."), client="192.0.2.1")
+    assert answer.status == 403
+    assert answer.header("content-type") == "application/problem+json"
+    assert answer.header("content-length") == str(len(answer.body))
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": "Forbidden",
+        "status": 403,
+        "detail": "No.",
+        "request_id": "request-1",
+    }
+
+
+async def test_outside_of_a_request_there_is_no_id() -> None:
+    assert "request_id" not in (await ask(Refusal(403, "No."))).json()
+
+
+async def test_further_headers_and_the_end_of_the_connection() -> None:
+    answer = await ask(Refusal(413, "No.", headers=[(b"retry-after", b"1")], close=True))
+    assert answer.header("retry-after") == "1"
+    assert answer.header("connection") == "close"
+    assert (await ask(Refusal(413, "No."))).header("connection") is None
+
+
+async def test_headers_of_one_answer_do_not_stay_for_the_next() -> None:
+    refusal = Refusal(429, "No.")
+
+    async def with_header(scope: object, receive: object, send: object) -> None:
+        await refusal(scope, receive, send, headers=[(b"retry-after", b"7")])  # type: ignore[arg-type]
+
+    assert (await ask(with_header)).header("retry-after") == "7"
+    assert (await ask(refusal)).header("retry-after") is None
+
+
+async def test_json_is_sent_whole() -> None:
+    async def app(scope: object, receive: object, send: object) -> None:
+        await send_json(send, 200, {"a": "ü"}, [])  # type: ignore[arg-type]
+
+    answer = await ask(app)
+    assert answer.json() == {"a": "ü"}
+    assert answer.header("content-length") == str(len(answer.body))

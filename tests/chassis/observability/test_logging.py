@@ -1,0 +1,220 @@
+"""One pipeline for every line: JSON or console, on standard error, and nothing can forge or leak."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+import structlog
+
+from mcp_chassis.events.logging import configure_logging, escape_controls
+
+SECRET = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
+Configure = Callable[..., io.StringIO]
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Configure:
+    """Configure logging into a buffer."""
+
+    def configured(log_format: Literal["auto", "json", "console"] = "json", level: str = "INFO") -> io.StringIO:
+        stream = io.StringIO()
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", stream)
+            configure_logging(level, log_format=log_format, secrets=[SECRET, ""])
+        return stream
+
+    return configured
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def our_log() -> structlog.typing.FilteringBoundLogger:
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger("test")
+    return log
+
+
+def test_our_lines_and_those_of_libraries_look_alike(configure: Configure) -> None:
+    stream = configure()
+    our_log().info("hello", number=7)
+    logging.getLogger("library").warning("hello %s", "there", extra={"number": 8})
+    ours, theirs = lines(stream)
+    assert (ours["event"], ours["number"], ours["logger"], ours["level"]) == ("hello", 7, "test", "info")
+    assert (theirs["event"], theirs["number"], theirs["logger"], theirs["level"]) == (
+        *("hello there", 8),
+        *("library", "warning"),
+    )
+    assert ours["timestamp"].endswith("Z")
+
+
+def test_lines_below_the_level_are_not_written(configure: Configure) -> None:
+    stream = configure(level="WARNING")
+    our_log().info("hello")
+    logging.getLogger("library").info("hello")
+    assert stream.getvalue() == ""
+
+
+def test_a_logger_in_use_follows_a_change_of_form_and_of_standard_error(configure: Configure) -> None:
+    log = our_log()
+    first = configure("console")
+    log.info("hello")
+    second = configure("json")
+    log.info("again")
+    assert len(first.getvalue().splitlines()) == 1
+    assert [line["event"] for line in lines(second)] == ["again"]
+
+
+def test_our_lines_and_theirs_are_blotted_and_named_alike(configure: Configure) -> None:
+    stream = configure()
+    our_log().error("hello", token="hunter2")
+    logging.getLogger("test").error("hello", extra={"token": "hunter2"})
+    ours, theirs = lines(stream)
+    assert ours | {"timestamp": ""} == theirs | {"timestamp": ""}
+
+
+def test_the_request_id_is_in_every_line_of_the_request(configure: Configure) -> None:
+    stream = configure()
+    with structlog.contextvars.bound_contextvars(request_id="request-1"):
+        our_log().info("hello")
+        logging.getLogger("library").warning("hello")
+    assert [line["request_id"] for line in lines(stream)] == ["request-1", "request-1"]
+
+
+def test_standard_output_stays_empty(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stdio it belongs to the protocol."""
+    for log_format in ("json", "console", "auto"):
+        configure(log_format)
+        our_log().info("hello")
+        logging.getLogger("uvicorn.error").error("hello")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_the_key_is_blotted_out_wherever_it_turns_up(configure: Configure, log_format: str) -> None:
+    stream = configure(log_format)
+    our_log().info(f"the key is {SECRET}", where=f"https://a.example/?key={SECRET}", nested={"a": [SECRET]})
+    logging.getLogger("library").warning("the key is %s", SECRET)
+    try:
+        raise RuntimeError(SECRET)
+    except RuntimeError:
+        our_log().exception("failed")
+    assert SECRET not in stream.getvalue()
+    assert stream.getvalue().count("[redacted]") >= 5
+
+
+@pytest.mark.parametrize(
+    "name", ["authorization", "Authorization", "api_key", "X-API-Key", "cookie", "password", "token"]
+)
+def test_credentials_are_blotted_out_by_name(configure: Configure, name: str) -> None:
+    stream = configure()
+    our_log().info("hello", **{name: "hunter2"})
+    (line,) = lines(stream)
+    assert line[name] == "[redacted]"
+
+
+@pytest.mark.parametrize("evil", ["a\nb", "a\r\nb", "a\x1b[2Jb", "a\u2028b", "a\x85b", "a\x0bb", "a\u202eb", "a\x00b"])
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_no_input_can_forge_a_line(configure: Configure, log_format: str, evil: str) -> None:
+    stream = configure(log_format)
+    our_log().info(evil, value=evil, nested={"a": [evil]})
+    logging.getLogger("library").warning("%s", evil)
+    text = stream.getvalue()
+    assert len(text.splitlines()) == 2
+    assert "\x1b[2J" not in text
+    assert "\u202e" not in text
+    assert "\x00" not in text
+
+
+def test_a_traceback_in_the_console_cannot_be_mistaken_for_lines(configure: Configure) -> None:
+    stream = configure("console")
+    try:
+        raise RuntimeError("first\n2026-01-01T00:00:00Z [info] forged\r\x1b[2J")
+    except RuntimeError:
+        our_log().exception("failed")
+    first, *rest = stream.getvalue().splitlines()
+    assert "failed" in first
+    assert rest
+    assert all(line.startswith("    | ") for line in rest)
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_traceback_in_json_has_no_local_variables(configure: Configure) -> None:
+    stream = configure()
+
+    def fails(argument: str) -> None:
+        raise RuntimeError("sorry")
+
+    try:
+        fails("hunter2")
+    except RuntimeError:
+        our_log().exception("failed")
+    (line,) = lines(stream)
+    assert line["exception"][0]["exc_type"] == "RuntimeError"
+    assert "hunter2" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Zoë Müller 你好", "Zoë Müller 你好"),
+        ("a\nb", "a\\nb"),
+        ("\x1b[0m", "\\x1b[0m"),
+        ("\u2028", "\\u2028"),
+        ("\u200b", "\\u200b"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_what_is_printable_stays_and_the_rest_is_escaped(text: str, shown: str) -> None:
+    assert escape_controls(text) == shown
+
+
+class Broken(io.StringIO):
+    """A stream whose disk is full for a while."""
+
+    error: Exception | None = None
+
+    def write(self, text: str) -> int:
+        """Write, or fail."""
+        if self.error is not None:
+            raise self.error
+        return super().write(text)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("I/O operation on closed file")])
+def test_lines_that_cannot_be_written_are_counted_and_nothing_fails(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    stream = Broken()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", stream)
+        configure_logging("INFO", log_format="json")
+        stream.error = error
+        for _ in range(3):
+            our_log().info("lost")
+            logging.getLogger("library").warning("lost")
+        assert stream.getvalue() == ""
+        stream.error = None
+        our_log().info("found")
+        our_log().info("found again")
+    written = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in written] == ["found", "log lines were lost", "found again"]
+    assert written[1]["lines"] == 6
+
+
+def test_without_standard_error_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", None)
+        configure_logging("INFO")
+        our_log().info("lost")
+        logging.getLogger("library").warning("lost")
+
+
+def test_a_record_that_cannot_be_formatted_does_not_fail_either(configure: Configure) -> None:
+    stream = configure()
+    logging.getLogger("library").warning("%d", "not a number")
+    assert "TypeError" in stream.getvalue()

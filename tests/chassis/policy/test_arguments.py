@@ -1,0 +1,155 @@
+"""Strict tool arguments: no unknown members, no coercion, and refusals without values."""
+
+import datetime
+from enum import Enum
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel, Field, ValidationError
+
+from mcp_chassis import tool
+from mcp_chassis.calls.arguments import closed_schema, rejection
+from mcp_chassis.calls.tools import guarded_tool
+from mcp_chassis.sinks import InvalidInput
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Point(BaseModel):
+    x: int
+    label: str = ""
+
+
+@tool(read_only=True)
+def everything(
+    *,
+    number: int = 0,
+    ratio: float = 0.0,
+    flag: bool = False,
+    text: Annotated[str, Field(max_length=5)] = "",
+    day: datetime.date | None = None,
+    colour: Colour = Colour.RED,
+    point: Point | None = None,
+    points: list[Point] | None = None,
+) -> str:
+    """A tool with an argument of every kind."""
+    return ""
+
+
+TOOL = guarded_tool(everything).tool
+
+
+def read(arguments: dict[str, Any]) -> dict[str, Any]:
+    return TOOL.fn_metadata.validate_arguments(arguments)
+
+
+def refused(arguments: dict[str, Any]) -> str:
+    with pytest.raises(ValidationError) as error:
+        read(arguments)
+    return rejection(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "taken"),
+    [
+        ("number", 7, 7),
+        ("ratio", 7, 7.0),
+        ("flag", True, True),
+        ("text", "[1]", "[1]"),
+        ("text", "null", "null"),
+        ("day", "2026-11-22", datetime.date(2026, 11, 22)),
+        ("colour", "red", Colour.RED),
+        ("point", {"x": 1}, Point(x=1)),
+        ("points", [{"x": 1}], [Point(x=1)]),
+    ],
+)
+def test_arguments_of_the_published_type_are_taken(name: str, given: Any, taken: Any) -> None:
+    assert read({name: given})[name] == taken
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("number", "7"),
+        ("number", 7.0),
+        ("number", True),
+        ("ratio", "0.5"),
+        ("flag", "yes"),
+        ("flag", 1),
+        ("text", 7),
+        ("text", None),
+        ("text", "longer"),
+        ("day", 20_000),
+        ("colour", "blue"),
+        ("point", '{"x": 1}'),
+        ("point", {"x": 1, "y": 2}),
+        ("points", [{"x": "1"}]),
+        ("points", {"x": 1}),
+        ("surprise", 1),
+    ],
+)
+def test_everything_else_is_refused_by_name_and_without_the_value(name: str, given: Any) -> None:
+    reason = refused({name: given})
+    assert reason.startswith(name)
+    assert "http" not in reason
+    assert "longer" not in reason
+    assert "input" not in reason.lower() or "input should" in reason.lower() or "not permitted" in reason
+
+
+def test_members_nobody_asked_for_are_refused_at_every_depth() -> None:
+    surprising = {"x": 1, "surprise": 2}
+    assert "surprise" in refused({"surprise": 1})
+    assert "point.surprise" in refused({"point": surprising})
+    assert "points.0.surprise" in refused({"points": [surprising]})
+
+
+def test_the_published_schema_says_so() -> None:
+    assert TOOL.parameters["additionalProperties"] is False
+    assert TOOL.parameters["$defs"]["Point"]["additionalProperties"] is False
+
+
+def test_an_object_of_any_members_stays_open() -> None:
+    @tool(read_only=True)
+    def tags(values: dict[str, int]) -> str:
+        """Tag."""
+        return ""
+
+    tagging = guarded_tool(tags).tool
+    assert tagging.parameters["properties"]["values"]["additionalProperties"] == {"type": "integer"}
+    tagged = {"a": 1}
+    assert tagging.fn_metadata.validate_arguments({"values": tagged}) == {"values": tagged}
+
+
+def test_closing_a_schema_leaves_the_given_one_as_it_is() -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
+    assert closed_schema(schema)["additionalProperties"] is False
+    assert "additionalProperties" not in schema
+
+
+def test_half_a_surrogate_pair_is_an_invalid_input() -> None:
+    with pytest.raises(InvalidInput, match="not valid Unicode"):
+        read({"text": "\ud800"})
+
+
+def test_a_name_that_the_caller_chose_is_short_and_on_one_line() -> None:
+    reason = refused({"a" * 1000: 1, "line\nforged": 2, "\u202eevil": 3})
+    assert "a" * 65 not in reason
+    assert reason.isprintable()
+
+
+def test_of_many_problems_ten_are_told() -> None:
+    assert len(refused({f"name{number}": 1 for number in range(50)}).split("; ")) == 10
+
+
+def test_the_reason_of_a_check_of_ones_own_is_told() -> None:
+    class Careful(BaseModel):
+        name: Annotated[str, Field(min_length=1)]
+
+        def model_post_init(self, _: object) -> None:
+            raise InvalidInput("the name is on a list")
+
+    with pytest.raises(ValidationError) as error:
+        Careful(name="a")
+    assert rejection(error.value) == "arguments: the name is on a list"

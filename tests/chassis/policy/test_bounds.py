@@ -1,0 +1,76 @@
+"""The places of a schema that an arbitrarily large value would fit into."""
+
+from typing import Any
+
+import pytest
+
+from mcp_chassis.approval.bounds import unbounded
+
+TEXT: dict[str, Any] = {"type": "string"}
+BOUNDED: dict[str, Any] = {"type": "string", "maxLength": 5}
+
+
+def gaps(schema: dict[str, Any], **definitions: Any) -> list[tuple[str, str]]:
+    """Return place and keyword of each gap of an argument `a`."""
+    whole = {"type": "object", "properties": {"a": schema}, "additionalProperties": False, "$defs": definitions}
+    return [(place, keyword) for place, keyword, _ in unbounded(whole)]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        BOUNDED,
+        {"type": "string", "enum": ["a"]},
+        {"const": "a", "type": "string"},
+        {"type": "string", "format": "date"},
+        {"type": "integer", "minimum": 0, "maximum": 9},
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        {"type": "boolean"},
+        {"type": "null"},
+        {"type": "array", "items": BOUNDED, "maxItems": 3},
+        {"type": "object", "properties": {"b": BOUNDED}, "additionalProperties": False},
+        {"type": "object", "additionalProperties": BOUNDED, "maxProperties": 3},
+        {"anyOf": [BOUNDED, {"type": "null"}]},
+        {"$ref": "#/$defs/Bounded"},
+    ],
+    ids=repr,
+)
+def test_what_has_bounds_has_no_gap(schema: dict[str, Any]) -> None:
+    assert gaps(schema, Bounded=BOUNDED) == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"title": "Any"}, [("a", "type")]),
+        ({"type": "array", "items": {}, "maxItems": 1}, [("a[]", "type")]),
+        (TEXT, [("a", "maxLength")]),
+        ({"type": "string", "format": "uri"}, [("a", "maxLength")]),
+        ({"type": "string", "pattern": "^a*$"}, [("a", "maxLength")]),
+        ({"type": "integer"}, [("a", "minimum"), ("a", "maximum")]),
+        ({"type": "number", "minimum": 0}, [("a", "maximum")]),
+        ({"type": "array", "items": BOUNDED}, [("a", "maxItems")]),
+        ({"type": "array", "items": TEXT, "maxItems": 3}, [("a[]", "maxLength")]),
+        ({"type": "array", "prefixItems": [TEXT], "maxItems": 1}, [("a[]", "maxLength")]),
+        ({"type": "object", "additionalProperties": True}, [("a", "maxProperties")]),
+        ({"type": "object", "additionalProperties": TEXT, "maxProperties": 3}, [("a.*", "maxLength")]),
+        ({"type": "object", "properties": {"b": TEXT}}, [("a.b", "maxLength")]),
+        ({"anyOf": [TEXT, {"type": "null"}]}, [("a", "maxLength")]),
+        ({"oneOf": [TEXT]}, [("a", "maxLength")]),
+        ({"allOf": [TEXT]}, [("a", "maxLength")]),
+        ({"$ref": "#/$defs/Open"}, [("a", "maxLength")]),
+    ],
+    ids=repr,
+)
+def test_what_has_no_bounds_is_found_wherever_it_is(schema: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert gaps(schema, Open=TEXT) == expected
+
+
+def test_a_schema_that_contains_itself_ends() -> None:
+    tree = {"type": "object", "properties": {"left": {"$ref": "#/$defs/Tree"}}, "additionalProperties": False}
+    assert gaps({"$ref": "#/$defs/Tree"}, Tree=tree) == []
+
+
+def test_a_gap_says_which_argument_of_field_closes_it() -> None:
+    (gap,) = unbounded({"type": "object", "properties": {"a": TEXT}})
+    assert gap == ("a", "maxLength", "max_length")

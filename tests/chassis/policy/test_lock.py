@@ -1,0 +1,120 @@
+"""The lock file: what every tool says of itself, as a reviewer approved it."""
+
+import json
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import pytest
+from pydantic import Field
+
+from mcp_chassis import tool
+from mcp_chassis.approval.lock import (
+    LockError,
+    canonical,
+    definition,
+    differences,
+    digest,
+    locked_digests,
+    write_lock,
+)
+from mcp_chassis.calls.tools import GuardedTool, guarded_tool
+
+Tools = dict[str, GuardedTool]
+
+
+def made(description: str = "Greet.", **options: Any) -> GuardedTool:
+    def greet(name: Annotated[str, Field(max_length=10)] = "you") -> str:
+        return name
+
+    greet.__doc__ = description
+    return guarded_tool(tool(**({"read_only": True} | options))(greet))
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    path = tmp_path / "tools.lock.json"
+    write_lock(path, {"greet": made()})
+    return path
+
+
+def test_what_is_locked_has_not_changed(lock: Path) -> None:
+    assert differences(lock, {"greet": made()}) == []
+    assert locked_digests(lock) == {"greet": digest(definition(made()))}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"description": "Greet!"},
+        {"title": "Hello"},
+        {"scopes": ["a"]},
+        {"timeout": 31},
+        {"calls_per_minute": 1},
+        {"max_concurrency": 1},
+        {"read_only": False},
+        {"read_only": False, "destructive": False},
+        {"open_world": False},
+        {"confirm": True},
+    ],
+    ids=repr,
+)
+def test_a_change_is_shown_before_and_after(lock: Path, options: dict[str, Any]) -> None:
+    first, *diff = differences(lock, {"greet": made(**options)})
+    assert first == "greet: has changed"
+    assert any(line.startswith("-") for line in diff)
+    assert any(line.startswith("+") for line in diff)
+
+
+def test_hidden_characters_are_visible_in_the_difference(lock: Path) -> None:
+    lines = differences(lock, {"greet": made("Greet.\u202e")})
+    assert "\\u202e" in "".join(lines)
+    assert all(line.isascii() for line in lines)
+
+
+def test_a_tool_that_came_and_one_that_went_are_named(lock: Path) -> None:
+    assert differences(lock, {}) == ["greet: is gone"]
+    assert differences(lock, {"greet": made(), "more": made()}) == ["more: is not in the lock file"]
+
+
+def test_a_lock_file_edited_by_hand_is_noticed(lock: Path) -> None:
+    document = json.loads(lock.read_text())
+    document["tools"]["greet"]["definition"]["description"] = "Greet!"
+    lock.write_text(json.dumps(document))
+    assert "greet: the lock file was edited by hand, its digest does not fit" in differences(lock, {"greet": made()})
+    assert len(differences(lock, {"greet": made("Greet!")})) == 1, "not even if the tool now is as it says"
+
+
+def test_a_missing_lock_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(LockError, match="is missing: review the tools, then run `tools lock`"):
+        differences(tmp_path / "nothing", {})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "null", '{"tools": []}', '{"version": 1}', '{"version": 1, "tools": [1]}', "\ud800", "[" * 100_000),
+        '{"version": 2, "tools": {}}',
+        '{"version": 1, "tools": {"a": {"definition": {}}}}',
+    ],
+    ids=lambda content: ascii(content)[:30],
+)
+def test_a_broken_lock_says_what_to_do(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "tools.lock.json"
+    path.write_bytes(content.encode(errors="surrogatepass"))
+    with pytest.raises(LockError, match="cannot be read: restore it"):
+        differences(path, {})
+
+
+def test_the_file_is_the_same_wherever_it_is_written(lock: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    write_lock(again, MappingProxyType({"greet": made()}))
+    assert again.read_bytes() == lock.read_bytes()
+    assert b"\r" not in lock.read_bytes()
+    assert lock.read_bytes().endswith(b"\n")
+
+
+def test_the_canonical_form_knows_no_order_and_no_space() -> None:
+    assert canonical({"b": [1, None], "a": "é"}) == '{"a":"\\u00e9","b":[1,null]}'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical(float("nan"))

@@ -1,0 +1,241 @@
+"""What replicas share, with two of them in this process and a real Redis that comes and goes."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+from mcp.server.subscriptions import ResourceUpdated, ServerEvent, ToolsListChanged
+
+from mcp_chassis.limits.lockout import FailedAttempts
+from mcp_chassis.events.log import EventLog, SecurityEvent
+from mcp_chassis.limits.rate_limiter import RateLimiter
+from mcp_chassis.replicas import connection
+from mcp_chassis.replicas import events
+from mcp_chassis.replicas.connection import RedisAway, SharedRedis
+from mcp_chassis.replicas.fleet import Fleet
+
+from ..support.redis import Redis, running_redis
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Two:
+    """Two replicas and their Redis."""
+
+    redis: Redis
+    one: Fleet
+    other: Fleet
+
+
+@pytest.fixture
+async def fleets(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Two]:
+    """Two replicas whose hearts beat fast."""
+    monkeypatch.setattr(connection, "_HEARTBEAT", 0.05)
+    with running_redis() as redis:
+        async with replica(redis, "one") as one, replica(redis, "other") as other:
+            yield Two(redis, one, other)
+
+
+@asynccontextmanager
+async def replica(redis: Redis, name: str) -> AsyncIterator[Fleet]:
+    """Run one replica."""
+    fleet = Fleet(SharedRedis(redis.url, project="project", timeout=5), question_lifetime=300, replica=name)
+    async with fleet.running():
+        yield fleet
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is true."""
+    with anyio.fail_after(20):
+        while not condition():  # noqa: ASYNC110
+            await anyio.sleep(0.02)
+
+
+async def outage(two: Two) -> None:
+    """Let Redis go, and wait until both have noticed."""
+    two.redis.kill()
+    await until(lambda: two.one.redis.away and two.other.redis.away)
+
+
+async def restart(two: Two) -> None:
+    """Let Redis come back with an empty memory."""
+    two.redis.start()
+    await until(lambda: not (two.one.redis.away or two.other.redis.away))
+
+
+# --- confirmations ---
+
+
+async def test_a_question_is_answered_once_anywhere(fleets: Two) -> None:
+    state = await fleets.one.questions.put()
+    assert state is not None
+    assert await fleets.other.questions.answer(state) is True
+    assert await fleets.one.questions.answer(state) is False
+    assert await fleets.one.questions.answer("never asked") is False
+
+
+async def test_an_answer_does_not_count_again_because_redis_has_lost_its_memory(fleets: Two) -> None:
+    state = await fleets.one.questions.put()
+    assert state is not None
+    assert await fleets.one.questions.answer(state)
+    await outage(fleets)
+    assert await fleets.one.questions.answer(state) is None
+    assert await fleets.one.questions.put() is None
+    await restart(fleets)
+    assert await fleets.other.questions.answer(state) is False
+
+
+# --- revocations ---
+
+
+async def test_a_revocation_outlives_a_redis_that_forgets(fleets: Two) -> None:
+    fleets.one.revocations.own = lambda: ["aaaaaaaaaa"]
+    await until(lambda: "aaaaaaaaaa" in fleets.other.revocations)
+    fleets.one.revocations.own = tuple
+    await outage(fleets)
+    assert "aaaaaaaaaa" in fleets.other.revocations
+    await restart(fleets)
+    async with replica(fleets.redis, "third") as third:
+        await until(lambda: "aaaaaaaaaa" in third.revocations)
+
+
+# --- events ---
+
+
+def event(number: int) -> SecurityEvent:
+    """Return an event of either of two kinds."""
+    kind: Any = ("http_error", "authentication_failed")[number % 2]
+    return SecurityEvent("2026-01-01T00:00:00+00:00", kind, f"caller-{number}", {}, "low")
+
+
+async def test_events_wait_for_a_redis_that_is_away_and_nobody_waits_for_them(fleets: Two) -> None:
+    log = EventLog()
+    log.forward = fleets.one.events.add
+    await outage(fleets)
+    for number in range(5):
+        log.record("http_error", f"caller-{number}")
+    await fleets.one.events.flush()
+    with pytest.raises(RedisAway):
+        await fleets.other.events.page(10)
+    await restart(fleets)
+    await fleets.one.events.flush()
+    page = await fleets.other.events.page(10)
+    assert [entry["identifier"] for entry in page["events"]] == [f"caller-{n}" for n in (4, 3, 2, 1, 0)]
+    assert {entry["replica"] for entry in page["events"]} == {"one"}
+
+
+async def test_what_waits_is_bounded_and_the_newest_stays(fleets: Two) -> None:
+    await outage(fleets)
+    for number in range(1500):
+        fleets.one.events.add(event(number))
+    await fleets.one.events.flush()
+    await restart(fleets)
+    page = await fleets.one.events.page(1000)
+    assert page["events"][0]["identifier"] == "caller-1499"
+    assert page["totalEvents"] == 1000
+
+
+async def test_pages_of_one_kind(fleets: Two) -> None:
+    for number in range(10):
+        fleets.one.events.add(event(number))
+    seen, before, pages = [], None, 0
+    while True:
+        page = await fleets.other.events.page(2, kind="http_error", before=before)
+        await fleets.one.events.flush()
+        pages += 1
+        seen += [entry["identifier"] for entry in page["events"]]
+        before = page["next"]
+        if before is None and seen:
+            break
+    assert seen == [f"caller-{n}" for n in (8, 6, 4, 2, 0)]
+
+
+async def test_the_stream_does_not_grow_for_ever(fleets: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_KEPT", 100)
+    for number in range(1000):
+        fleets.one.events.add(event(number))
+    await fleets.one.events.flush()
+    length: Any = await fleets.one.redis.ask(lambda client: client.xlen("project:events"))
+    assert 100 <= length <= 300
+
+
+async def test_a_flood_is_told_as_one_event_with_a_count(fleets: Two) -> None:
+    log = EventLog()
+    log.forward = fleets.one.events.add
+    for _ in range(100):
+        log.record("http_error", "somebody")
+    log.flush()
+    page = await fleets.one.events.page(100)
+    assert page["totalEvents"] == log.total == 100
+    assert len(page["events"]) == 11
+    assert page["events"][0]["details"]["count"] == 90
+
+
+# --- change notifications ---
+
+
+async def test_changes_are_heard_once_by_everybody_and_again_after_an_outage(fleets: Two) -> None:
+    here: list[ServerEvent] = []
+    there: list[ServerEvent] = []
+    fleets.one.bus.subscribe(here.append)
+    fleets.other.bus.subscribe(there.append)
+
+    async def say(uri: str) -> None:
+        """Say something until the other has subscribed (again)."""
+        with anyio.fail_after(20):
+            while ResourceUpdated(uri=uri) not in there:
+                await fleets.one.bus.publish(ResourceUpdated(uri=uri))
+                await anyio.sleep(0.05)
+
+    await say("a://1")
+    there.clear()
+    here.clear()
+    await fleets.one.bus.publish(ToolsListChanged())
+    await until(lambda: there == [ToolsListChanged()])
+    assert here == [ToolsListChanged()], "its own message is not heard twice"
+    await outage(fleets)
+    await fleets.one.bus.publish(ResourceUpdated(uri="a://2"))
+    assert ResourceUpdated(uri="a://2") in here, "a Redis that is away does not keep this replica's clients waiting"
+    await restart(fleets)
+    await say("a://3")
+
+
+@pytest.mark.parametrize(
+    "nonsense", ["", "[]", "no json", '["x", "Unknown", {}]', '["x", "ResourceUpdated", {"a": 1}]']
+)
+async def test_nonsense_on_the_channel_is_left_out(fleets: Two, nonsense: str) -> None:
+    heard: list[ServerEvent] = []
+    fleets.one.bus.subscribe(heard.append)
+    channel = fleets.one.redis.channel("changes")
+    with anyio.fail_after(20):
+        while not heard:
+            await fleets.other.redis.ask(lambda client: client.publish(channel, nonsense))
+            await fleets.other.bus.publish(ToolsListChanged())
+            await anyio.sleep(0.05)
+    assert set(heard) == {ToolsListChanged()}
+
+
+# --- the penalty box ---
+
+
+async def test_who_failed_at_one_replica_is_not_heard_by_another_during_a_distributed_attack(fleets: Two) -> None:
+    boxes = [
+        FailedAttempts(
+            per_minute=10,
+            overall_per_minute=5,
+            make_limiter=partial(RateLimiter, redis=fleet.redis),
+            shared=fleet.failures,
+        )
+        for fleet in (fleets.one, fleets.other)
+    ]
+    for number in range(5):
+        await boxes[0].note(f"bot-{number}")
+    with anyio.fail_after(20):
+        while not await boxes[1].wait("bot-0"):  # noqa: ASYNC110  # it has failed lately, and there are too many failures in all
+            await anyio.sleep(0.02)
+    assert await boxes[1].wait("somebody with a good credential") == 0

@@ -1,0 +1,101 @@
+"""What clients are told: right for this server, and without the key."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dotenv import dotenv_values
+
+from mcp_chassis import cli
+from secure_mcp_server import __version__
+from mcp_chassis.cli.client_config import CLIENTS, Target, target_of
+from mcp_chassis.settings import EXIT_CONFIG, SettingsError, load_settings
+
+KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
+PROJECT = Path(__file__).parent.parent
+PUBLIC = Target("notes-server", "https://mcp.example.com/mcp", "NOTES_SERVER_KEY")
+OPEN = Target("notes-server", "https://mcp.example.com/mcp", None)
+
+
+def parsed(client: str, target: Target) -> Any:
+    return tomllib.loads(CLIENTS[client](target)) if client == "codex" else json.loads(CLIENTS[client](target))
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "clients").iterdir()), ids=lambda file: file.name)
+def test_the_ready_files_are_what_the_command_prints_with_the_first_settings(file: Path) -> None:
+    example = {name.lower(): value for name, value in dotenv_values(PROJECT / ".env.example").items() if value}
+    if example["auth_mode"] == "oauth":
+        example["oauth_issuer"] = "https://login.example.com"
+    if "redis_url" in example:
+        example["state_secret"] = KEY[::-1]
+    settings = load_settings(_env_file=None, **(example | {"api_key": KEY}))
+    target = target_of(settings, "{{ cookiecutter.project_slug }}")
+    assert file.read_text(encoding="utf-8") == CLIENTS[file.stem](target)
+
+
+def test_there_is_a_ready_file_for_every_client() -> None:
+    assert {file.stem for file in (PROJECT / "clients").iterdir()} == set(CLIENTS) - {"registry"}
+
+
+@pytest.mark.parametrize(
+    ("client", "root", "reference"),
+    [
+        ("claude-code", "mcpServers", "${NOTES_SERVER_KEY}"),
+        ("cursor", "mcpServers", "${env:NOTES_SERVER_KEY}"),
+        ("vscode", "servers", "${env:NOTES_SERVER_KEY}"),
+    ],
+)
+def test_the_url_and_a_reference_to_the_key_are_there(client: str, root: str, reference: str) -> None:
+    server = parsed(client, PUBLIC)[root]["notes-server"]
+    assert server["url"] == PUBLIC.url
+    assert server["headers"] == {"Authorization": f"Bearer {reference}"}
+    assert "headers" not in parsed(client, OPEN)[root]["notes-server"]
+
+
+def test_codex_and_the_inspector() -> None:
+    server = {"url": PUBLIC.url, "bearer_token_env_var": "NOTES_SERVER_KEY"}
+    assert parsed("codex", PUBLIC) == {"mcp_servers": {"notes-server": server}}
+    assert parsed("codex", OPEN) == {"mcp_servers": {"notes-server": {"url": OPEN.url}}}
+    assert '"Authorization: Bearer $NOTES_SERVER_KEY"' in CLIENTS["inspector"](PUBLIC)
+    assert "Authorization" not in CLIENTS["inspector"](OPEN)
+
+
+def test_the_entry_for_the_registry() -> None:
+    """The rules of the registry's server.schema.json (2025-12-11) for what is used of it."""
+    entry = parsed("registry", PUBLIC)
+    assert re.fullmatch(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+", entry["name"])
+    assert entry["name"] == "com.example.mcp/notes-server"
+    assert 3 <= len(entry["name"]) <= 200
+    assert 1 <= len(entry["description"]) <= 100
+    assert entry["version"] == __version__
+    assert set(entry) <= {"$schema", "name", "description", "version", "remotes"}
+    (remote,) = entry["remotes"]
+    assert remote["type"] == "streamable-http"
+    assert re.fullmatch(r"https?://\S+", remote["url"])
+    (header,) = remote["headers"]
+    assert header["isSecret"] is True
+    assert "value" not in header
+    assert "headers" not in parsed("registry", OPEN)["remotes"][0]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080/mcp", "https://localhost/mcp", "http://mcp.example.com/mcp"])
+def test_a_server_without_a_public_name_is_not_for_the_registry(url: str) -> None:
+    with pytest.raises(SettingsError, match="PUBLIC_URL"):
+        CLIENTS["registry"](Target("notes-server", url, None))
+
+
+def test_the_command_prints_the_text_alone_and_never_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("API_KEY", KEY)
+    assert cli.main(["client-config", "claude-code", "--port", "8081"]) == 0
+    said = capsys.readouterr()
+    assert "http://127.0.0.1:8081/mcp" in json.dumps(json.loads(said.out))
+    assert ".mcp.json" in said.err
+    assert KEY not in said.out + said.err
+    assert cli.main(["client-config", "registry"]) == EXIT_CONFIG
+    assert "PUBLIC_URL" in capsys.readouterr().err

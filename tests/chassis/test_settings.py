@@ -1,0 +1,384 @@
+"""The switches: safe as they come, and every problem named at once."""
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mcp_chassis.http.origins import is_loopback, normal_origin
+from mcp_chassis.settings import Settings, SettingsError, load_settings
+
+KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
+
+
+SECRET, OLD_SECRET = "sYb1q8Vr5nEw2kTz7mXc4jLp9dGf6hAu3oQi", "u3Wk9Zt1xHv6cBn4sJy8eRm2aPd7gLf5qTo0"
+
+
+def load(**changes: Any) -> Settings:
+    """Load settings that are good but for `changes`, without anybody's `.env`."""
+    good: dict[str, Any] = {"_env_file": None, "api_key": KEY}
+    return load_settings(**(good | changes))
+
+
+def problems(**changes: Any) -> list[str]:
+    with pytest.raises(SettingsError) as error:
+        load(**changes)
+    assert str(error.value) == "\n".join(error.value.problems)
+    return error.value.problems
+
+
+# --- what comes without saying anything ---
+
+
+def test_the_defaults_are_the_safe_choice() -> None:
+    settings = load()
+    assert settings.enable_auth
+    assert settings.enable_rate_limit
+    assert settings.enable_request_logging
+    assert is_loopback(settings.host)
+    assert settings.trusted_origins == ()
+    assert settings.trusted_proxies == ()
+    assert not settings.oauth_allow_http_issuer
+
+
+def test_settings_cannot_be_changed_and_do_not_show_secrets() -> None:
+    settings = load(redis_url="redis://:hunter2@127.0.0.1:6379/0", state_secret=f"{SECRET},{OLD_SECRET}")
+    with pytest.raises(ValidationError):
+        settings.enable_auth = False
+    assert KEY not in repr(settings)
+    assert not [secret for secret in ("hunter2", SECRET, OLD_SECRET) if secret in repr(settings)]
+    assert settings.secrets == (KEY, "redis://:hunter2@127.0.0.1:6379/0", SECRET, OLD_SECRET)
+
+
+# --- where they come from ---
+
+
+def test_the_environment_wins_over_env_file_and_that_over_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secrets").mkdir()
+    for name, text in {"api_key": KEY, "port": "1001", "log_level": "ERROR", "max_connections": "7"}.items():
+        (tmp_path / "secrets" / name).write_text(text)
+    (tmp_path / "env").write_text("PORT=1002\nLOG_LEVEL=debug\nHEALTH_ENDPOINT=\n")
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path / "secrets"))
+    monkeypatch.setenv("PORT", "1003")
+    settings = load_settings(_env_file=tmp_path / "env")
+    assert settings.port == 1003
+    assert settings.log_level == "DEBUG"
+    assert settings.max_connections == 7
+    assert settings.secrets == (KEY,)
+    assert settings.health_endpoint == "/health", "an empty value means the default"
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUSTED_ORIGINS", "https://a.example.com, http://b.example.com:8000/,")
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.7 ,2001:db8::/32")
+    monkeypatch.setenv("BLOCKED_CLIENTS", "203.0.113.9")
+    monkeypatch.setenv("OAUTH_NETWORKS", "10.1.0.0/16")
+    settings = load()
+    assert settings.trusted_origins == ("https://a.example.com", "http://b.example.com:8000")
+    assert settings.trusted_proxies == tuple(map(ip_network, ("10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32")))
+    assert settings.blocked_clients == (ip_network("203.0.113.9/32"),)
+    assert settings.oauth_networks == (ip_network("10.1.0.0/16"),)
+
+
+def test_a_file_in_another_encoding_is_a_problem_with_a_sentence(tmp_path: Path) -> None:
+    """PowerShell 5 writes UTF-16 with `>`."""
+    (tmp_path / "env").write_text(f"API_KEY={KEY}\n", encoding="utf-16")
+    assert problems(_env_file=tmp_path / "env") == [".env: is not UTF-8. Save it in that encoding."]
+
+
+# --- problems ---
+
+
+def test_every_problem_is_named_at_once() -> None:
+    found = problems(api_key=None, host="0.0.0.0", port=0, log_level="loud", trusted_origins="*", max_body_bytes="much")
+    assert {problem.partition(":")[0] for problem in found} == {
+        *("API_KEY", "PUBLIC_URL", "PORT", "LOG_LEVEL", "TRUSTED_ORIGINS", "MAX_BODY_BYTES")
+    }
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("tiny-key-tiny", "shorter than 32"),
+        ("x" * 40, "placeholder"),
+        ("change-me-change-me-change-me-0123456789", "placeholder"),
+        ("your-api-key-0123456789-abcdefghijklmnop", "placeholder"),
+        ("with a space 0123456789 abcdefghijklmnopq", "cannot carry"),
+        ("ключ-ключ-ключ-ключ-ключ-ключ-ключ-ключ", "cannot carry"),
+        (KEY + "\n", "cannot carry"),
+    ],
+)
+def test_a_weak_key_is_refused_and_not_repeated(key: str, why: str) -> None:
+    (problem,) = problems(api_key=key)
+    assert problem.startswith("API_KEY: ")
+    assert why in problem
+    assert key not in problem
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"api_key": None}, "API_KEY"),
+        ({"host": "0.0.0.0", "enable_auth": False, "public_url": "https://mcp.example.com"}, "HOST"),
+        ({"host": "::", "api_key": KEY}, "PUBLIC_URL"),
+        ({"host": "192.0.2.7", "api_key": KEY}, "PUBLIC_URL"),
+        ({"host": "mcp.example.com", "api_key": KEY}, "PUBLIC_URL"),
+        ({"health_endpoint": "/mcp"}, "HEALTH_ENDPOINT"),
+        ({"rate_limit_burst": 5, "enable_rate_limit": False}, "RATE_LIMIT_BURST"),
+        ({"auth_mode": "oauth"}, "OAUTH_ISSUER"),
+        ({"auth_mode": "oauth", "oauth_issuer": "http://127.0.0.1:9000"}, "OAUTH_ISSUER"),
+        ({"auth_mode": "oauth", "oauth_issuer": "login.example.com"}, "OAUTH_ISSUER"),
+        (
+            {"auth_mode": "oauth", "oauth_issuer": "http://login.example.com", "oauth_allow_http_issuer": True},
+            "OAUTH_ISSUER",
+        ),
+        (
+            {
+                "auth_mode": "oauth",
+                "oauth_issuer": "http://127.0.0.1:9000",
+                "oauth_allow_http_issuer": True,
+                "environment": "production",
+            },
+            "OAUTH_ISSUER",
+        ),
+        ({"auth_mode": "oauth", "oauth_issuer": "https://[bad"}, "OAUTH_ISSUER"),
+        ({"redis_url": "localhost:6379", "state_secret": SECRET}, "REDIS_URL"),
+        ({"redis_url": "https://cache.example.com", "state_secret": SECRET}, "REDIS_URL"),
+        ({"redis_url": "redis://127.0.0.1"}, "STATE_SECRET"),
+        ({"state_secret": "short"}, "STATE_SECRET"),
+        ({"state_secret": f"{SECRET},short"}, "STATE_SECRET"),
+        ({"state_secret": f"{SECRET}, {SECRET}"}, "STATE_SECRET"),
+        ({"replicas": 2}, "REPLICAS"),
+        ({"workers": 2}, "WORKERS"),
+        ({"trusted_proxies": "10.0.0.1/8"}, "TRUSTED_PROXIES"),
+        ({"blocked_clients": "somebody"}, "BLOCKED_CLIENTS"),
+        ({"public_url": "https://mcp.example.com/mcp"}, "PUBLIC_URL"),
+        ({"mcp_endpoint": "mcp"}, "MCP_ENDPOINT"),
+        ({"mcp_endpoint": "/mcp/"}, "MCP_ENDPOINT"),
+        ({"mcp_endpoint": "/"}, "MCP_ENDPOINT"),
+        ({"mcp_endpoint": "/a/../b"}, "MCP_ENDPOINT"),
+        ({"mcp_endpoint": "/mcp\n"}, "MCP_ENDPOINT"),
+        ({"health_endpoint": "/livez"}, "HEALTH_ENDPOINT"),
+        ({"health_endpoint": "/security/events"}, "HEALTH_ENDPOINT"),
+        ({"mcp_endpoint": "/.well-known/mcp"}, "MCP_ENDPOINT"),
+        ({"max_requests_per_minute": 0}, "MAX_REQUESTS_PER_MINUTE"),
+        ({"receive_timeout": -1}, "RECEIVE_TIMEOUT"),
+    ],
+    ids=repr,
+)
+def test_what_is_unsafe_or_contradicts_itself_is_refused_by_name(changes: dict[str, Any], name: str) -> None:
+    (problem,) = problems(**changes)
+    assert problem.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"enable_auth": False, "api_key": None},
+        {"enable_auth": False, "host": "::1"},
+        {"host": "0.0.0.0", "public_url": "https://mcp.example.com"},
+        {"auth_mode": "oauth", "oauth_issuer": "https://login.example.com/", "api_key": None},
+        {"auth_mode": "oauth", "oauth_issuer": "http://localhost:9000", "oauth_allow_http_issuer": True},
+        {"redis_url": "rediss://:secret@cache.example.com:6380/1", "state_secret": SECRET},
+        {"mcp_endpoint": "/api/v1/mcp"},
+    ],
+    ids=repr,
+)
+def test_what_is_safe_starts(changes: dict[str, Any]) -> None:
+    load(**changes)
+
+
+# --- what follows from them ---
+
+
+def test_the_burst_is_a_minutes_worth_unless_said_otherwise() -> None:
+    assert load(max_requests_per_minute=7).burst == 7
+    assert load(max_requests_per_minute=7, rate_limit_burst=3).burst == 3
+
+
+def test_the_server_answers_for_itself_and_its_public_url_only() -> None:
+    settings = load(port=8080, public_url="https://MCP.example.com:443/")
+    assert settings.own_origins == (
+        *("http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"),
+        "https://mcp.example.com",
+    )
+    assert set(settings.allowed_hosts) == {
+        *("127.0.0.1:8080", "localhost:8080", "[::1]:8080"),
+        *("mcp.example.com", "mcp.example.com:443"),
+    }
+    assert settings.resource_url == "https://mcp.example.com/mcp"
+    assert load(port=8081).resource_url == "http://127.0.0.1:8081/mcp"
+
+
+def test_the_default_port_may_be_left_out_of_host() -> None:
+    assert {"127.0.0.1", "127.0.0.1:80"} <= set(load(port=80).allowed_hosts)
+
+
+# --- origins ---
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://app.example.com", "https://app.example.com"),
+        ("HTTPS://App.Example.COM/", "https://app.example.com"),
+        ("https://app.example.com:443", "https://app.example.com"),
+        ("http://app.example.com:80/", "http://app.example.com"),
+        ("http://app.example.com:443", "http://app.example.com:443"),
+        ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
+        ("http://[2001:DB8::1]:3000", "http://[2001:db8::1]:3000"),
+        ("http://[2001:db8:0:0::1]", "http://[2001:db8::1]"),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+    ],
+)
+def test_an_origin_is_written_as_a_browser_writes_it(text: str, origin: str) -> None:
+    assert normal_origin(text) == origin
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "*", "null", "app.example.com", "https://", "https://*.example.com", "https://a.example.com/path"),
+        *("https://a.example.com?q", "https://a.example.com?q=1", "https://a.example.com#f", "https://u@a.example.com"),
+        *("https://u:p@a.example.com", "https://a.example.com:99999", "https://a.example.com:x", "ftp://a.example.com"),
+        *("https://a b.example.com", "https://a_b.example.com", "https://-a.example.com", "https://a..example.com"),
+        *("https://[::1", "https://[fe80::1%25eth0]", "https://a.example.com//", "https://a\nb.example.com"),
+        *("https://bücher..example", "javascript:alert(1)", "file:///etc/passwd", "https://a.example.com,https://b"),
+    ],
+)
+def test_what_is_not_one_origin_is_refused_with_a_sentence(text: str) -> None:
+    with pytest.raises(ValueError, match=r"origin|xn--"):
+        normal_origin(text)
+
+
+def test_for_an_international_host_the_form_to_write_is_named() -> None:
+    with pytest.raises(ValueError, match="xn--"):
+        normal_origin("https://bücher.example")
+
+
+_HOSTS = st.one_of(
+    st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,5}[A-Za-z0-9])?(\.[A-Za-z]{2,5}){0,2}", fullmatch=True),
+    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=6).map(lambda address: f"[{address}]"),
+)
+
+
+@given(st.sampled_from(["http", "https", "HTTPS"]), _HOSTS, st.none() | st.integers(0, 65535))
+def test_a_normal_origin_is_its_own_normal_form(scheme: str, host: str, port: int | None) -> None:
+    origin = normal_origin(f"{scheme}://{host}" + ("" if port is None else f":{port}"))
+    assert normal_origin(origin) == origin
+    assert origin == origin.lower()
+
+
+@given(st.text(max_size=30), st.sampled_from(["", "http://", "https://", "https://[", "https://a."]))
+def test_any_text_is_an_origin_or_a_value_error(text: str, prefix: str) -> None:
+    try:
+        origin = normal_origin(prefix + text)
+    except ValueError:
+        return
+    assert normal_origin(origin) == origin
+    assert origin.isascii()
+    assert origin.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *(("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("localhost", True)),
+        *(("0.0.0.0", False), ("::", False), ("192.168.0.1", False), ("localhost.example.com", False), ("", False)),
+    ],
+)
+def test_loopback_is_what_only_this_machine_reaches(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+def test_a_secret_is_in_no_message() -> None:
+    found = problems(api_key="tiny-key", redis_url="hunter2", state_secret=SECRET)
+    assert len(found) == 2
+    assert "tiny-key" not in str(found)
+    assert "hunter2" not in str(found)
+
+
+# --- what an authorization server needs ---
+
+OAUTH = {"auth_mode": "oauth", "oauth_issuer": "https://login.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"auth_mode": "oauth"}, ["OAUTH_ISSUER"]),
+        (
+            {"auth_mode": "oauth", "oauth_client_id": "mcp"},
+            ["OAUTH_ISSUER", "OAUTH_INTROSPECTION_URL", "OAUTH_CLIENT_SECRET"],
+        ),
+        (
+            OAUTH | {"oauth_introspection_url": "https://login.example.com/i"},
+            ["OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET"],
+        ),
+        (OAUTH | {"oauth_client_secret": "hunter2"}, ["OAUTH_INTROSPECTION_URL", "OAUTH_CLIENT_ID"]),
+        (
+            OAUTH | {"oauth_introspection_url": "http://a.example", "oauth_client_id": "a", "oauth_client_secret": "b"},
+            ["OAUTH_INTROSPECTION_URL"],
+        ),
+        (
+            {"auth_mode": "oauth", "oauth_issuer": "https://a.example/.well-known/openid-configuration"},
+            ["OAUTH_ISSUER"],
+        ),
+        ({"auth_mode": "oauth", "oauth_issuer": "https://a.example/?tenant=1"}, ["OAUTH_ISSUER"]),
+        ({"auth_mode": "oauth", "oauth_issuer": "https://a.example/#x"}, ["OAUTH_ISSUER"]),
+        ({"auth_mode": "oauth", "oauth_issuer": "https://u:p@a.example/"}, ["OAUTH_ISSUER"]),
+        ({"auth_mode": "oauth", "oauth_issuer": "https://"}, ["OAUTH_ISSUER"]),
+        ({"auth_mode": "oauth", "oauth_issuer": "https://a.example:x"}, ["OAUTH_ISSUER"]),
+        ({"oauth_issuer": "https://login.example.com"}, ["OAUTH_ISSUER"]),
+        ({"oauth_client_secret": "hunter2", "oauth_audience": "x"}, ["OAUTH_AUDIENCE", "OAUTH_CLIENT_SECRET"]),
+        ({"max_failed_auth_per_minute": 20, "max_failed_auth_overall": 10}, ["MAX_FAILED_AUTH_OVERALL"]),
+        (OAUTH | {"oauth_max_token_lifetime": 0}, ["OAUTH_MAX_TOKEN_LIFETIME"]),
+    ],
+    ids=repr,
+)
+def test_what_is_missing_is_said_in_a_sentence_each(changes: dict[str, Any], names: list[str]) -> None:
+    found = problems(**changes)
+    assert [problem.partition(":")[0] for problem in found] == names
+    assert all(problem.endswith(".") or "equal to" in problem for problem in found)
+    assert "hunter2" not in str(found)
+
+
+def test_the_secret_of_the_client_is_one_of_the_secrets() -> None:
+    client = {
+        "oauth_introspection_url": "https://a.example/i",
+        "oauth_client_id": "mcp",
+        "oauth_client_secret": "hunter2",
+    }
+    settings = load(**OAUTH, **client)
+    assert "hunter2" in settings.secrets
+    assert "hunter2" not in repr(settings)
+
+
+def test_any_kind_of_key_is_a_key() -> None:
+    assert load(api_key=None, keys_file="keys.json").api_key is None
+    assert load(api_key=None, keys='{"keys": []}').keys is not None
+
+
+def test_all_addresses_together_may_fail_ten_times_as_often_as_one() -> None:
+    assert load(max_failed_auth_per_minute=7).failed_auth_overall == 70
+    assert load(max_failed_auth_overall=15).failed_auth_overall == 15
+
+
+def test_the_audit_trail_needs_a_key_that_clients_do_not_know() -> None:
+    strong = "sT4vQ9xL2mZ7bN1kR6wY3hF8dJ5gC0aP"
+    for changes, problem in (
+        ({"audit_file": "audit.jsonl"}, "AUDIT_KEY: is missing"),
+        ({"audit_file": "audit.jsonl", "audit_key": "short"}, "AUDIT_KEY: is shorter"),
+        ({"audit_file": "audit.jsonl", "audit_key": strong, "api_key": strong}, "AUDIT_KEY: is the same as API_KEY"),
+        ({"metrics_port": 8080}, "METRICS_PORT: is the same as PORT"),
+    ):
+        with pytest.raises(SettingsError, match=problem):
+            load_settings(**({"_env_file": None, "api_key": "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"} | changes))

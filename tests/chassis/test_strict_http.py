@@ -1,0 +1,113 @@
+"""What is refused before httptools sees it, and what httptools refuses, however the bytes are cut into pieces."""
+
+import itertools
+
+import httptools
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcp_chassis.http.framing import MAX_HEAD_BYTES, BadRequest, RequestReader
+
+HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+GOOD = [
+    (HEAD + b"Content-Length: 4\r\n\r\n\n \n;", b"\n \n;"),
+    (CHUNKED + b"3\r\n;\na\r\n2\r\n\r\n\r\n0\r\n\r\n", b";\na\r\n"),
+    (CHUNKED + b"0\r\n\r\n", b""),
+    (HEAD + b"X: content-length: 5, 6\r\nContent-Length: 0\r\n\r\n", b""),
+]
+BAD = [
+    HEAD.replace(b"\r\n", b"\n") + b"\r\n",
+    HEAD + b"X: a\r\n b\r\n\r\n",
+    HEAD + b"Content-Length: 1\r\ncontent-length: 1\r\n\r\na",
+    HEAD + b"Content-Length: 1,1\r\n\r\na",
+    HEAD + b"X: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n",
+    HEAD + b"a:\r\n" * 100 + b"\r\n",
+    CHUNKED + b"1;a\r\nb\r\n0\r\n\r\n",
+    CHUNKED + b"1\r\nb\r\n0;a\r\n\r\n",
+    CHUNKED + b"1\r\nb\r\n0\r\nX: a\r\n\r\n",
+    CHUNKED + b"1\r\na\r\n" * 1100 + b"0\r\n\r\n",
+    CHUNKED + b"1\r\nab\r\n0\r\n\r\n",
+    HEAD.replace(b" / ", b" http://a/ ") + b"\r\n",
+    HEAD.replace(b" / ", b" /#a ") + b"\r\n",
+    HEAD.replace(b"1.1", b"2.0") + b"\r\n",
+    HEAD + b"X: a\rb\r\n\r\n",
+    HEAD + b"X : a\r\n\r\n",
+    HEAD + b"X\x00: a\r\n\r\n",
+    HEAD + b"Host: a\r\n\r\n",
+    HEAD.replace(b": a", b": a/b") + b"\r\n",
+    HEAD + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    HEAD + b"Content-Length: +1\r\n\r\na",
+    b"POST / HTTP/1.1\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01",
+]
+
+
+class Request:
+    """What httptools makes of a request."""
+
+    def __init__(self) -> None:
+        self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+        self.ended = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name] = value
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
+    def on_message_complete(self) -> None:
+        self.ended = True
+
+
+def read(data: bytes, cuts: list[int]) -> Request:
+    """Feed `data` in pieces, and return the request in it."""
+    reader, request = RequestReader(), Request()
+    parser = httptools.HttpRequestParser(request)
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for start, end in itertools.pairwise(edges):
+        reader.waiting += data[start:end]
+        while not request.ended and (part := reader.take()):
+            parser.feed_data(part)
+            assert reader.ended == request.ended, "two readings of one request"
+    assert request.ended, "the request did not end"
+    return request
+
+
+@pytest.mark.parametrize("data", range(len(GOOD)))
+@settings(max_examples=300)
+@given(cuts=st.lists(st.integers(0, 1000), max_size=9))
+def test_a_good_request_is_read_however_it_arrives(data: int, cuts: list[int]) -> None:
+    assert read(GOOD[data][0], cuts).body == GOOD[data][1]
+
+
+@pytest.mark.parametrize("data", range(len(BAD)))
+@given(cuts=st.lists(st.integers(0, 20_000), max_size=6))
+def test_a_bad_request_is_refused_however_it_arrives(data: int, cuts: list[int]) -> None:
+    with pytest.raises((BadRequest, httptools.HttpParserError)):
+        read(BAD[data], cuts)
+
+
+def test_what_follows_a_request_waits_and_is_judged_too() -> None:
+    reader = RequestReader()
+    reader.waiting = HEAD + b"Content-Length: 1\r\n\r\naGET / HTTP/1.1\nHost: a\n\n"
+    assert reader.take() == HEAD + b"Content-Length: 1\r\n\r\na"
+    assert reader.ended
+    with pytest.raises(BadRequest):
+        reader.take()
+
+
+def test_white_space_around_a_value_is_no_part_of_it() -> None:
+    """httptools keeps what stands behind it."""
+    data = HEAD + b"X:  a b \t \r\nEmpty: \t\r\nContent-Length: 1 \r\n\r\n "
+    request = read(data, [])
+    assert request.headers == {b"Host": b"a", b"X": b"a b", b"Empty": b"", b"Content-Length": b"1"}
+    assert request.body == b" "
+
+
+def test_small_chunks_are_fine_as_long_as_there_are_not_many() -> None:
+    assert read(CHUNKED + b"1\r\na\r\n" * 900 + b"0\r\n\r\n", []).body == b"a" * 900
+    assert len(read(CHUNKED + (b"200\r\n" + b"a" * 512 + b"\r\n") * 3000 + b"0\r\n\r\n", []).body) == 512 * 3000

@@ -1,0 +1,1 @@
+"""Which tools were reviewed, and what the lint rejects."""

@@ -1,0 +1,66 @@
+"""Reads tool texts as an attacker would write them: hidden characters, orders to the model, arguments without bounds.
+
+Tool poisoning hides instructions where a model reads and a person does not look. An honest description says what the
+tool does, in the imperative if it likes; it does not tell the model what to do with everything else.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from .bounds import unbounded
+from .lock import definition
+from ..calls.output import clean_text
+from ..calls.tools import GuardedTool
+
+_ORDERS = [
+    re.compile(pattern, re.IGNORECASE | re.DOTALL)
+    for pattern in (
+        r"\b(ignore|disregard|override|forget)\s+(all|any|the|your|every|previous|prior|earlier|safety|system)\b"
+        r".{0,30}\b(instruction|prompt|rule|message|guideline|context)",
+        r"\b(do\s+not|don'?t|never|without)\s+(tell|mention|inform|reveal|notify|show)(ing)?\b.{0,30}\buser\b",
+        r"\b(system|developer)\s+prompt\b",
+        r"</?\s*(important|system|instructions?|secret|admin|assistant)\s*>",
+        r"\b(before|after|when|whenever)\s+(using|calling|invoking)\s+(this|any|other|the)\s+(other\s+)?tools?\b"
+        r".{0,40}\b(must|always|first|read|send|call)\b",
+        r"\byou\s+(must|are\s+required\s+to|should\s+always)\s+(first\s+|always\s+|also\s+)?"
+        r"(call|use|read|send|include|pass|invoke)\b",
+        r"(~|/root|/home/\w+)/\.(ssh|aws|cursor|config)\b|\bid_(rsa|ed25519)\b",
+    )
+]
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # SEP-986; with a letter of another script one tool passes for another
+
+
+def findings(guarded: GuardedTool) -> list[str]:
+    """Return what is wrong with a tool's texts and schema, a sentence each with what to do."""
+    name = guarded.tool.name
+    described = definition(guarded)
+    problems = []
+    if not _NAME.fullmatch(name):
+        problems.append(f"{name!a}: is not a name that looks like no other. Use letters a-z, digits and _.")
+    if not (guarded.tool.description or "").strip():
+        problems.append(f"{name}: has no description. Write a docstring: the model chooses by it.")
+    for text in _strings(described):
+        if clean_text(text) != text:
+            problems.append(f"{name}: a text holds hidden characters: {ascii(text)[:80]}. Remove them.")
+        if match := next(filter(None, (order.search(text) for order in _ORDERS)), None):
+            problems.append(
+                f"{name}: a text gives the model orders: {ascii(match[0])[:80]}. Describe the tool instead."
+            )
+    for place, missing, field in unbounded(guarded.tool.parameters):
+        advice = f"Add it: Annotated[..., Field({field}=...)]" if field else "Write a type instead of Any"
+        problems.append(f"{name}: {place} has no {missing}. {advice}.")
+    return problems
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _strings(item)

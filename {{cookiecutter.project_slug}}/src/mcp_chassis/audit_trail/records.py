@@ -1,0 +1,85 @@
+"""What the audit trail says of calls and of requests, in field names of the Elastic Common Schema.
+
+A call that came over HTTP is one line with its request. What is in no schema is below `mcp.`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.trace import format_trace_id, get_current_span
+
+from .trail import AuditTrail, Record, current_trail
+from ..http.current_request import RequestContext, current_request
+
+_GOOD = frozenset({"ok", "asked"})
+
+
+def record_call(
+    trail: AuditTrail,
+    action: str,
+    facts: Mapping[str, Any],
+    arguments: Sequence[Record],
+    *,
+    seconds: float,
+    error: int | None,
+) -> None:
+    """Leave the record of one call.
+
+    Args:
+        trail: where.
+        action: `tool_call`, `resource_read` or `prompt_get`.
+        facts: the principal, what was called, the outcome.
+        arguments: described by their names, sizes and keyed hashes.
+        seconds: how long it took.
+        error: the JSON-RPC error code it ended with; 0 for an exception whose code the SDK chooses.
+    """
+    outcome = facts["outcome"]
+    record: Record = {
+        "event.action": action,
+        "event.category": ["api"],
+        "event.type": ["access"],
+        "event.outcome": "unknown" if outcome == "cancelled" else "success" if outcome in _GOOD else "failure",
+        "event.duration": round(seconds * 1e9),
+        "user.id": facts["principal"],
+        "mcp.outcome": outcome,
+        "mcp.protocol.outcome": "result" if error is None else "error",
+        "mcp.arguments": list(arguments),
+    }
+    if error:
+        record["error.code"] = str(error)
+    record |= {f"mcp.{kind}": str(facts[kind]) for kind in ("tool", "prompt") if kind in facts}
+    if "uri" in facts:
+        record["mcp.resource"] = facts["uri"]
+    if (span := get_current_span().get_span_context()).is_valid:
+        record["trace.id"] = format_trace_id(span.trace_id)
+    request = current_request.get()
+    if request is None or request.finished:
+        trail.put(record)
+    else:
+        request.calls.append(record)
+
+
+def record_request(request: RequestContext, *, method: str, path: str, status: int, principal: str | None) -> None:
+    """Leave the records of one HTTP request, if there is a trail: of the calls in it, or of its refusal."""
+    trail = current_trail.get()
+    request.finished = True
+    if trail is None or (not request.calls and status < 400):
+        return
+    http: Record = {
+        "http.request.id": request.request_id,
+        "http.request.method": method[:20],
+        "url.path": path,
+        "client.address": request.client,
+    }
+    if status:  # else the client has left before an answer
+        http["http.response.status_code"] = status
+    refusal: Record = {
+        "event.action": "http_request",
+        "event.category": ["web"],
+        "event.type": ["error"] if status >= 500 else ["access", "denied"],
+        "event.outcome": "failure",
+    }
+    if principal is not None:
+        refusal["user.id"] = principal
+    for record in request.calls or [refusal]:
+        trail.put(record | http)

@@ -1,0 +1,250 @@
+"""The audit trail: a file of JSON lines with the field names of the Elastic Common Schema, sealed as a chain.
+
+The event loop only puts a record into a queue; a thread writes. Several processes share one file: each batch is written
+under a lock, and goes on from the last line that is there. Nothing that happens to the file stops the server.
+"""
+
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from hmac import digest
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from .chain import Head, derived_key, head_of, sealed
+from ..telemetry.metrics import count_audit_lines
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_ECS_VERSION = "9.0.0"
+_LONGEST_TAIL = 131_072  # bytes: more than the longest line
+_MOST_WAITING = 10_000  # records; more are lost, and counted
+_BATCH = 500
+_PATIENCE = 5.0  # seconds that a stop waits for the rest to be written
+_HEAD_EVERY = 60.0  # seconds between two heads in the log
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+_BEGINNING = b'{"@timestamp":"'
+
+Record = dict[str, Any]
+
+current_trail: ContextVar["AuditTrail | None"] = ContextVar("current_trail", default=None)
+"""Where calls leave their record, if anywhere."""
+
+log = structlog.get_logger("audit_trail")
+
+
+class AuditTrail:
+    """Args:
+    path: the file, readable by its owner only. It may be renamed at any time: a new one is begun, and goes on.
+    secret: keys the seals, and the hashes of arguments.
+    redact: takes known secrets out of a text, wherever a client has put them.
+    service: the server's name.
+
+    Raises:
+        OSError: if the file cannot be opened.
+        ValueError: if it holds something else.
+    """
+
+    def __init__(self, path: Path, secret: str, *, redact: Callable[[str], str] = str, service: str = "") -> None:
+        self._path = path
+        self._key = derived_key(secret, "audit chain")
+        self._value_key = derived_key(secret, "audit values")
+        self._redact = redact
+        self._common: Record = {"ecs.version": _ECS_VERSION, "event.kind": "event", "service.name": service}
+        self._common |= {"event.dataset": f"{service}.audit", "process.pid": os.getpid()}
+        self._waiting: queue.Queue[Record | None] = queue.Queue(_MOST_WAITING)
+        self._lost = 0
+        self._counting = threading.Lock()  # the event loop counts, too
+        self._problem: str | None = None
+        self._head_logged_at = -_HEAD_EVERY
+        self._thread: threading.Thread | None = None
+        self._file = _open(path)
+        try:
+            with _locked(self._file):
+                self._head = _tail(self._file)[0]
+        except BaseException:
+            self._file.close()
+            raise
+        self._logged_head = self._head
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread = threading.Thread(target=self._run, name="audit-trail", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what is waiting, and the head to the log."""
+        if self._thread is not None:
+            with suppress(queue.Full):  # it hangs: nothing more can be done
+                self._waiting.put(None, timeout=_PATIENCE)
+            self._thread.join(_PATIENCE)
+        if self._thread is None or not self._thread.is_alive():
+            self._file.close()
+
+    def put(self, record: Record) -> None:
+        """Take one record, with its time. Never waits and never raises."""
+        record["@timestamp"] = time.time()
+        try:
+            self._waiting.put_nowait(record)
+        except queue.Full:
+            self._count_lost(1, "it is not written as fast as it grows")
+
+    def hashes(self, values: Mapping[str, bytes | None]) -> list[Record]:
+        """Describe arguments, given as JSON: name, size, and a hash that only whoever has the key can try values on."""
+        return [
+            {"name": name}
+            if value is None
+            else {"name": name, "size": len(value), "hash": digest(self._value_key, value, "sha256").hex()[:32]}
+            for name, value in values.items()
+        ]
+
+    def problems(self) -> list[str]:
+        """Return what an operator should repair now."""
+        return [self._problem] if self._problem is not None else []
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            batch = self._batch()
+            last = None in batch
+            records = [record for record in batch if record is not None]
+            if records:
+                self._write(records)
+            self._log_head(now=last)
+
+    def _batch(self) -> list[Record | None]:
+        batch: list[Record | None] = []
+        with suppress(queue.Empty):
+            batch.append(self._waiting.get(timeout=_HEAD_EVERY))
+            while len(batch) < _BATCH:
+                batch.append(self._waiting.get_nowait())
+        return batch
+
+    def _write(self, records: list[Record]) -> None:
+        try:
+            if self._renamed():
+                with _locked(self._file):  # whoever wrote to the old file has done so before we get the lock
+                    self._head = max(self._head, _tail(self._file)[0], key=lambda head: head.sequence)
+                self._file.close()
+                self._file = _open(self._path)
+            with _locked(self._file):
+                self._append(records)
+        except (OSError, ValueError) as error:
+            self._count_lost(len(records), str(getattr(error, "strerror", error)))
+            return
+        count_audit_lines(len(records), written=True)
+        if self._problem is not None:
+            self._problem = None
+            log.warning("the audit trail is written again")
+
+    def _append(self, records: list[Record]) -> None:
+        there, end, size = _tail(self._file)
+        if 0 < there.sequence < self._head.sequence:
+            log.error("lines of the audit trail are gone", last=there.sequence, written=self._head.sequence)
+        head = max(there, self._head, key=lambda head: head.sequence)
+        notes: list[Record] = []
+        if end < size:  # a write was cut off: by a full disk, or with the process
+            log.warning("a torn last line of the audit trail is removed", bytes=size - end)
+            self._file.truncate(end)
+            notes.append(_note("trail_repaired", removed=size - end))
+        if lost := self._lost:
+            notes.append(_note("records_lost", lost=lost))
+        lines = []
+        for record in (*notes, *records):
+            line, head = self._line(head, record)
+            lines.append(line)
+        text = b"".join(lines)
+        try:
+            if self._file.write(text) != len(text):
+                raise OSError(None, "No space left on device")
+        except OSError:
+            self._file.truncate(end)  # no half line, if that is still possible
+            raise
+        self._head = head
+        with self._counting:
+            self._lost -= lost
+
+    def _line(self, head: Head, record: Record) -> tuple[bytes, Head]:
+        when = datetime.fromtimestamp(record.pop("@timestamp"), UTC).isoformat(timespec="milliseconds")
+        return sealed(self._key, head, {"@timestamp": when, **self._common, **record}, self._redact)
+
+    def _renamed(self) -> bool:
+        try:
+            return not os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return True
+
+    def _count_lost(self, number: int, cause: str) -> None:
+        with self._counting:
+            self._lost += number
+        count_audit_lines(number, written=False)
+        if self._problem is None:
+            self._problem = f"The audit trail is not written, its records are lost: {cause}."
+            log.error("the audit trail is not written: records are lost", cause=cause)
+
+    def _log_head(self, *, now: bool) -> None:
+        """A cut tail shows only against a head that is kept elsewhere: where the log goes."""
+        due = now or time.monotonic() - self._head_logged_at >= _HEAD_EVERY
+        if due and self._head != self._logged_head:
+            self._head_logged_at, self._logged_head = time.monotonic(), self._head
+            log.info("audit trail head", head=str(self._head))
+
+
+def _note(action: str, **numbers: int) -> Record:
+    facts = {f"mcp.audit.{name}": number for name, number in numbers.items()}
+    return {"@timestamp": time.time(), "event.action": action, "event.outcome": "failure", **facts}
+
+
+def _open(path: Path) -> FileIO:
+    descriptor = os.open(path, _FLAGS, 0o600)
+    if hasattr(os, "fchmod"):
+        os.fchmod(descriptor, 0o600)
+    return FileIO(descriptor, "a+")
+
+
+def _tail(file: FileIO) -> tuple[Head, int, int]:
+    """Return the head of the last good line, where the last whole line ends, and the size of the file.
+
+    Raises:
+        ValueError: if there is something, and it is no trail.
+    """
+    size = file.seek(0, os.SEEK_END)
+    begin = max(0, size - _LONGEST_TAIL)
+    file.seek(begin)
+    *whole, torn = file.read(size - begin).split(b"\n")
+    heads = (head for line in reversed(whole) if (head := head_of(line + b"\n")) is not None)
+    head = next(heads, None)
+    if (whole and head is None) or not torn.startswith(_BEGINNING[: len(torn)]):
+        raise ValueError("it holds something else than an audit trail")
+    return head or Head(), size - len(torn), size
+
+
+@contextmanager
+def _locked(file: FileIO) -> Iterator[None]:
+    """Keep other processes from the file. A lock ends with the process that holds it."""
+    if sys.platform == "win32":  # at a place that is never read: locks of Windows keep readers out as well
+        file.seek(1 << 40)
+        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if sys.platform == "win32":
+            file.seek(1 << 40)
+            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,0 +1,63 @@
+"""What an API key looks like: `mcp_<id>_<secret><check sum>`.
+
+By the prefix secret scanners recognise a leaked key. By the check sum anybody can tell a typing error from a wrong key,
+offline (the format of GitHub's tokens). Neither makes a key hard to guess: that is done by 256 random bits.
+"""
+
+import hashlib
+import re
+import secrets
+import string
+import zlib
+
+from ..verifier import InvalidCredential
+
+PREFIX = "mcp_"
+ID_PATTERN = "[0-9a-z]{10}"
+"""One case only: ids are read aloud, typed and grepped for."""
+
+_BASE62 = string.digits + string.ascii_letters
+_ID_LETTERS = string.digits + string.ascii_lowercase
+_SECRET_LENGTH = 43  # 62 ** 43 > 2 ** 256
+_CHECK_LENGTH = 6  # 62 ** 6 > 2 ** 32
+_KEY = re.compile(rf"{PREFIX}({ID_PATTERN})_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECK_LENGTH}}}")
+
+
+def new_id() -> str:
+    """Return a random id. It is no secret: it is what lists, logs and events call the key."""
+    return _random(_ID_LETTERS, 10)
+
+
+def new_key(key_id: str) -> str:
+    """Return a new key with that id."""
+    body = f"{PREFIX}{key_id}_{_random(_BASE62, _SECRET_LENGTH)}"
+    return body + _check_sum(body)
+
+
+def id_of(key: str) -> str:
+    """Return the id in `key`.
+
+    Raises:
+        InvalidCredential: if the form or the check sum is wrong: a text that no key can be.
+    """
+    match = _KEY.fullmatch(key)
+    if match is None or _check_sum(key[:-_CHECK_LENGTH]) != key[-_CHECK_LENGTH:]:
+        raise InvalidCredential("check_sum")
+    return match[1]
+
+
+def digest(key: str) -> str:
+    """Return what is stored of a key. Without salt or stretching: nobody can try 2**256 secrets."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _random(letters: str, length: int) -> str:
+    return "".join(secrets.choice(letters) for _ in range(length))
+
+
+def _check_sum(text: str) -> str:
+    number, digits = zlib.crc32(text.encode()), ""
+    for _ in range(_CHECK_LENGTH):
+        number, digit = divmod(number, len(_BASE62))
+        digits = _BASE62[digit] + digits
+    return digits

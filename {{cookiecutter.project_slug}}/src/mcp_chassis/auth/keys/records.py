@@ -1,0 +1,71 @@
+"""What is kept of API keys: everything but the secret. The same JSON text serves a file and a secret manager."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from .format import ID_PATTERN
+
+KeyId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@/-]{0,63}$")]
+Scope = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,128}$")]
+"""A scope token (RFC 6749, section 3.3)."""
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class KeysError(Exception):
+    """The keys cannot be read or changed. The message is a sentence without any value."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class KeyRecord(_Strict):
+    """One key. While a rotation overlaps, `previous_sha256` is good as well, until `previous_until`."""
+
+    id: KeyId
+    name: Name
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1)]
+    sha256: Digest
+    created: AwareDatetime
+    expires: AwareDatetime | None = None
+    revoked: AwareDatetime | None = None
+    previous_sha256: Digest | None = None
+    previous_until: AwareDatetime | None = None
+
+    def state(self, now: datetime) -> Literal["valid", "expired", "revoked"]:
+        """Return what the key is worth at `now`."""
+        if self.revoked is not None:
+            return "revoked"
+        return "expired" if self.expires is not None and now >= self.expires else "valid"
+
+
+class _Document(_Strict):
+    version: Literal[1] = 1
+    keys: tuple[KeyRecord, ...] = ()
+
+
+def parse_records(text: str) -> dict[str, KeyRecord]:
+    """Return the records in a JSON text, by id.
+
+    Raises:
+        KeysError: naming the first place that is wrong.
+    """
+    try:
+        records = _Document.model_validate_json(text).keys
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, problem["loc"])) or "the text"
+        raise KeysError(f"{where}: {problem['msg']}") from None
+    by_id = {record.id: record for record in records}
+    if len(by_id) < len(records):
+        raise KeysError("two keys have the same id")
+    return by_id
+
+
+def format_records(records: Iterable[KeyRecord]) -> str:
+    """Return the JSON text of records."""
+    return _Document(keys=tuple(records)).model_dump_json(indent=2, exclude_none=True) + "\n"

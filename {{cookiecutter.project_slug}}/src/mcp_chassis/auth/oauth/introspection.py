@@ -1,0 +1,110 @@
+"""Opaque access tokens: what they stand for is asked of the authorization server (RFC 7662)."""
+
+import base64
+import time
+from typing import Any
+from urllib.parse import quote_plus, urlencode
+
+import anyio
+import structlog
+
+from ...sinks.fetch import SafeFetcher
+from .claims import LATEST, number, principal_of
+from .jwks import IssuerUnavailable, cause_of, json_object
+from ..principal import Principal
+from .verdict_cache import Verdict, VerdictCache
+from ..verifier import InvalidCredential
+
+log = structlog.stdlib.get_logger("auth")
+
+_REMEMBERED = 30.0  # seconds that a revoked token may live on (RFC 7662, section 4)
+_COOL_DOWN = 5.0  # seconds between a question that was not answered and the next one
+_AT_ONCE = 10  # questions that are open at the same time
+_LEEWAY = 30  # seconds that two clocks may differ
+# Answers that judge what was sent, so this one token. Taken for an outage, anybody could bring one about.
+_NOT_THIS_TOKEN = frozenset({400, 413, 414, 422})
+
+
+class IntrospectionVerifier:
+    """Judges what is neither an API key nor a JWT. Comes last: every token that gets here is shown to the issuer.
+
+    Args:
+        url: the introspection endpoint, from the settings and from nowhere else.
+        client_id: of this server, as it is registered there.
+        client_secret: of this server.
+        issuer: must equal `iss`, where that is told.
+        audience: must be among `aud`, which must be told: a token for another server is active as well.
+        fetcher: asks.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        client_id: str,
+        client_secret: str,
+        issuer: str,
+        audience: str,
+        fetcher: SafeFetcher,
+    ) -> None:
+        self._url = url
+        self._issuer = issuer
+        self._audience = audience
+        self._fetcher = fetcher
+        # Both parts are form-encoded first (RFC 6749, section 2.3.1): a colon in an id would end it.
+        user = f"{quote_plus(client_id)}:{quote_plus(client_secret)}".encode()
+        self._headers = {
+            "authorization": "Basic " + base64.b64encode(user).decode(),
+            "content-type": "application/x-www-form-urlencoded",
+            "accept": "application/json",
+        }
+        self._verdicts = VerdictCache()
+        self._at_once = anyio.CapacityLimiter(_AT_ONCE)
+        self._again_at = 0.0
+
+    async def verify(self, token: str) -> Principal:
+        """Return the token's subject or, where there is none, its client (RFC 9068, section 2.2).
+
+        Raises:
+            InvalidCredential: if the token is not active, or not for this server.
+            IssuerUnavailable: if the issuer does not answer.
+        """
+        known = self._verdicts.get(token)
+        if known is not None:
+            return known.principal
+        async with self._at_once:
+            claims = await self._ask(token)
+        if claims.get("active") is not True:
+            raise InvalidCredential("inactive")
+        self._check(claims)
+        principal = principal_of(claims, subject="sub" if "sub" in claims else "client_id")
+        until = min(time.time() + _REMEMBERED, number(claims.get("exp", LATEST)) + _LEEWAY)
+        self._verdicts.put(token, Verdict(principal, until))
+        return principal
+
+    async def _ask(self, token: str) -> dict[str, Any]:
+        if time.monotonic() < self._again_at:
+            raise IssuerUnavailable
+        form = urlencode({"token": token, "token_type_hint": "access_token"}).encode()
+        try:
+            answer = await self._fetcher.request("POST", self._url, headers=self._headers, content=form)
+            if answer.status in _NOT_THIS_TOKEN:
+                raise InvalidCredential("refused")
+            return json_object(answer)
+        except ValueError as error:
+            self._again_at = time.monotonic() + _COOL_DOWN
+            log.error("a token could not be introspected", cause=cause_of(error))
+            raise IssuerUnavailable from None
+
+    def _check(self, claims: dict[str, Any]) -> None:
+        now, audience = time.time(), claims.get("aud")
+        if self._audience not in (audience if isinstance(audience, list) else [audience]):
+            raise InvalidCredential("audience")
+        if claims.get("iss", self._issuer) != self._issuer:
+            raise InvalidCredential("issuer")
+        if str(claims.get("token_type", "Bearer")).lower() != "bearer":
+            raise InvalidCredential("token_type")  # a refresh token is active as well
+        if number(claims.get("exp", now)) < now - _LEEWAY:
+            raise InvalidCredential("expired")
+        if number(claims.get("nbf", now)) > now + _LEEWAY:
+            raise InvalidCredential("claims")

@@ -1,0 +1,161 @@
+"""The signing keys of one issuer: found through its metadata, cached, and fetched again with restraint."""
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from ipaddress import ip_network
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import structlog
+
+from ...sinks.addresses import IPNetwork
+from ...sinks.dialling import FetchError
+from ...sinks.fetch import Fetched, SafeFetcher
+
+log = structlog.get_logger("auth")
+
+_FRESH = 600.0  # seconds that fetched keys are used without asking again
+_STALE = 86_400.0  # seconds that old keys are still used while the issuer does not answer
+_COOL_DOWN = 30.0  # seconds between two fetches, whatever tokens claim
+_TIMEOUT = 5.0  # seconds for one fetch
+_LARGEST = 262_144  # bytes of one document
+_LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+class IssuerUnavailable(Exception):
+    """The issuer's keys are not known and cannot be fetched now. Nothing can be said of any token."""
+
+
+class IssuerKeys:
+    """Looks up signing keys by `kid`.
+
+    Only what the configured issuer's own metadata names is fetched: nothing in a token ever leads to a request.
+
+    Args:
+        issuer: the issuer identifier (RFC 8414, section 2). One with http is for development: the settings admit it on
+            this machine only.
+        networks: internal networks in which the issuer may be.
+    """
+
+    def __init__(self, issuer: str, *, networks: Iterable[IPNetwork] = ()) -> None:
+        self._issuer = issuer
+        self._fetcher = issuer_fetcher(issuer, networks)
+        self._keys: list[dict[str, Any]] = []
+        self._fetched_at = self._tried_at = -math.inf
+        self._lock = anyio.Lock()
+
+    async def key(self, kid: str | None) -> dict[str, Any] | None:
+        """Return the JWK with that `kid`, the only key if the token names none, or None.
+
+        Raises:
+            IssuerUnavailable: if there are no usable keys at all.
+        """
+        found = self._find(kid)
+        if found is not None and self._lock.locked() and self._age() <= _STALE:
+            return found  # somebody asks already: an issuer that hangs must not hold up everybody
+        if found is None or self._age() > _FRESH:
+            async with self._lock:  # of many callers that miss one key, one asks; the others find the cool-down
+                await self._refresh()
+            found = self._find(kid)
+        if self._age() > _STALE:
+            raise IssuerUnavailable
+        return found
+
+    def _find(self, kid: str | None) -> dict[str, Any] | None:
+        if kid is None:
+            return self._keys[0] if len(self._keys) == 1 else None
+        return next((key for key in self._keys if key.get("kid") == kid), None)
+
+    def _age(self) -> float:
+        return time.monotonic() - self._fetched_at
+
+    async def _refresh(self) -> None:
+        now = time.monotonic()
+        if now - self._tried_at < _COOL_DOWN:
+            return
+        self._tried_at = now
+        try:
+            self._keys = await _fetch_keys(self._fetcher, self._issuer)
+        except (TimeoutError, ValueError) as error:
+            log.error("the issuer's keys could not be fetched", issuer=self._issuer, cause=cause_of(error))
+        else:
+            self._fetched_at = now
+
+
+def issuer_fetcher(url: str, networks: Iterable[IPNetwork]) -> SafeFetcher:
+    """Return what asks an issuer: only over https, unless `url` is http, which the settings admit on this machine."""
+    parts = urlsplit(url)
+    local = parts.scheme == "http"
+    return SafeFetcher(
+        schemes=("https", "http") if local else ("https",),
+        ports={443, parts.port or (80 if local else 443)},
+        networks=(*networks, *(_LOOPBACK if local else ())),
+        max_bytes=_LARGEST,
+        max_redirects=0,  # nobody else chooses where the keys come from
+        timeout=_TIMEOUT,
+    )
+
+
+async def _fetch_keys(fetcher: SafeFetcher, issuer: str) -> list[dict[str, Any]]:
+    with anyio.fail_after(2 * _TIMEOUT):
+        metadata = await _first_metadata(fetcher, issuer)
+        document = await _get(fetcher, metadata["jwks_uri"])
+    keys = document.get("keys")
+    if not isinstance(keys, list):
+        raise ValueError("no key set")
+    # With `d`, a private key: whoever reads it can sign.
+    return [key for key in keys if isinstance(key, dict) and key.get("use", "sig") == "sig" and "d" not in key]
+
+
+async def _first_metadata(fetcher: SafeFetcher, issuer: str) -> dict[str, Any]:
+    """Return the issuer's metadata (RFC 8414, section 3.1; OpenID Connect Discovery 1.0, section 4)."""
+    parts = urlsplit(issuer)
+    origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+    for url in (
+        f"{origin}/.well-known/oauth-authorization-server{path}",
+        f"{origin}{path}/.well-known/openid-configuration",
+    ):
+        try:
+            metadata = await _get(fetcher, url)
+        except FetchError:
+            raise  # there is nobody to ask for the second document either
+        except ValueError:
+            continue
+        # Mix-up defence (RFC 8414, section 3.3), and no way from https to http.
+        uri = metadata.get("jwks_uri")
+        if (
+            metadata.get("issuer") == issuer
+            and isinstance(uri, str)
+            and urlsplit(uri).scheme in {"https", parts.scheme}
+        ):
+            return metadata
+    raise ValueError("no usable metadata")
+
+
+async def _get(fetcher: SafeFetcher, url: str) -> dict[str, Any]:
+    return json_object(await fetcher.get(url, headers={"accept": "application/json"}))
+
+
+def json_object(answer: Fetched) -> dict[str, Any]:
+    """Return the JSON object that an issuer answered with.
+
+    Raises:
+        ValueError: if it answered anything else.
+    """
+    if answer.status != 200:
+        raise ValueError(f"status {answer.status}")
+    try:
+        document = json.loads(answer.body)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(document, dict):
+        raise ValueError("not an object")
+    return document
+
+
+def cause_of(error: Exception) -> str:
+    """Return what is logged of an issuer that failed: a decoding error would quote its answer."""
+    return type(error).__name__ if isinstance(error, TimeoutError | UnicodeError | json.JSONDecodeError) else str(error)

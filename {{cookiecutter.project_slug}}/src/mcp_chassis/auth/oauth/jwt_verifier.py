@@ -1,0 +1,112 @@
+"""OAuth 2.1 access tokens in JWT form (RFC 9068), verified with the issuer's public keys (RFC 8725, best practices)."""
+
+from typing import Any
+
+import jwt
+
+from .claims import number, principal_of
+from .jwks import IssuerKeys
+from ..principal import Principal
+from .verdict_cache import Verdict, VerdictCache
+from ..verifier import InvalidCredential, NotMine
+
+# The type and the curve of the key that each algorithm takes: a token cannot choose how its key is read. No HMAC, no
+# `none`.
+_ALGORITHMS: dict[str, tuple[str, str | None]] = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "EdDSA": ("OKP", "Ed25519"),
+}
+_TYPES = frozenset({"at+jwt", "application/at+jwt", "jwt"})
+_LEEWAY = 30  # seconds that two clocks may differ
+_REASONS: dict[type[jwt.PyJWTError], str] = {
+    jwt.ExpiredSignatureError: "expired",
+    jwt.InvalidAudienceError: "audience",
+    jwt.InvalidIssuerError: "issuer",
+    jwt.InvalidSignatureError: "signature",
+}
+
+
+class JwtVerifier:
+    """Judges access tokens of one issuer for this server.
+
+    Args:
+        issuer: must equal `iss` exactly.
+        audience: this server's resource URL; must be among `aud` (RFC 8707, MCP authorization).
+        keys: of the issuer.
+        max_lifetime: seconds from `iat` to `exp` that are taken for short-lived.
+    """
+
+    def __init__(self, *, issuer: str, audience: str, keys: IssuerKeys, max_lifetime: int = 86_400) -> None:
+        self._issuer = issuer
+        self._audience = audience
+        self._keys = keys
+        self._max_lifetime = max_lifetime
+        self._verdicts = VerdictCache()
+
+    async def verify(self, token: str) -> Principal:
+        """Return the token's subject.
+
+        Raises:
+            NotMine: if the token is not in the form of a signed JWT.
+            InvalidCredential: if it is not one of this issuer for this server, or not valid now.
+            IssuerUnavailable: if the issuer's keys cannot be had.
+        """
+        known = self._verdicts.get(token)
+        if known is not None:
+            # Asking for the key also lets it be fetched again in time: an issuer that withdraws one is believed.
+            if await self._keys.key(known.kid) == known.key:
+                return known.principal
+            self._verdicts.drop(token)
+        verdict = await self._verdict(token)
+        self._verdicts.put(token, verdict)
+        return verdict.principal
+
+    async def _verdict(self, token: str) -> Verdict:
+        header = _header(token)
+        # `jku`, `x5u` and `jwk` would name a key of the sender's choice: they are never read. `crit` demands
+        # extensions that nobody here understands (RFC 7515, section 4.1.11).
+        if "crit" in header or str(header.get("typ", "JWT")).lower() not in _TYPES:
+            raise InvalidCredential("header")
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:
+            raise InvalidCredential("algorithm")  # whatever the issuer says, and without asking it
+        kid = kid if isinstance(kid, str) else None
+        jwk = await self._keys.key(kid)
+        if jwk is None:
+            raise InvalidCredential("unknown_key")
+        if (jwk.get("kty"), jwk.get("crv")) != _ALGORITHMS[algorithm] or jwk.get("alg", algorithm) != algorithm:
+            raise InvalidCredential("algorithm")
+        claims = self._claims(token, algorithm, jwk)
+        expires = number(claims["exp"])
+        if expires - number(claims["iat"]) > self._max_lifetime:
+            raise InvalidCredential("lifetime")  # a stolen token must not be good for years
+        return Verdict(principal_of(claims), expires + _LEEWAY, kid, jwk)
+
+    def _claims(self, token: str, algorithm: str, jwk: dict[str, Any]) -> dict[str, Any]:
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                jwt.PyJWK(jwk, algorithm=algorithm),
+                algorithms=[algorithm],
+                issuer=self._issuer,
+                audience=self._audience,
+                leeway=_LEEWAY,
+                options={"require": ["iss", "aud", "exp", "iat", "sub"], "enforce_minimum_key_length": True},
+            )
+        except jwt.PyJWTError as error:
+            raise InvalidCredential(_REASONS.get(type(error), "claims")) from None
+        return claims
+
+
+def _header(token: str) -> dict[str, Any]:
+    if token.count(".") != 2:  # two dots are the compact form (RFC 7515, section 7.1); four would be encrypted
+        raise NotMine("malformed")
+    try:
+        header: dict[str, Any] = jwt.get_unverified_header(token)
+    except (jwt.DecodeError, RecursionError):
+        raise NotMine("malformed") from None
+    except jwt.InvalidTokenError:
+        raise InvalidCredential("header") from None
+    return header

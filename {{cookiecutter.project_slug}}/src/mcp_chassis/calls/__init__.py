@@ -1,0 +1,1 @@
+"""The path of one tool call, resource read or prompt."""

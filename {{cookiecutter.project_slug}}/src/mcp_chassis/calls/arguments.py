@@ -1,0 +1,60 @@
+"""Strict tool arguments: no unknown members, no coercion, and a refusal that names the field and the rule only."""
+
+from typing import Any
+
+import pydantic_core
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
+from pydantic import ValidationError
+
+from ..sinks.errors import InvalidInput
+
+_LONGEST_NAME = 64
+
+
+class StrictMetadata(FuncMetadata):
+    """The SDK's argument reader without its leniency.
+
+    The SDK parses JSON out of strings, ignores unknown members and turns "7" into 7. A caller that sends the wrong
+    type has misunderstood the tool; guessing what it meant is how checks and uses come to disagree.
+    """
+
+    def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments as the function takes them.
+
+        Raises:
+            ValidationError: if they do not match the published schema.
+            InvalidInput: if they are not valid Unicode; on stdio nobody has looked before.
+        """
+        try:
+            # As JSON, because the arguments were JSON: a date is a string there, and strictness knows it.
+            document = pydantic_core.to_json(arguments_to_validate)
+        except pydantic_core.PydanticSerializationError:
+            raise InvalidInput("the arguments are not valid Unicode") from None
+        return self.arg_model.model_validate_json(document, strict=True, extra="forbid").model_dump_one_level()
+
+
+def rejection(error: ValidationError) -> str:
+    """Say which fields broke which rules, without the values and without links."""
+    problems = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        field = ".".join(_shown(part) for part in problem["loc"]) or "arguments"
+        problems.append(f"{field}: {problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(problems[:10])
+
+
+def _shown(part: str | int) -> str:
+    """A name that the caller may have chosen itself: short, and on one line."""
+    text = str(part)[:_LONGEST_NAME]
+    return text if text.isprintable() else ascii(text)
+
+
+def closed_schema(schema: Any) -> Any:
+    """Return `schema` with every object in it closed to further members."""
+    if isinstance(schema, list):
+        return [closed_schema(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: closed_schema(part) for name, part in schema.items()}
+    if isinstance(closed.get("properties"), dict) and closed.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    return closed

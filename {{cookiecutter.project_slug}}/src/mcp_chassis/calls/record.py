@@ -1,0 +1,73 @@
+"""One line for every call, whichever way it ends: who, what, outcome, how long. Never a value."""
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import pydantic_core
+import structlog
+from mcp import MCPError
+
+from ..auth.principal import current_principal
+from ..audit_trail.records import record_call
+from ..audit_trail.trail import current_trail
+from ..telemetry.metrics import count_tool_call
+
+audit_log = structlog.get_logger("audit")
+
+
+class audited:
+    """Write one audit line when the block ends. The block sets `outcome` if it is not `ok`.
+
+    A class, because `contextmanager` would cost three times as much for every call.
+
+    Args:
+        action: what is done.
+        values: arguments, for the audit trail, which keeps keyed hashes of them.
+        facts: what else the line says.
+    """
+
+    def __init__(self, action: str, values: Mapping[str, Any] | None = None, /, **facts: object) -> None:
+        self._action = action
+        self._audit: dict[str, Any] = {"principal": caller(), **facts, "outcome": "ok"}
+        self._trail = trail = current_trail.get()
+        # Before anybody can change them.
+        self._arguments = trail.hashes(_as_json(values or {})) if trail is not None else []
+
+    def __enter__(self) -> dict[str, Any]:
+        self._started = time.perf_counter()
+        return self._audit
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        seconds, audit = time.perf_counter() - self._started, self._audit
+        if kind is not None and audit["outcome"] == "ok":
+            audit["outcome"] = "refused" if issubclass(kind, MCPError) else "cancelled"
+        audit_log.info(self._action, **audit, duration_ms=round(seconds * 1000, 2))
+        if self._action == "tool_call":
+            count_tool_call(audit["tool"], audit["outcome"], seconds)
+        if self._trail is not None:
+            code = error.error.code if isinstance(error, MCPError) else None if error is None else 0
+            record_call(self._trail, self._action, audit, self._arguments, seconds=seconds, error=code)
+
+
+def caller() -> str:
+    """Return the id of whoever is calling, for logs and events."""
+    principal = current_principal.get()
+    return principal.id if principal is not None else "unknown"
+
+
+def sizes(arguments: dict[str, Any]) -> dict[str, int | None]:
+    """What an audit line says of arguments: their names, bounded, and how many bytes of JSON each has."""
+    return {name: None if value is None else len(value) for name, value in _as_json(arguments).items()}
+
+
+def _as_json(arguments: Mapping[str, Any]) -> dict[str, bytes | None]:
+    return {str(name)[:64]: _json(value) for name, value in list(arguments.items())[:32]}
+
+
+def _json(value: object) -> bytes | None:
+    try:
+        return pydantic_core.to_json(value)
+    except ValueError:  # half of a surrogate pair: the check of the arguments will say so
+        return None

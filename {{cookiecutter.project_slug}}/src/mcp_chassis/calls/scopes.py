@@ -1,0 +1,90 @@
+"""Which scopes a request needs, read from its parsed body: what the SDK will act on, not what a header says."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mcp import MCPError
+from mcp.shared.uri_template import UriTemplate
+
+from ..auth.principal import current_principal
+from ..events.log import EventLog
+from .record import caller
+from .declarations import PromptPolicy, ResourcePolicy, policy_of
+from .tools import GuardedTool
+
+INSUFFICIENT_SCOPE = -32003
+"""Of the range that JSON-RPC leaves to servers. Over HTTP a 403 with a challenge comes before it."""
+
+NO_SCOPES: frozenset[str] = frozenset()
+
+
+class Access:
+    """The scopes of everything that can be asked for."""
+
+    def __init__(
+        self,
+        tools: Mapping[str, GuardedTool],
+        resources: Sequence[Callable[..., Any]],
+        prompts: Sequence[Callable[..., Any]],
+    ) -> None:
+        self._tools = {name: guarded.policy.scopes for name, guarded in tools.items()}
+        self._prompts = {function.__name__: policy_of(function, PromptPolicy).scopes for function in prompts}
+        declared = [policy_of(function, ResourcePolicy) for function in resources]
+        self._resources = {policy.uri: policy.scopes for policy in declared}
+        self.scopes = NO_SCOPES.union(*self._tools.values(), *self._prompts.values(), *self._resources.values())
+        """Every scope that anything here needs."""
+        self._templates = [(UriTemplate.parse(policy.uri), policy.scopes) for policy in declared if "{" in policy.uri]
+
+    def required(self, method: str, params: Mapping[str, Any]) -> frozenset[str]:
+        """Return the scopes that a message needs; none for what does not exist, which is refused later."""
+        if method == "subscriptions/listen":  # to hear when something changes is to know of it
+            wanted = params.get("notifications")
+            uris = wanted.get("resourceSubscriptions") if isinstance(wanted, dict) else None
+            known = (self._of_resource(uri) for uri in uris if isinstance(uri, str)) if isinstance(uris, list) else ()
+            return NO_SCOPES.union(*known)
+        name = params.get("uri" if method == "resources/read" else "name")
+        if not isinstance(name, str):
+            return NO_SCOPES
+        if method == "tools/call":
+            return self._tools.get(name, NO_SCOPES)
+        if method == "prompts/get":
+            return self._prompts.get(name, NO_SCOPES)
+        if method == "resources/read":
+            return self._of_resource(name)
+        return NO_SCOPES
+
+    def missing(self, method: str, params: Mapping[str, Any]) -> list[str]:
+        """Return all scopes that a message needs if the caller lacks one of them, else none."""
+        required = self.required(method, params)
+        return sorted(required) if missing_scopes(required) else []
+
+    def has_prompt(self, name: str) -> bool:
+        """Whether there is a prompt of that name."""
+        return name in self._prompts
+
+    def _of_resource(self, uri: str) -> frozenset[str]:
+        if uri in self._resources:
+            return self._resources[uri]
+        # All that match: which of them the SDK takes is its affair.
+        return NO_SCOPES.union(*(scopes for template, scopes in self._templates if template.match(uri) is not None))
+
+
+def missing_scopes(required: frozenset[str]) -> bool:
+    """Whether the caller lacks one of `required`."""
+    if not required:
+        return False
+    principal = current_principal.get()
+    return principal is None or not all(principal.may(scope) for scope in required)
+
+
+def require(required: frozenset[str], events: EventLog, audit: dict[str, Any], **what: str) -> None:
+    """Let a caller pass who holds all of `required`.
+
+    Raises:
+        MCPError: if one is missing, naming all that are needed.
+    """
+    if missing_scopes(required):
+        audit["outcome"] = "forbidden"
+        needed = sorted(required)
+        events.record("http_error", caller(), severity=None, reason="insufficient_scope", scopes=needed, **what)
+        raise MCPError(code=INSUFFICIENT_SCOPE, message="Insufficient scope", data={"required_scopes": needed})

@@ -1,0 +1,83 @@
+"""Makes guarded tools of plain functions: strict arguments, annotations from the policy, blocking work told apart."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from mcp.server.mcpserver.tools.base import Tool
+from mcp.types import ToolAnnotations
+
+from ..limits.rate_limiter import LimiterFactory, RateLimiter
+from .arguments import StrictMetadata, closed_schema
+from ..limits.slots import current_slot
+from .declarations import ToolPolicy, policy_of
+
+# Threads for blocking tools. They cannot be stopped, so they are counted by slots and not by this.
+_THREADS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedTool:
+    """A tool with everything that the guard knows of it."""
+
+    tool: Tool
+    policy: ToolPolicy
+    blocking: bool
+    limiter: RateLimiter | None
+
+
+def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory = RateLimiter) -> GuardedTool:
+    """Return the guarded tool for `function`.
+
+    Raises:
+        TypeError: if it was not declared, or declares parameters that cannot be described.
+    """
+    policy = policy_of(function, ToolPolicy)
+    annotations = ToolAnnotations(
+        title=policy.title,
+        read_only_hint=policy.read_only,
+        destructive_hint=policy.destructive,
+        idempotent_hint=policy.idempotent,
+        open_world_hint=policy.open_world,
+    )
+    tool = Tool.from_function(function, title=policy.title, annotations=annotations)
+    tool.fn_metadata = StrictMetadata(**dict(tool.fn_metadata))
+    tool.parameters = closed_schema(tool.parameters)
+    blocking = not inspect.iscoroutinefunction(inspect.unwrap(function))
+    if blocking:
+        tool.fn, tool.is_async = _in_thread(function), True
+    limiter = None
+    if (calls := policy.calls_per_minute) is not None:
+        limiter = make_limiter(f"tool:{tool.name}", per_minute=calls, burst=calls)
+    return GuardedTool(tool, policy, blocking, limiter)
+
+
+def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap blocking work so that its caller can leave at the deadline, while the slot stays taken until it ends."""
+    limiter: anyio.CapacityLimiter | None = None
+
+    @functools.wraps(function)
+    async def run(**arguments: Any) -> Any:
+        nonlocal limiter
+        limiter = limiter or anyio.CapacityLimiter(_THREADS)  # needs a running loop
+        slot = current_slot.get()
+
+        def work() -> Any:
+            if not slot.keep():
+                return None  # the caller has left before the thread began
+            try:
+                return function(**arguments)
+            except Exception:
+                raise
+            except BaseException as error:  # the event loop would take it for its own end
+                raise RuntimeError(f"the tool raised {type(error).__name__}") from error
+            finally:
+                slot.release(by_thread=True)
+
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
+
+    return run

@@ -1,0 +1,260 @@
+"""The command line: `serve`, `stdio`, `check`, `healthcheck`, `tools`, `keys`, `events`, `attack`."""
+
+import argparse
+import asyncio
+import http.client
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from TEAM import __version__
+from ..app import PAGE_SCOPES, create_app, shared_redis
+from .check import check_settings, report_problems
+from .client_config import CLIENTS, target_of
+from ..auth.credentials import fixed_keys
+from .events import add_event_commands, show_events, verify_trail
+from ..http.server import serve, serve_and_reload
+from .keys import add_key_commands, run_key_command
+from ..telemetry.monitoring import make_trail, metrics_port, recording, shared_metrics
+from ..events.log import EventLog
+from ..events.logging import configure_logging
+from ..calls.tools import GuardedTool
+from ..service import build_server, unchecked_server
+from ..settings import EXIT_CONFIG, Settings, SettingsError, load_settings
+from ..replicas.connection import RedisAway
+from ..replicas.revocations import Revocations
+from ..mcp.stdio import serve_stdio
+from .tools import check_tools, list_tools, lock_tools
+from ..replicas.workers import listening_socket, run_workers
+
+_TOOL_COMMANDS = {
+    "list": "print a table of the tools",
+    "lock": "record the tools as approved in the lock file",
+    "check": "print what has changed since then; exit 1 if anything has",
+}
+_Command = Callable[[argparse.Namespace, Settings], int]
+_SLUG = __name__.partition(".")[0].replace("_", "-")
+_DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 0, 1 for a failed check, 78 for settings that cannot be used."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "completion":
+            code = _completion(options.shell)
+        else:
+            code = _COMMANDS[options.command](options, load_settings(**_overrides(options)))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python flushes it once more at its end)
+        return 0
+    except SettingsError as error:
+        if options.command == "check":
+            report_problems(error.problems)
+            return EXIT_CONFIG
+        print(
+            "These settings cannot be used:", *(f"  {problem}" for problem in error.problems), sep="\n", file=sys.stderr
+        )
+        return EXIT_CONFIG
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=_SLUG, description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    http_options = argparse.ArgumentParser(add_help=False)
+    http_options.add_argument("--host", help="address to listen on (setting HOST)")
+    http_options.add_argument("--port", type=int, help="port to listen on (setting PORT)")
+    serve_options = commands.add_parser("serve", parents=[http_options], help="serve over HTTP until stopped")
+    way = serve_options.add_mutually_exclusive_group()
+    way.add_argument("--reload", action="store_true", help="start again when the code changes (development)")
+    way.add_argument("--workers", type=int, help="processes that serve together (setting WORKERS)")
+    commands.add_parser("stdio", help="serve the program that started this one, over standard input and output")
+    commands.add_parser("check", parents=[http_options], help="report on settings, tools, keys and exposure, and exit")
+    commands.add_parser("healthcheck", parents=[http_options], help="ask the running server whether it lives")
+    commands.add_parser("attack", help="attack every tool in a copy of the server; exit 1 if anything gives way")
+    tools = commands.add_parser("tools", help="list, approve or check the tools").add_subparsers(
+        dest="tools_command", required=True, metavar="COMMAND"
+    )
+    for name, text in _TOOL_COMMANDS.items():
+        tools.add_parser(name, help=text).set_defaults(command=f"tools {name}")
+    add_key_commands(commands)
+    add_event_commands(commands)
+    client = commands.add_parser("client-config", parents=[http_options], help="print how a client finds this server")
+    client.add_argument("client", choices=tuple(CLIENTS))
+    completion = commands.add_parser("completion", help="print a completion script for a shell")
+    completion.add_argument("shell", choices=("bash", "fish", "powershell", "tcsh", "zsh"))
+    return parser
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    given = {name: getattr(options, name, None) for name in ("host", "port", "workers")}
+    # These listen nowhere, so what only matters on a network must not keep them from running.
+    if options.command.partition(" ")[0] in {"stdio", "attack", "tools", "keys"} or options.command == "events verify":
+        given |= {"enable_auth": False, "host": "127.0.0.1"}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    configure_logging(settings.log_level, log_format=settings.log_format, secrets=settings.secrets)
+
+
+def _serve(options: argparse.Namespace, settings: Settings) -> int:
+    _log_to_stderr(settings)
+    if options.reload:
+        return _reload(options, settings)
+    if settings.workers > 1:
+        create_app(settings)  # what cannot be used is said once, and here
+        with (
+            listening_socket(settings.host, settings.port) as listener,
+            shared_metrics(),
+            metrics_port(settings),
+        ):
+            run_workers(settings.workers, partial(serve_one, settings, [listener]))
+        return 0
+    with metrics_port(settings):
+        serve_one(settings)
+    return 0
+
+
+def serve_one(settings: Settings, sockets: list[socket.socket] | None = None) -> None:
+    """Serve in this process.
+
+    Args:
+        settings: of the server.
+        sockets: listen already; else it listens as the settings say.
+    """
+    _log_to_stderr(settings)
+    serve(create_app(settings), settings, sockets)
+
+
+def _stdio(_: argparse.Namespace, settings: Settings) -> int:
+    _log_to_stderr(settings)
+    with recording(settings, make_trail(settings)):
+        serve_stdio(build_server(EventLog(secrets=settings.secrets), settings))
+    return 0
+
+
+def _reload(options: argparse.Namespace, settings: Settings) -> int:
+    if settings.environment == "production":
+        raise SettingsError(["ENVIRONMENT: is production, where code does not change. Leave out --reload."])
+    given = [(name, getattr(options, name)) for name in ("host", "port")]
+    again = ["serve", "--workers=1", *(f"--{name}={value}" for name, value in given if value is not None)]
+    serve_and_reload(partial(_serve_again, again))
+    return 0
+
+
+def _serve_again(arguments: list[str], sockets: object = None) -> None:
+    """Run in a process of its own, which ends when the code changes. It opens its own socket, with fresh settings."""
+    raise SystemExit(main(arguments))
+
+
+def _check(_: argparse.Namespace, settings: Settings) -> int:
+    _log_to_stderr(settings)
+    return check_settings(settings)
+
+
+def _client_config(options: argparse.Namespace, settings: Settings) -> int:
+    """Print the text alone on standard output, so that it can be written into the file that is named beside it."""
+    target, make = target_of(settings, _SLUG), CLIENTS[options.client]
+    text = make(target)
+    print(f"# {make.__doc__}".partition("\n")[0], file=sys.stderr)
+    if target.variable is not None and target.variable in text:
+        print(f"# Set {target.variable} to the key in .env, or to one that `keys create` made.", file=sys.stderr)
+    print(text, end="")
+    return 0
+
+
+def _completion(shell: str) -> int:
+    try:
+        import shtab  # noqa: PLC0415  (for people at a terminal; servers do without)
+    except ModuleNotFoundError:
+        print("Completion scripts are made by shtab. Install it: pip install shtab", file=sys.stderr)
+        return 1
+    print(shtab.complete(_parser(), shell=shell))
+    return 0
+
+
+def _healthcheck(_: argparse.Namespace, settings: Settings) -> int:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    connection = http.client.HTTPConnection(host, settings.port, timeout=3)
+    try:
+        connection.request("GET", "/livez", headers={"Host": f"127.0.0.1:{settings.port}"})
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        print(f"unhealthy: {error}", file=sys.stderr)
+        return 1
+    finally:
+        connection.close()
+    return 0 if status == http.HTTPStatus.OK else 1
+
+
+def _attack(_: argparse.Namespace, settings: Settings) -> int:
+    """Run the attacks of the project's tests: what is deployed holds none."""
+    checkout = Path.cwd()
+    if not (checkout / "tests/attacks/engine").is_dir():
+        print(
+            "There is no tests/attacks/engine here. Run `attack` in the project's checkout, with the extra `dev`.",
+            file=sys.stderr,
+        )
+        return EXIT_CONFIG
+    _log_to_stderr(settings)
+    sys.path.insert(0, str(checkout))
+    return int(import_module("tests.attacks.engine.table").attack_tools())
+
+
+def _keys(options: argparse.Namespace, settings: Settings) -> int:
+    if settings.keys_file is None:
+        raise SettingsError(["KEYS_FILE: is missing. Set it to the file that holds the keys, such as keys/keys.json."])
+    _log_to_stderr(settings)
+    scopes = unchecked_server(EventLog(), settings).access.scopes | set(PAGE_SCOPES.values())
+    tell = partial(_tell_replicas, settings) if settings.redis_url is not None else None
+    return run_key_command(options, settings.keys_file, fixed=fixed_keys(settings), known_scopes=scopes, tell=tell)
+
+
+def _tell_replicas(settings: Settings, key_id: str) -> bool:
+    """Revoke a key on all replicas. Return whether Redis could be reached."""
+
+    async def tell() -> bool:
+        redis = shared_redis(settings)
+        assert redis is not None  # noqa: S101
+        try:
+            await Revocations(redis).add(key_id)
+        except RedisAway:
+            return False
+        finally:
+            await redis.close()
+        return True
+
+    return asyncio.run(tell())
+
+
+def _tools(command: Callable[[Mapping[str, GuardedTool], Path], int]) -> _Command:
+    def run(_: argparse.Namespace, settings: Settings) -> int:
+        _log_to_stderr(settings)
+        return command(unchecked_server(EventLog(), settings).guarded_tools, settings.tools_lock)
+
+    return run
+
+
+_COMMANDS: dict[str, _Command] = {
+    "serve": _serve,
+    "stdio": _stdio,
+    "check": _check,
+    "healthcheck": _healthcheck,
+    "events": show_events,
+    "events verify": verify_trail,
+    "attack": _attack,
+    "client-config": _client_config,
+    "keys": _keys,
+    "tools list": _tools(list_tools),
+    "tools lock": _tools(lock_tools),
+    "tools check": _tools(check_tools),
+}

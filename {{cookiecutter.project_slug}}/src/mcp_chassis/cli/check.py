@@ -1,0 +1,163 @@
+"""`check`: whether this server can be started as it is configured, and what is worth another look."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from ..auth.keys.records import KeyRecord
+from ..auth.credentials import make_credentials
+from ..events.log import EventLog
+from ..http.origins import is_loopback
+from ..approval.check import objections
+from ..service import unchecked_server
+from ..settings import EXIT_CONFIG, Settings, SettingsError
+from .terminal import colored
+
+_QUARTER = timedelta(days=90)  # as SECURITY.md has keys rotated
+_SOON = timedelta(days=14)
+_COLORS = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. What is not OK says what to do."""
+
+    level: Literal["OK", "WARN", "FAIL"]
+    about: str
+    text: str
+
+
+def check_settings(settings: Settings) -> int:
+    """Print the report. Return 0, 1 if something fails, or 78 if the server would not start."""
+    now = datetime.now(UTC)
+    try:
+        found = [*_findings(settings, now)]
+    except SettingsError as error:
+        report_problems(error.problems)
+        return EXIT_CONFIG
+    _print(found)
+    failed = any(finding.level == "FAIL" for finding in found)
+    return EXIT_CONFIG if failed and settings.environment == "production" else int(failed)
+
+
+def report_problems(problems: list[str]) -> None:
+    """Print settings that cannot be used, as lines of the report."""
+    _print([Finding("FAIL", "settings", problem) for problem in problems])
+
+
+def _print(found: list[Finding]) -> None:
+    for finding in found:
+        level = colored(finding.level.ljust(4), _COLORS[finding.level], sys.stdout)
+        print(f"{level}  {finding.about:<15} {finding.text}")
+
+
+def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
+    credentials = make_credentials(settings)
+    yield Finding("OK", "settings", f"usable; it would listen on {settings.host}:{settings.port}")
+    yield _switch("authentication", settings.enable_auth, "ENABLE_AUTH", f"by {settings.auth_mode}")
+    yield _switch(
+        "rate limit", settings.enable_rate_limit, "ENABLE_RATE_LIMIT", f"{settings.max_requests_per_minute} a minute"
+    )
+    yield _switch("request log", settings.enable_request_logging, "ENABLE_REQUEST_LOGGING", settings.log_level)
+    yield from _exposure(settings)
+    yield from _env_file(settings, now)
+    for record in credentials.records().values():
+        yield from _key(record, now)
+    yield from _redis(settings)
+    yield from _audit_trail(settings)
+    yield _tools(settings)
+
+
+def _switch(about: str, on: bool, name: str, how: str) -> Finding:
+    if on:
+        return Finding("OK", about, f"on, {how}")
+    return Finding("WARN", about, f"OFF. Set {name}=true, unless something in front of the server does it.")
+
+
+def _exposure(settings: Settings) -> Iterator[Finding]:
+    """What matters as soon as others can reach the server."""
+    if settings.public_url is None and is_loopback(settings.host):
+        yield Finding("OK", "exposure", f"this machine only, as {settings.environment}")
+        return
+    parts = urlsplit(settings.public_url or "")
+    if parts.scheme == "https" or is_loopback(parts.hostname or ""):
+        yield Finding("OK", "TLS", f"clients use {settings.public_url}; something in front must hold the certificate")
+    else:
+        yield Finding(
+            "WARN", "TLS", f"PUBLIC_URL is {settings.public_url}: keys cross the network readable. Use https."
+        )
+    if not settings.trusted_proxies:
+        yield Finding(
+            "WARN", "proxies", "TRUSTED_PROXIES is empty: behind a proxy all clients are one address. Name its network."
+        )
+    if settings.environment != "production":
+        yield Finding("WARN", "environment", "development. Set ENVIRONMENT=production: unapproved tools are refused.")
+    for origin in settings.trusted_origins:
+        if urlsplit(origin).scheme == "http" and not is_loopback(urlsplit(origin).hostname or ""):
+            yield Finding("WARN", "origins", f"{origin} can be posed as by whoever is on its network. Use https.")
+
+
+def _env_file(settings: Settings, now: datetime) -> Iterator[Finding]:
+    try:
+        found = Path(".env").stat()
+    except FileNotFoundError:
+        return
+    if os.name == "posix" and found.st_mode & 0o077:
+        yield Finding("WARN", ".env", "others on this machine may read it. Run: chmod 600 .env")
+    age = now - datetime.fromtimestamp(found.st_mtime, UTC)
+    if settings.api_key is not None and age > _QUARTER:
+        text = f'unchanged for {age.days} days, and the key in it too. See "Key rotation" in SECURITY.md.'
+        yield Finding("WARN", "key age", text)
+
+
+def _key(record: KeyRecord, now: datetime) -> Iterator[Finding]:
+    """Keys that have ended are history; of those that are good, the old and the ending ones are named."""
+    if record.state(now) != "valid":
+        return
+    about, who = "key age", f"{record.id} ({record.name})"
+    if record.expires is not None and record.expires - now < _SOON:
+        yield Finding("WARN", about, f"{who} ends in {(record.expires - now).days} days. Run: keys rotate {record.id}")
+    elif now - record.created > _QUARTER:
+        yield Finding("WARN", about, f"{who} is {(now - record.created).days} days old. Run: keys rotate {record.id}")
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    if settings.redis_url is None:
+        return
+    parts = urlsplit(settings.redis_url.get_secret_value())
+    where = f"{parts.hostname}:{parts.port or 6379}"
+    if parts.scheme == "unix":
+        return
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 6379), timeout=2).close()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        yield Finding("WARN", "Redis", f"{where} does not answer ({reason}): each process would count for itself.")
+    else:
+        yield Finding("OK", "Redis", f"{where} answers")
+
+
+def _audit_trail(settings: Settings) -> Iterator[Finding]:
+    """Without opening the file, which would make it: this may be another user than the server's."""
+    if settings.audit_file is None:
+        return
+    path = settings.audit_file
+    if os.access(path if path.exists() else path.parent, os.W_OK):
+        yield Finding("OK", "audit trail", f"{path} can be written")
+    else:
+        yield Finding("FAIL", "audit trail", f"{path} cannot be written: the server would not start. Give it rights.")
+
+
+def _tools(settings: Settings) -> Finding:
+    tools = unchecked_server(EventLog(), settings).guarded_tools
+    against = objections(tools, settings.tools_lock)
+    if not against:
+        return Finding("OK", "tools", f"{len(tools)} as approved in {settings.tools_lock}")
+    level: Literal["WARN", "FAIL"] = "FAIL" if settings.environment == "production" else "WARN"
+    return Finding(level, "tools", f"{against[0].rstrip('.')}. `tools check` shows all of it.")

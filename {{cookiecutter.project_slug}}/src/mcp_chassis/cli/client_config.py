@@ -1,0 +1,110 @@
+"""`client-config`: what to write where, so that a client finds this server. The key is named, never shown."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from TEAM import __version__
+from ..settings import Settings, SettingsError
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a client has to know.
+
+    Args:
+        slug: the server's name, and the command that starts it.
+        url: of the MCP endpoint.
+        variable: the environment variable that holds the key; None where the client needs none or gets a token itself.
+    """
+
+    slug: str
+    url: str
+    variable: str | None
+
+    def bearer(self, form: str) -> dict[str, Any]:
+        """Return the member `headers`, with the variable in the form that the client replaces."""
+        return {} if self.variable is None else {"headers": {"Authorization": f"Bearer {form.format(self.variable)}"}}
+
+
+def claude_code(target: Target) -> str:
+    """`.mcp.json` in the project that uses the server."""
+    return _json({"mcpServers": {target.slug: {"type": "http", "url": target.url, **target.bearer("${{{}}}")}}})
+
+
+def claude_desktop(target: Target) -> str:
+    """`claude_desktop_config.json`: it starts programs only, so it gets the server over stdio."""
+    command = {"command": "uv", "args": ["--directory", "/path/to/" + target.slug, "run", target.slug, "stdio"]}
+    return _json({"mcpServers": {target.slug: command}})
+
+
+def cursor(target: Target) -> str:
+    """`.cursor/mcp.json`."""
+    return _json({"mcpServers": {target.slug: {"url": target.url, **target.bearer("${{env:{}}}")}}})
+
+
+def vscode(target: Target) -> str:
+    """`.vscode/mcp.json`."""
+    return _json({"servers": {target.slug: {"type": "http", "url": target.url, **target.bearer("${{env:{}}}")}}})
+
+
+def codex(target: Target) -> str:
+    """`~/.codex/config.toml`."""
+    key = "" if target.variable is None else f'bearer_token_env_var = "{target.variable}"\n'
+    return f'[mcp_servers.{target.slug}]\nurl = "{target.url}"\n{key}'
+
+
+def inspector(target: Target) -> str:
+    """A command for a POSIX shell."""
+    header = "" if target.variable is None else f' \\\n  --header "Authorization: Bearer ${target.variable}"'
+    command = "npx @modelcontextprotocol/inspector --cli"
+    return f"{command} {target.url} --transport http --method tools/list{header}\n"
+
+
+def registry(target: Target) -> str:
+    """`server.json` of the MCP registry (schema of 2025-12-11).
+
+    Raises:
+        SettingsError: if the server has no public name.
+    """
+    parts = urlsplit(target.url)
+    labels = (parts.hostname or "").split(".")
+    if parts.scheme != "https" or len(labels) < 2 or labels[-1].isdigit():
+        raise SettingsError(["PUBLIC_URL: the registry lists public servers. Set it, such as https://mcp.example.com."])
+    remote: dict[str, Any] = {"type": "streamable-http", "url": target.url}
+    if target.variable is not None:
+        header = {"name": "Authorization", "description": "Bearer and a key", "isRequired": True, "isSecret": True}
+        remote["headers"] = [header]
+    return _json(
+        {
+            "$schema": "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json",
+            "name": f"{'.'.join(reversed(labels))}/{target.slug}",
+            "description": f"The MCP server {target.slug}",
+            "version": __version__,
+            "remotes": [remote],
+        }
+    )
+
+
+CLIENTS: dict[str, Callable[[Target], str]] = {
+    "claude-code": claude_code,
+    "claude-desktop": claude_desktop,
+    "cursor": cursor,
+    "vscode": vscode,
+    "codex": codex,
+    "inspector": inspector,
+    "registry": registry,
+}
+
+
+def target_of(settings: Settings, slug: str) -> Target:
+    """Return what clients have to know of a server with these settings."""
+    variable = slug.upper().replace("-", "_") + "_KEY"
+    needed = settings.enable_auth and settings.auth_mode == "api-key"
+    return Target(slug, settings.resource_url, variable if needed else None)
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2) + "\n"

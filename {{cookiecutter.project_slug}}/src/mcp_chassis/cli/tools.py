@@ -1,0 +1,63 @@
+"""`tools list`, `tools lock` and `tools check`: what is served, and whether somebody has approved it."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..approval.check import objections
+from ..approval.lint import findings
+from ..approval.lock import LockError, definition, digest, locked_digests, write_lock
+from ..calls.tools import GuardedTool
+from .terminal import table
+
+_COLUMNS = ("TOOL", "SCOPES", "LIMITS", "ANNOTATIONS", "LOCK")
+
+
+def list_tools(tools: Mapping[str, GuardedTool], lock: Path) -> int:
+    """Print a table of the tools."""
+    try:
+        locked = locked_digests(lock)
+    except LockError:
+        locked = {}
+    rows = [_COLUMNS, *(_row(guarded, locked) for _, guarded in sorted(tools.items()))]
+    print(table(rows))
+    return 0
+
+
+def lock_tools(tools: Mapping[str, GuardedTool], lock: Path) -> int:
+    """Record the tools as approved, unless the lint refuses one. Return the exit code."""
+    refused = [finding for guarded in tools.values() for finding in findings(guarded)]
+    if refused:
+        print("Not locked:", *(f"  {line}" for line in refused), sep="\n", file=sys.stderr)
+        return 1
+    write_lock(lock, tools)
+    print(f"{lock}: {len(tools)} tool{'s' if len(tools) != 1 else ''} locked. Commit it with the change.")
+    return 0
+
+
+def check_tools(tools: Mapping[str, GuardedTool], lock: Path) -> int:
+    """Print what has changed since the lock. Return the exit code."""
+    if lines := objections(tools, lock):
+        print(*lines, sep="\n", file=sys.stderr)
+        return 1
+    print(f"{len(tools)} tool{'s' if len(tools) != 1 else ''} as approved in {lock}.")
+    return 0
+
+
+def _row(guarded: GuardedTool, locked: Mapping[str, str]) -> tuple[str, ...]:
+    policy = guarded.policy
+    limits = [f"{policy.timeout:g} s", f"{policy.max_concurrency} at once"]
+    if policy.calls_per_minute is not None:
+        limits.append(f"{policy.calls_per_minute}/min")
+    hints = {
+        "read-only": policy.read_only,
+        "destructive": policy.destructive,
+        "idempotent": policy.idempotent,
+        "open-world": policy.open_world,
+        "confirm": policy.confirm,
+        "blocking": guarded.blocking,
+    }
+    approved = locked.get(guarded.tool.name)
+    state = "missing" if approved is None else "ok" if approved == digest(definition(guarded)) else "CHANGED"
+    scopes = " ".join(sorted(policy.scopes)) or "-"
+    return guarded.tool.name, scopes, ", ".join(limits), " ".join(n for n, on in hints.items() if on), state

@@ -1,0 +1,1 @@
+"""What bounds callers: rates, lockout, concurrency."""

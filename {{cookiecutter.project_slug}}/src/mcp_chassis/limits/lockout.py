@@ -1,0 +1,84 @@
+"""Counts wrong credentials, by address and in all, and says who is not heard for now.
+
+One address may fail a few times a minute. A guesser with many addresses stays below that everywhere, so all failures
+are counted together as well. While there are too many in all, an address that has failed lately is not heard; one that
+has not is. So a distributed attack buys one guess for every fresh address, and nobody who comes with a good credential
+is locked out by the failures of others. A credential that was good once is no guess: tokens of every user expire, and
+each user would be an address that has failed lately.
+"""
+
+import math
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from weakref import WeakValueDictionary
+
+import anyio
+
+from .rate_limiter import LimiterFactory, RateLimiter
+from ..replicas.connection import RedisAway
+from ..replicas.failures import SharedFailures
+
+_LATELY = 600.0  # seconds that an address is remembered for a failure
+_REMEMBERED = 20_000  # addresses
+_AT_ONCE = 5  # questions about credentials of one address; half of what the issuer is asked at the same time
+_ALL = "all"
+_NEVER = (-math.inf, -math.inf)
+
+
+class FailedAttempts:
+    """Args:
+    per_minute: wrong credentials of one address.
+    overall_per_minute: of all addresses together.
+    make_limiter: makes the two counters.
+    shared: lets all replicas know who has failed lately.
+    """
+
+    def __init__(
+        self,
+        *,
+        per_minute: int,
+        overall_per_minute: int,
+        make_limiter: LimiterFactory = RateLimiter,
+        shared: SharedFailures | None = None,
+    ) -> None:
+        self._each = make_limiter("wrong_credentials", per_minute=per_minute, burst=per_minute, max_keys=_REMEMBERED)
+        self._all = make_limiter("wrong_credentials", per_minute=overall_per_minute, burst=overall_per_minute)
+        self._shared = shared
+        if shared is not None:
+            shared.heard = self._remember
+        self._failed_at: OrderedDict[str, tuple[float, float]] = OrderedDict()  # when last, and when last by a guess
+        self._turns: WeakValueDictionary[str, anyio.Semaphore] = WeakValueDictionary()
+
+    async def wait(self, address: str) -> int:
+        """Return for how many seconds `address` is not heard; 0 if it is heard now."""
+        now = time.monotonic()
+        failed_at, guessed_at = self._failed_at.get(address, _NEVER)
+        if now - failed_at >= _LATELY:
+            return 0  # almost everybody: one look-up
+        each = await self._each.peek(address)
+        if not each.allowed:
+            return each.retry_after
+        return (await self._all.peek(_ALL)).retry_after if now - guessed_at < _LATELY else 0
+
+    def turn(self, address: str) -> anyio.Semaphore:
+        """Return what a question about a credential of `address` waits for: else a thousand at once count as none."""
+        return self._turns.setdefault(address, anyio.Semaphore(_AT_ONCE))
+
+    async def note(self, address: str, *, guess: bool = True) -> None:
+        """Count one wrong credential of `address`; among those of all addresses only if it was never good."""
+        self._remember(address, guess=guess)
+        await self._each.hit(address)
+        if not guess:
+            return
+        await self._all.hit(_ALL)
+        if self._shared is not None:
+            with suppress(RedisAway):
+                await self._shared.tell(address)
+
+    def _remember(self, address: str, *, guess: bool = True) -> None:
+        now = time.monotonic()
+        _, guessed_at = self._failed_at.pop(address, _NEVER)
+        self._failed_at[address] = now, now if guess else guessed_at
+        if len(self._failed_at) > _REMEMBERED:
+            self._failed_at.popitem(last=False)

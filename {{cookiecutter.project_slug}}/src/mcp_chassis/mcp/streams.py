@@ -1,0 +1,65 @@
+"""Long streams, `subscriptions/listen`: a number of them for each caller and in all, each with an end."""
+
+import asyncio
+from typing import Any
+
+from mcp import MCPError
+from mcp.server.context import ServerRequestContext
+from mcp.server.subscriptions import ListenHandler, SubscriptionBus
+from mcp.types import INTERNAL_ERROR, SubscriptionsListenRequestParams, SubscriptionsListenResult
+
+from ..events.log import EventLog
+from ..telemetry.metrics import listen_streams
+from ..calls.record import caller
+
+
+class ListenStreams:
+    """Serves `subscriptions/listen`, each stream by a handler of the SDK of its own: that one can be closed alone.
+
+    Args:
+        bus: where the events come from.
+        events: where refusals are noted.
+        most: streams in all.
+        most_each: of one caller.
+        max_age: seconds after which a stream is ended with a result. Clients listen again.
+    """
+
+    def __init__(self, bus: SubscriptionBus, *, events: EventLog, most: int, most_each: int, max_age: float) -> None:
+        self._bus = bus
+        self._events = events
+        self._most = most
+        self._most_each = most_each
+        self._max_age = max_age
+        self._open: dict[ListenHandler, str] = {}
+        self._closing = False
+
+    async def __call__(
+        self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
+        """Serve one stream.
+
+        Raises:
+            MCPError: if the caller, or all callers together, have too many.
+        """
+        principal = caller()
+        if self._closing:
+            raise MCPError(INTERNAL_ERROR, "The server is stopping. Listen again in a moment.")
+        held = list(self._open.values()).count(principal)
+        if held >= self._most_each or len(self._open) >= self._most:
+            self._events.record("rate_limit_exceeded", principal, reason="streams")
+            raise MCPError(INTERNAL_ERROR, "Too many open streams. Close one, or try again later.")
+        handler = ListenHandler(self._bus)
+        self._open[handler] = principal
+        end = asyncio.get_running_loop().call_later(self._max_age, handler.close)
+        try:
+            with listen_streams.track_inprogress():
+                return await handler(ctx, params)
+        finally:
+            end.cancel()
+            del self._open[handler]
+
+    def close(self) -> None:
+        """End every stream with its result, and begin no other one."""
+        self._closing = True
+        for handler in list(self._open):
+            handler.close()

@@ -1,0 +1,60 @@
+"""Limits how often one caller may ask: by principal if there is one, else by address."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..auth.principal import current_principal
+from ..events.log import EventLog
+from ..telemetry.metrics import count_decision
+from ..http.current_request import current_request
+from ..limits.rate_limiter import Decision, RateLimiter
+from ..limits.client_address import client_key
+from .responses import Refusal
+
+
+class RateLimitLayer:
+    """Args:
+    app: the next layer.
+    events: where refusals are noted.
+    limiter: does the counting.
+    exempt: paths that are never limited, for probes.
+    """
+
+    def __init__(self, app: ASGIApp, *, events: EventLog, limiter: RateLimiter, exempt: frozenset[str]) -> None:
+        self.app = app
+        self._events = events
+        self._limiter = limiter
+        self._exempt = exempt
+        # Fields of draft-ietf-httpapi-ratelimit-headers.
+        self._policy = (b"ratelimit-policy", f'"default";q={limiter.per_minute};w=60'.encode())
+        self._refusal = Refusal(429, "Too many requests. Wait for the number of seconds in Retry-After.")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self._exempt:
+            await self.app(scope, receive, send)
+            return
+        principal, request = current_principal.get(), current_request.get()
+        address = request.client if request is not None else "unknown"
+        known = principal is not None and principal.kind != "anonymous"
+        key = principal.id if principal is not None and known else f"address:{client_key(address)}"
+        decision = await self._limiter.hit(key)
+        count_decision("requests", allowed=decision.allowed)
+        headers = self._headers(decision)
+        if not decision.allowed:
+            self._events.record("rate_limit_exceeded", principal.id if principal is not None else address,
+                                path=scope["path"], retry_after=decision.retry_after)  # fmt: skip
+            await self._refusal(scope, receive, send, headers=headers)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *headers]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+    def _headers(self, decision: Decision) -> list[tuple[bytes, bytes]]:
+        after = decision.reset if decision.allowed else decision.retry_after
+        headers = [self._policy, (b"ratelimit", f'"default";r={decision.remaining};t={after}'.encode())]
+        if not decision.allowed:
+            headers.append((b"retry-after", str(decision.retry_after).encode()))
+        return headers

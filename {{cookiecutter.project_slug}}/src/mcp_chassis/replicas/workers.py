@@ -1,0 +1,82 @@
+"""Several processes that serve one port of one machine. The parent only watches: it replaces a worker that has died.
+
+uvicorn has this too, but its workers could not end open streams with a result.
+"""
+
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+
+import structlog
+
+from ..settings import SettingsError
+
+log = structlog.get_logger("workers")
+
+_LOOK_EVERY = 0.5  # seconds; also the pause before a worker is replaced
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that all workers accept from.
+
+    Raises:
+        SettingsError: if the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise SettingsError([f"PORT: {host}:{port} cannot be listened on: {why}."]) from None
+    # Inherited by what is accepted. asyncio sets it only on sockets that it has made itself, and without it an answer
+    # waits up to 40 ms for the client to confirm its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    log.info("listening", host=host, port=port)
+    return listener
+
+
+def run_workers(count: int, work: Callable[[], None]) -> None:
+    """Run `work` in so many processes until SIGTERM or SIGINT, then let them finish.
+
+    Args:
+        count: of processes.
+        work: what each does. It must end on SIGTERM, and it is pickled.
+    """
+    stop = threading.Event()
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: stop.set())
+    workers = [_start(work) for _ in range(count)]
+    while not stop.wait(_LOOK_EVERY):
+        for place, worker in enumerate(workers):
+            if not worker.is_alive():
+                log.error("a worker has ended and is replaced", worker=worker.pid, exit_code=worker.exitcode)
+                workers[place] = _start(work)
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.join()  # their own SHUTDOWN_TIMEOUT bounds this
+
+
+def _start(work: Callable[[], None]) -> BaseProcess:
+    # Not forked: a child must not inherit an event loop, threads or connections.
+    process = multiprocessing.get_context("spawn").Process(target=_run, args=(work,))
+    process.start()
+    log.info("a worker has started", worker=process.pid)
+    return process
+
+
+def _run(work: Callable[[], None]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    work()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,182 @@
+"""Every switch of the server, what each may be by itself, and what follows from them."""
+
+import hmac
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ..http.origins import DEFAULT_PORTS, normal_origin
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_TAKEN_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/security/events"})
+
+
+class SettingsFields(BaseSettings):
+    """What can be configured. Names in the environment are these in upper case; `.env.example` explains each."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    public_url: str | None = None
+    mcp_endpoint: str = "/mcp"
+    health_endpoint: str = "/health"
+    trusted_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
+    blocked_clients: Annotated[tuple[Network, ...], NoDecode] = ()
+
+    enable_auth: bool = True
+    auth_mode: Literal["api-key", "oauth"] = "api-key"
+    api_key: SecretStr | None = None
+    keys_file: Path | None = None
+    keys: SecretStr | None = None
+    max_failed_auth_per_minute: Annotated[int, Field(ge=1, le=10_000)] = 10
+    max_failed_auth_overall: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    oauth_issuer: str | None = None
+    oauth_audience: str | None = None
+    oauth_networks: Annotated[tuple[Network, ...], NoDecode] = ()
+    oauth_allow_http_issuer: bool = False
+    oauth_max_token_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
+    oauth_introspection_url: str | None = None
+    oauth_client_id: str | None = None
+    oauth_client_secret: SecretStr | None = None
+
+    enable_rate_limit: bool = True
+    max_requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    redis_url: SecretStr | None = None
+    redis_timeout: Annotated[float, Field(gt=0, le=10)] = 0.25
+    rate_limit_on_outage: Literal["local", "closed", "open"] = "local"
+    replicas: Annotated[int, Field(ge=1, le=10_000)] = 1
+    workers: Annotated[int, Field(ge=1, le=1000)] = 1
+    state_secret: SecretStr | None = None
+
+    max_body_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
+    max_result_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
+    max_concurrent_calls: Annotated[int, Field(ge=1, le=100_000)] = 100
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    max_connections_per_address: Annotated[int, Field(ge=1, le=100_000)] = 100
+    max_streams: Annotated[int, Field(ge=1, le=100_000)] = 500
+    max_streams_per_caller: Annotated[int, Field(ge=1, le=100_000)] = 50
+    max_stream_age: Annotated[float, Field(gt=0, le=86_400)] = 3600
+    receive_timeout: Annotated[float, Field(gt=0, le=300)] = 10
+    send_timeout: Annotated[float, Field(gt=0, le=300)] = 10
+    keep_alive_timeout: Annotated[int, Field(ge=1, le=300)] = 5
+    shutdown_timeout: Annotated[int, Field(ge=1, le=600)] = 10
+
+    enable_request_logging: bool = True
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    audit_file: Path | None = None
+    audit_key: SecretStr | None = None
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    metrics_host: str = "127.0.0.1"
+    otel_exporter_otlp_endpoint: str | None = None
+    tools_lock: Path = Path("tools.lock.json")
+    environment: Literal["development", "production"] = "development"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("trusted_origins", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return _parts(value)
+
+    @field_validator("trusted_proxies", "blocked_clients", "oauth_networks", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        # An address with host bits set (10.0.0.1/8) is a typing error worth hearing of, but a lone address is fine.
+        return tuple(_network(part) if isinstance(part, str) else part for part in _parts(value))
+
+    @field_validator("trusted_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(normal_origin(origin) for origin in value)
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url(cls, value: str | None) -> str | None:
+        return None if value is None else normal_origin(value)
+
+    @field_validator("mcp_endpoint", "health_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        if not _PATH.fullmatch(value) or any(part in {".", ".."} for part in value.split("/")):
+            raise ValueError("must be a path such as /mcp, without a slash at the end")
+        if value in _TAKEN_PATHS or value.startswith("/.well-known/"):
+            raise ValueError(f"{value} is taken")
+        return value
+
+    @property
+    def burst(self) -> int:
+        """Requests that may come at once: `RATE_LIMIT_BURST`, or a whole minute's worth."""
+        return self.rate_limit_burst or self.max_requests_per_minute
+
+    @property
+    def failed_auth_overall(self) -> int:
+        """Wrong credentials per minute of all addresses: `MAX_FAILED_AUTH_OVERALL`, or ten times those of one."""
+        return self.max_failed_auth_overall or 10 * self.max_failed_auth_per_minute
+
+    @property
+    def state_keys(self) -> tuple[bytes, ...]:
+        """Keys for what clients carry between rounds of a call, made of `STATE_SECRET` and for nothing else."""
+        return tuple(hmac.digest(part.encode(), b"request state", "sha256") for part in self.state_secrets)
+
+    @property
+    def state_secrets(self) -> tuple[str, ...]:
+        """`STATE_SECRET`: the newest first, and those that are being replaced."""
+        return _parts(self.state_secret.get_secret_value()) if self.state_secret is not None else ()
+
+    @property
+    def own_origins(self) -> tuple[str, ...]:
+        """Origins of this server itself: a page served from there may call it."""
+        loopback = tuple(normal_origin(f"http://{name}:{self.port}") for name in ("127.0.0.1", "localhost", "[::1]"))
+        return (*loopback, *((self.public_url,) if self.public_url else ()))
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        """Values of `Host` that mean this server. Names of loopback stay allowed, for probes on the same machine."""
+        hosts = []
+        for origin in map(urlsplit, self.own_origins):
+            hosts.append(origin.netloc)
+            if origin.port is None:  # a client may write the default port or leave it out
+                hosts.append(f"{origin.netloc}:{DEFAULT_PORTS[origin.scheme]}")
+        return tuple(hosts)
+
+    @property
+    def resource_url(self) -> str:
+        """The URL that clients know this server by: the OAuth resource (RFC 8707)."""
+        return (self.public_url or f"http://127.0.0.1:{self.port}") + self.mcp_endpoint
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must never be logged."""
+        given = (self.api_key, self.redis_url, self.oauth_client_secret, self.audit_key)
+        return (*(secret.get_secret_value() for secret in given if secret is not None), *self.state_secrets)
+
+
+def _parts(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an address or network such as 192.0.2.7 or 10.0.0.0/8") from None

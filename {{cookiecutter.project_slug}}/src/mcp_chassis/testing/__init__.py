@@ -1,0 +1,1 @@
+"""Fixtures and attacks for the tests of a project."""
