@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 
 from mcp_chassis.app import create_app
 from mcp_chassis.settings import load_settings
+from secure_mcp_server.server import SERVER
 
 from .support.asgi import ask, http_scope
 from .support.running import RunningServer, running_server
@@ -20,7 +21,7 @@ ORIGIN = "https://app.example.com"
 
 
 def app(**settings: Any) -> Starlette:
-    return create_app(load_settings(**{"_env_file": None, "api_key": KEY, **settings}))
+    return create_app(load_settings(**{"_env_file": None, "api_key": KEY, **settings}), SERVER)
 
 
 def layers(**settings: Any) -> list[str]:

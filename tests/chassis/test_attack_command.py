@@ -1,47 +1,21 @@
-"""`attack` on the command line: it takes its attacks from the checkout, because what is deployed holds none."""
+"""`attack` on the command line."""
 
 import sys
-from pathlib import Path
 
 import pytest
 
 from mcp_chassis import cli
-from mcp_chassis.settings import EXIT_CONFIG
+from mcp_chassis.testing.attacks import table
+from mcp_chassis.testing.attacks.run import Campaign, Finding, Subject
+from secure_mcp_server.server import SERVER
 
-from .attacks.engine import table
-from .attacks.engine.run import Campaign, Finding, Subject
-
-PROJECT = Path(__file__).parents[1]
-MODULE = f"{__package__}.attacks.test_the_attacks_find"
-
-
-@pytest.fixture(autouse=True)
-def _own_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-
-
-def test_without_a_checkout_it_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["attack"]) == EXIT_CONFIG
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.splitlines() == [
-        "There is no tests/attacks/engine here. Run `attack` in the project's checkout, with the extra `dev`."
-    ]
+from .attacks import test_the_attacks_find
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_in_a_checkout_it_runs_the_attacks_of_the_tests(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(PROJECT)
-    monkeypatch.setattr(table, "attack_tools", lambda: code)
-    assert cli.main(["attack"]) == code
-
-
-def test_what_is_installed_holds_no_attack() -> None:
-    package = Path(cli.__file__).parent
-    assert not [path for path in package.rglob("*.py") if "canary-link" in path.read_text(encoding="utf-8")]
+def test_the_command_runs_the_attacks(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "attack_tools", lambda _: code)
+    assert cli.run(SERVER, ["attack"]) == code
 
 
 def test_it_prints_a_table_and_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +27,7 @@ def test_it_prints_a_table_and_what_to_do(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(Campaign, "__enter__", lambda campaign: campaign)
     monkeypatch.setattr(Campaign, "__exit__", lambda *_: None)
     monkeypatch.setattr(Campaign, "attack", attack)
-    assert table.attack_tools(MODULE) == 1
+    assert table.attack_tools(test_the_attacks_find.SERVER) == 1
     said = capsys.readouterr()
     heading, first, *others = said.out.splitlines()
     assert heading.split() == ["SUBJECT", "FINDINGS"]

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from .attacks.engine.samples import Name, Place, Sample, put
+from mcp_chassis.testing.attacks.samples import Name, Place, Sample, put
 
 
 class Folder(BaseModel):

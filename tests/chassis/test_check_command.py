@@ -9,6 +9,7 @@ import pytest
 
 from mcp_chassis import cli
 from mcp_chassis.settings import EXIT_CONFIG
+from secure_mcp_server.server import SERVER
 
 from .support.keys import add_key
 from .support.running import free_port, new_secret
@@ -30,7 +31,7 @@ class Report:
         with self._monkeypatch.context() as patched:
             for name, value in settings.items():
                 patched.setenv(name, value)
-            self.code = cli.main(["check", *arguments])
+            self.code = cli.run(SERVER, ["check", *arguments])
         said = self._capsys.readouterr()
         assert KEY not in said.out + said.err
         return {line[6:21].strip(): line for line in said.out.splitlines()}
@@ -40,7 +41,7 @@ class Report:
 def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Report:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("API_KEY", KEY)
-    assert cli.main(["tools", "lock"]) == 0
+    assert cli.run(SERVER, ["tools", "lock"]) == 0
     capsys.readouterr()
     return Report(monkeypatch, capsys)
 
@@ -76,7 +77,7 @@ def test_tools_that_nobody_approved_fail_where_the_server_would_not_start(report
     found = report(TOOLS_LOCK="elsewhere.json", ENVIRONMENT="production")
     assert found["tools"].startswith("FAIL")
     assert report.code == EXIT_CONFIG
-    assert cli.main(["check"]) == 0
+    assert cli.run(SERVER, ["check"]) == 0
 
 
 def test_unusable_settings_are_lines_of_the_report(report: Report) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from secure_mcp_server import __main__
 from mcp_chassis import cli
-from secure_mcp_server import __version__
 from mcp_chassis.settings import EXIT_CONFIG
+from secure_mcp_server import __main__, __version__
+from secure_mcp_server.server import SERVER
 
 from .support.running import free_port, running_server, wait_until
 
@@ -28,7 +28,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_check_says_what_is_on(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", "--port", "8081"]) == 0
+    assert cli.run(SERVER, ["check", "--port", "8081"]) == 0
     said = capsys.readouterr().out
     assert "127.0.0.1:8081" in said
     assert KEY not in said
@@ -40,7 +40,7 @@ def test_unusable_settings_are_all_named_and_end_with_78(
 ) -> None:
     monkeypatch.setenv("API_KEY", "tiny-key")
     monkeypatch.setenv("PORT", "much")
-    assert cli.main([command]) == EXIT_CONFIG == 78
+    assert cli.run(SERVER, [command]) == EXIT_CONFIG == 78
     output = capsys.readouterr()
     assert output.out == ""
     assert "API_KEY: is shorter than 32 characters" in output.err
@@ -52,22 +52,22 @@ def test_unusable_settings_are_all_named_and_end_with_78(
 def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PORT", "1001")
     monkeypatch.setenv("HOST", "0.0.0.0")
-    assert cli.main(["check", "--host", "::1", "--port", "1002"]) == 0
+    assert cli.run(SERVER, ["check", "--host", "::1", "--port", "1002"]) == 0
     assert "::1:1002" in capsys.readouterr().out
-    assert cli.main(["check"]) == EXIT_CONFIG, "beyond loopback PUBLIC_URL is needed"
+    assert cli.run(SERVER, ["check"]) == EXIT_CONFIG, "beyond loopback PUBLIC_URL is needed"
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["serve", "--port", "much"]])
 def test_a_wrong_command_line_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        cli.main(arguments)
+        cli.run(SERVER, arguments)
     assert end.value.code == 2
     assert "usage:" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish", "powershell", "tcsh", "zsh"])
 def test_every_command_can_be_completed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["completion", shell]) == 0
+    assert cli.run(SERVER, ["completion", shell]) == 0
     script = capsys.readouterr().out
     assert all(command in script for command in ("serve", "client-config", "rotate"))
 
@@ -75,7 +75,7 @@ def test_every_command_can_be_completed(shell: str, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["keys"], ["keys", "create"], ["tools", "lock"]])
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        cli.main([*command, "--help"])
+        cli.run(SERVER, [*command, "--help"])
     assert end.value.code == 0
     assert "usage: " in capsys.readouterr().out
 
@@ -84,7 +84,7 @@ def test_code_does_not_change_in_production(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ENVIRONMENT", "production")
-    assert cli.main(["serve", "--reload"]) == EXIT_CONFIG
+    assert cli.run(SERVER, ["serve", "--reload"]) == EXIT_CONFIG
     assert "--reload" in capsys.readouterr().err
 
 
@@ -119,7 +119,7 @@ def test_serve_starts_again_when_the_code_changes(tmp_path: Path) -> None:
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        cli.main(["--version"])
+        cli.run(SERVER, ["--version"])
     assert end.value.code == 0
     assert capsys.readouterr().out.strip() == __version__
 
@@ -129,17 +129,17 @@ def test_stdio_needs_no_key_and_no_network_settings(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HOST", "0.0.0.0")
     served: list[Any] = []
     monkeypatch.setattr(cli, "serve_stdio", served.append)
-    assert cli.main(["stdio"]) == 0
+    assert cli.run(SERVER, ["stdio"]) == 0
     assert len(served) == 1
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
 def test_healthcheck_finds_a_living_server_wherever_it_listens(host: str) -> None:
     with running_server(host=host, public_url="https://mcp.example.com") as server:
-        assert cli.main(["healthcheck", "--port", str(server.port)]) == 0
+        assert cli.run(SERVER, ["healthcheck", "--port", str(server.port)]) == 0
         os.environ["PUBLIC_URL"] = "https://mcp.example.com"
         try:
-            assert cli.main(["healthcheck", "--host", host, "--port", str(server.port)]) == 0
+            assert cli.run(SERVER, ["healthcheck", "--host", host, "--port", str(server.port)]) == 0
         finally:
             del os.environ["PUBLIC_URL"]
 
@@ -149,7 +149,7 @@ def test_healthcheck_finds_a_server_that_listens_on_ipv6(monkeypatch: pytest.Mon
     monkeypatch.setenv("PUBLIC_URL", "https://mcp.example.com")
     try:
         with running_server(host="::", public_url="https://mcp.example.com") as server:
-            assert cli.main(["healthcheck", "--host", "::", "--port", str(server.port)]) == 0
+            assert cli.run(SERVER, ["healthcheck", "--host", "::", "--port", str(server.port)]) == 0
     except OSError:
         pytest.skip("there is no IPv6 here")
 
@@ -157,7 +157,7 @@ def test_healthcheck_finds_a_server_that_listens_on_ipv6(monkeypatch: pytest.Mon
 def test_healthcheck_says_that_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
     with running_server() as server:
         port = server.port
-    assert cli.main(["healthcheck", "--port", str(port)]) == 1
+    assert cli.run(SERVER, ["healthcheck", "--port", str(port)]) == 1
     assert "unhealthy" in capsys.readouterr().err
 
 
@@ -165,12 +165,12 @@ def test_tools_are_listed_locked_and_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("API_KEY")
-    assert cli.main(["tools", "check"]) == 1
+    assert cli.run(SERVER, ["tools", "check"]) == 1
     assert "tools.lock.json is missing" in capsys.readouterr().err
-    assert cli.main(["tools", "lock"]) == 0
+    assert cli.run(SERVER, ["tools", "lock"]) == 0
     assert (tmp_path / "tools.lock.json").exists()
-    assert cli.main(["tools", "check"]) == 0
-    assert cli.main(["tools", "list"]) == 0
+    assert cli.run(SERVER, ["tools", "check"]) == 0
+    assert cli.run(SERVER, ["tools", "list"]) == 0
     assert capsys.readouterr().out.splitlines()[2].startswith("TOOL ")
 
 
@@ -179,7 +179,7 @@ def test_in_production_the_server_does_not_start_without_the_lock(
 ) -> None:
     monkeypatch.setenv("ENVIRONMENT", "production")
     for command in ("serve", "stdio"):
-        assert cli.main([command]) == EXIT_CONFIG
+        assert cli.run(SERVER, [command]) == EXIT_CONFIG
         assert "tools.lock.json is missing: review the tools" in capsys.readouterr().err
 
 

@@ -10,14 +10,15 @@ import pytest
 from dotenv import dotenv_values
 
 from mcp_chassis import cli
-from secure_mcp_server import __version__
 from mcp_chassis.cli.client_config import CLIENTS, Target, target_of
 from mcp_chassis.settings import EXIT_CONFIG, SettingsError, load_settings
+from secure_mcp_server.server import SERVER
+
+from .support.project import PROJECT
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
-PROJECT = Path(__file__).parent.parent
-PUBLIC = Target("notes-server", "https://mcp.example.com/mcp", "NOTES_SERVER_KEY")
-OPEN = Target("notes-server", "https://mcp.example.com/mcp", None)
+PUBLIC = Target("notes-server", "https://mcp.example.com/mcp", "1.2.3", "NOTES_SERVER_KEY")
+OPEN = Target("notes-server", "https://mcp.example.com/mcp", "1.2.3", None)
 
 
 def parsed(client: str, target: Target) -> Any:
@@ -32,7 +33,7 @@ def test_the_ready_files_are_what_the_command_prints_with_the_first_settings(fil
     if "redis_url" in example:
         example["state_secret"] = KEY[::-1]
     settings = load_settings(_env_file=None, **(example | {"api_key": KEY}))
-    target = target_of(settings, "{{ cookiecutter.project_slug }}")
+    target = target_of(settings, SERVER)
     assert file.read_text(encoding="utf-8") == CLIENTS[file.stem](target)
 
 
@@ -70,7 +71,7 @@ def test_the_entry_for_the_registry() -> None:
     assert entry["name"] == "com.example.mcp/notes-server"
     assert 3 <= len(entry["name"]) <= 200
     assert 1 <= len(entry["description"]) <= 100
-    assert entry["version"] == __version__
+    assert entry["version"] == "1.2.3"
     assert set(entry) <= {"$schema", "name", "description", "version", "remotes"}
     (remote,) = entry["remotes"]
     assert remote["type"] == "streamable-http"
@@ -84,7 +85,7 @@ def test_the_entry_for_the_registry() -> None:
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080/mcp", "https://localhost/mcp", "http://mcp.example.com/mcp"])
 def test_a_server_without_a_public_name_is_not_for_the_registry(url: str) -> None:
     with pytest.raises(SettingsError, match="PUBLIC_URL"):
-        CLIENTS["registry"](Target("notes-server", url, None))
+        CLIENTS["registry"](Target("notes-server", url, "1.2.3", None))
 
 
 def test_the_command_prints_the_text_alone_and_never_the_key(
@@ -92,10 +93,10 @@ def test_the_command_prints_the_text_alone_and_never_the_key(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("API_KEY", KEY)
-    assert cli.main(["client-config", "claude-code", "--port", "8081"]) == 0
+    assert cli.run(SERVER, ["client-config", "claude-code", "--port", "8081"]) == 0
     said = capsys.readouterr()
     assert "http://127.0.0.1:8081/mcp" in json.dumps(json.loads(said.out))
     assert ".mcp.json" in said.err
     assert KEY not in said.out + said.err
-    assert cli.main(["client-config", "registry"]) == EXIT_CONFIG
+    assert cli.run(SERVER, ["client-config", "registry"]) == EXIT_CONFIG
     assert "PUBLIC_URL" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import yaml
@@ -11,7 +10,9 @@ from prometheus_client import REGISTRY
 from mcp_chassis.events import log as events
 from mcp_chassis.telemetry import metrics
 
-FILES = Path(__file__).parents[1] / "deploy" / "monitoring"
+from .support.project import PROJECT
+
+FILES = PROJECT / "deploy" / "monitoring"
 DASHBOARD = json.loads((FILES / "dashboard.json").read_text(encoding="utf-8"))
 (GROUP,) = yaml.safe_load((FILES / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from mcp_chassis import cli
+from secure_mcp_server.server import SERVER
 
-from .attacks.processes import PACKAGE, environment
-from .support.running import RunningServer, free_port, running_server, wait_until
+from .support.running import PACKAGE, RunningServer, environment, free_port, running_server, wait_until
 
 
 def event(number: int, **changes: Any) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def test_the_latest_are_printed_oldest_first(server: RunningServer, capsys: pyte
     for number in range(6):
         server.get(f"/nothing-{number}", headers=server.credentials)
     wait_until(lambda: len(server.events("http_error")) >= 6)
-    assert cli.main(["events", "--limit", "4"]) == 0
+    assert cli.run(SERVER, ["events", "--limit", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert "path=/nothing-2" in lines[0]
@@ -107,14 +107,14 @@ def test_the_latest_are_printed_oldest_first(server: RunningServer, capsys: pyte
 def test_they_can_be_chosen(options: list[str], expected: list[int], capsys: pytest.CaptureFixture[str]) -> None:
     events = [event(3, event="authentication_failed", severity="high"), event(2), event(1, severity="low")]
     with telling(*events) as server:
-        assert cli.main(["events", "--url", server.url, *options]) == 0
+        assert cli.run(SERVER, ["events", "--url", server.url, *options]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [int(line.partition("client ")[2][0]) for line in lines] == expected
 
 
 def test_a_fleet_is_one_list_and_an_event_that_all_tell_of_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
     with telling(event(3), event(1)) as one, telling(event(3), event(2)) as two:
-        assert cli.main(["events", "--url", one.url, "--url", two.url]) == 0
+        assert cli.run(SERVER, ["events", "--url", one.url, "--url", two.url]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert ["client 1" in lines[0], "client 2" in lines[1], "client 3" in lines[2]] == [True] * 3
     assert len(lines) == 3
@@ -129,7 +129,7 @@ def test_no_event_draws_on_the_operators_terminal(capsys: pytest.CaptureFixture[
     hostile = event(1, event=HOSTILE, identifier=HOSTILE, severity=HOSTILE, timestamp=HOSTILE,
                     details={HOSTILE: HOSTILE, "list": [HOSTILE], "inner": {HOSTILE: 1}})  # fmt: skip
     with telling(hostile, event(2, details=HOSTILE), event(3, severity=None, details=None)) as server:
-        assert cli.main(["events", "--url", server.url]) == 0
+        assert cli.run(SERVER, ["events", "--url", server.url]) == 0
     out = capsys.readouterr().out
     assert len(out.splitlines()) == 3
     assert [character for character in out if not character.isprintable()] == ["\n"] * 3
@@ -144,7 +144,7 @@ def test_colours_only_on_a_terminal_that_wants_them(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
     monkeypatch.setenv("NO_COLOR", no_color)
     with telling(event(1, severity="high"), event(2)) as server:
-        cli.main(["events", "--url", server.url])
+        cli.run(SERVER, ["events", "--url", server.url])
     assert ("\x1b[31m" in capsys.readouterr().out) is colored
 
 
@@ -187,7 +187,7 @@ def test_more_events_than_a_page_are_not_missed(monkeypatch: pytest.MonkeyPatch)
             server.answer = 200, [event(1, identifier=f"new {number}") for number in range(100)]
 
         monkeypatch.setattr("time.sleep", sleep)
-        assert cli.main(["events", "--follow", "--url", server.url]) == 0
+        assert cli.run(SERVER, ["events", "--follow", "--url", server.url]) == 0
         seen += server.asked
     assert [path.rpartition("=")[2] for path in seen] == ["1000", "100", "1000"]
 
@@ -210,7 +210,7 @@ def test_a_flood_that_grows_is_told_of_when_it_has_doubled(
             server.answer = 200, [flood(count)]
 
         monkeypatch.setattr("time.sleep", sleep)
-        assert cli.main(["events", "--follow", "--url", server.url]) == 0
+        assert cli.run(SERVER, ["events", "--follow", "--url", server.url]) == 0
     shown = [line.partition("count=")[2].split()[0] for line in capsys.readouterr().out.splitlines()]
     assert shown == ["10", "20", "41", "3"]
 
@@ -219,21 +219,21 @@ def test_a_flood_that_grows_is_told_of_when_it_has_doubled(
 def test_a_refused_key_is_not_tried_again(status: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Asking on would look like guessing, and have the operator's address put aside."""
     with telling(status=status) as server:
-        assert cli.main(["events", "--follow", "--url", server.url]) == 1
+        assert cli.run(SERVER, ["events", "--follow", "--url", server.url]) == 1
         assert len(server.asked) == 1
     assert f"API_KEY is refused ({status})" in capsys.readouterr().err
 
 
 def test_that_there_is_nothing_to_show_is_said_beside_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     with telling(event(1, severity="low")) as server:
-        assert cli.main(["events", "--url", server.url, "--severity", "high"]) == 0
+        assert cli.run(SERVER, ["events", "--url", server.url, "--severity", "high"]) == 0
     assert capsys.readouterr() == ("", "No such events.\n")
 
 
 def test_a_server_that_is_away_or_talks_nonsense_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     away = f"http://127.0.0.1:{free_port()}"
     with telling(status=500) as broken:
-        assert cli.main(["events", "--url", away, "--url", broken.url]) == 1
+        assert cli.run(SERVER, ["events", "--url", away, "--url", broken.url]) == 1
     said = capsys.readouterr().err
     assert f"{away}: does not answer" in said
     assert f"{broken.url}: does not answer with events (500)" in said
@@ -241,14 +241,14 @@ def test_a_server_that_is_away_or_talks_nonsense_is_named(capsys: pytest.Capture
 
 @pytest.mark.parametrize("url", ["http://mcp.example.com", "http://10.0.0.1:8080"])
 def test_the_key_is_not_sent_in_the_clear(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["events", "--url", url]) == 1
+    assert cli.run(SERVER, ["events", "--url", url]) == 1
     assert "Use https." in capsys.readouterr().err
 
 
 def test_without_a_key_nothing_is_asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("ENABLE_AUTH", "false")
     monkeypatch.delenv("API_KEY")
-    assert cli.main(["events"]) == 78
+    assert cli.run(SERVER, ["events"]) == 78
     assert "API_KEY: is missing" in capsys.readouterr().err
 
 
@@ -259,7 +259,7 @@ def test_without_a_key_nothing_is_asked(monkeypatch: pytest.MonkeyPatch, capsys:
 )
 def test_a_wrong_option_is_explained(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        cli.main(["events", *arguments])
+        cli.run(SERVER, ["events", *arguments])
     assert end.value.code == 2
     assert "error: argument" in capsys.readouterr().err
 
@@ -284,7 +284,7 @@ def test_verify_says_what_it_needs(
     if missing == "AUDIT_KEY":
         (tmp_path / "audit.jsonl").touch()
     arguments = [str(tmp_path / "audit.jsonl")] if missing == "AUDIT_KEY" else []
-    assert cli.main(["events", "verify", *arguments]) == 78
+    assert cli.run(SERVER, ["events", "verify", *arguments]) == 78
     assert f"{missing}: is missing" in capsys.readouterr().err
 
 
@@ -292,5 +292,5 @@ def test_a_file_that_is_not_there_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AUDIT_KEY", "sT4vQ9xL2mZ7bN1kR6wY3hF8dJ5gC0aP")
-    assert cli.main(["events", "verify", "missing.jsonl"]) == 1
+    assert cli.run(SERVER, ["events", "verify", "missing.jsonl"]) == 1
     assert capsys.readouterr().err == "missing.jsonl: cannot be read: No such file or directory\n"

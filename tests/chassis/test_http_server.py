@@ -10,6 +10,7 @@ import httpx2
 from mcp_chassis.app import create_app
 from mcp_chassis.http.server import make_server
 from mcp_chassis.settings import Settings, load_settings
+from secure_mcp_server.server import SERVER
 
 from .support.running import running_server
 
@@ -20,7 +21,7 @@ def settings(**changes: Any) -> Settings:
 
 def test_uvicorn_is_told_what_a_server_on_a_network_needs() -> None:
     made = settings(keep_alive_timeout=3, shutdown_timeout=4)
-    config = make_server(create_app(made), made).config
+    config = make_server(create_app(made, SERVER), made).config
     assert not config.proxy_headers, "X-Forwarded-For is for our own layer"
     assert not config.server_header
     assert not config.access_log

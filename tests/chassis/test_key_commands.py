@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from mcp_chassis import cli
+from mcp_chassis.auth.keys.format import digest, id_of
 from mcp_chassis.auth.keys.store import changing_keys, read_keys
 from mcp_chassis.auth.keys.verifier import KeyVerifier
-from mcp_chassis.auth.keys.format import digest, id_of
+from secure_mcp_server.server import SERVER
 
 Run = Callable[..., tuple[int, str, str]]
 CREATE = ("create", "--name", "ci", "--scopes", "notes:write, notes:read")
@@ -29,7 +30,7 @@ def run(path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run one `keys` command; return its exit code and what it wrote."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        code = cli.main(["keys", *arguments])
+        code = cli.run(SERVER, ["keys", *arguments])
         streams = capfd.readouterr()
         return code, streams.out, streams.err
 

@@ -11,9 +11,9 @@ import pytest
 
 from mcp_chassis.settings import Settings, load_settings
 
+from .support.project import PROJECT
 from .support.running import RunningServer, free_port, running_server
 
-PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 EXAMPLE = (PROJECT / ".env.example").read_text(encoding="utf-8")
 LIST_TOOLS = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}

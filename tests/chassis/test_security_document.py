@@ -12,7 +12,8 @@ import pytest
 from mcp_chassis.events.log import KINDS, EventLog
 from mcp_chassis.settings import Settings
 
-PROJECT = Path(__file__).resolve().parents[1]
+from .support.project import PROJECT
+
 DOCUMENT = (PROJECT / "SECURITY.md").read_text(encoding="utf-8")
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", DOCUMENT)))
 FILES = sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "tests" / "attacks").glob("test_*.py"))

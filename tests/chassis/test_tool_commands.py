@@ -6,18 +6,21 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import tool
 from mcp_chassis.calls.tools import GuardedTool, guarded_tool
-from mcp_chassis.service import unchecked_server
-from mcp_chassis.settings import load_settings
 from mcp_chassis.cli.tools import (
     check_tools,
     list_tools,
     lock_tools,
 )
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.service import unchecked_server
+from mcp_chassis.settings import load_settings
+from secure_mcp_server.server import SERVER
 
-COMMITTED = Path(__file__).parent.parent / "tools.lock.json"
+from .support.project import PROJECT
+
+COMMITTED = PROJECT / "tools.lock.json"
 
 
 @tool(scopes=["notes:write", "notes:read"], timeout=5, calls_per_minute=10, max_concurrency=2)
@@ -51,7 +54,7 @@ def lock(tmp_path: Path) -> Path:
 def test_the_tools_of_this_project_are_as_approved_in_the_committed_lock(capsys: pytest.CaptureFixture[str]) -> None:
     """If this fails, read what it prints. If it is as it should be: `tools lock`, and commit the file."""
     settings = load_settings(_env_file=None, enable_auth=False, tools_lock=COMMITTED)
-    server = unchecked_server(EventLog(), settings)
+    server = unchecked_server(SERVER, EventLog(), settings)
     assert check_tools(server.guarded_tools, COMMITTED) == 0, capsys.readouterr().err
 
 

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from mcp_chassis.settings import EXIT_CONFIG, SettingsError
 from mcp_chassis.replicas.workers import listening_socket
+from mcp_chassis.settings import EXIT_CONFIG, SettingsError
 
-from .attacks.processes import PACKAGE, ServerProcess, environment, server_process
 from .attacks.wire import key_of, send
 from .support.redis import running_redis
-from .support.running import new_secret, wait_until
+from .support.running import PACKAGE, ServerProcess, environment, new_secret, server_process, wait_until
 
 SERVE = ("-m", PACKAGE, "serve", "--workers", "2")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="looks for processes in a way that Windows has not")

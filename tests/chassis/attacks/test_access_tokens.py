@@ -15,6 +15,7 @@ from jwt.algorithms import ECAlgorithm
 from starlette.routing import Route
 
 from mcp_chassis.app import create_app
+from secure_mcp_server.server import SERVER
 from secure_mcp_server.tools import TOOLS
 
 from ..support.issuer import KEYS, Issuer, oauth, public_jwk, running_issuer
@@ -150,7 +151,7 @@ def test_a_forged_or_borrowed_token_opens_no_route(
 ) -> None:
     forge, reason = ATTACKS[attack]
     token = forge(audience(server), issuer, foreign)
-    served = [route.path for route in create_app(server.settings).routes if isinstance(route, Route)]
+    served = [route.path for route in create_app(server.settings, SERVER).routes if isinstance(route, Route)]
     for path in (*served, "/nothing"):
         is_mcp = path == "/mcp"
         headers = (JSON, ACCEPT, bearer(token)) if is_mcp else (bearer(token),)

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route
 
+from mcp_chassis import get_principal, tool
 from mcp_chassis.app import create_app
 from mcp_chassis.auth.keys import store as key_store
-from mcp_chassis.auth.keys.store import changing_keys
 from mcp_chassis.auth.keys.format import digest, id_of, new_id, new_key
+from mcp_chassis.auth.keys.store import changing_keys
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.events.logging import configure_logging
-from mcp_chassis import get_principal, tool
 from mcp_chassis.mcp.guarded_server import GuardedServer
+from secure_mcp_server.server import SERVER
 
 from ..support.keys import add_key, put, record_of
 from ..support.running import RunningServer, running_server
@@ -79,7 +80,7 @@ def bad_keys(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_a_bad_key_opens_no_route_and_the_answer_does_not_say_why(server: RunningServer, path: Path) -> None:
-    routes = [route.path for route in create_app(server.settings).routes if isinstance(route, Route)]
+    routes = [route.path for route in create_app(server.settings, SERVER).routes if isinstance(route, Route)]
     answers = set()
     for flaw, (key, reason) in bad_keys(path).items():
         credential = ("Authorization", f"Bearer {key}")

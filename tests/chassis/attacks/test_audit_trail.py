@@ -15,9 +15,9 @@ from mcp_chassis.audit_trail.chain import (
     head_of,
     sealed,
 )
+from secure_mcp_server.server import SERVER
 
-from ..support.running import wait_until
-from .processes import ServerProcess, server_process
+from ..support.running import ServerProcess, server_process, wait_until
 from .test_log_forging import INJECTIONS
 from .wire import ACCEPT, JSON, Header, key_of, post, send
 
@@ -201,7 +201,7 @@ def verified(path: Path, *arguments: str) -> int:
     """Run `events verify` as an operator would."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("AUDIT_KEY", AUDIT_KEY)
-        return cli.main(["events", "verify", str(path), *arguments])
+        return cli.run(SERVER, ["events", "verify", str(path), *arguments])
 
 
 @pytest.mark.parametrize("how", TAMPERING)

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from mcp_chassis.app import create_app
 from mcp_chassis.auth.keys.api_key import ApiKeyVerifier
 from mcp_chassis.auth.verifier import InvalidCredential
+from secure_mcp_server.server import SERVER
 from secure_mcp_server.tools import TOOLS
 
 from ..support.running import RunningServer, running_server
@@ -30,7 +31,7 @@ def server() -> Iterator[RunningServer]:
 @pytest.fixture(scope="module")
 def routes(server: RunningServer) -> list[str]:
     """Return every path that the application serves, those that somebody adds later too, and some that it does not."""
-    served = [route.path for route in create_app(server.settings).routes if isinstance(route, Route)]
+    served = [route.path for route in create_app(server.settings, SERVER).routes if isinstance(route, Route)]
     return [*served, "/", "/nothing", "/docs", "/openapi.json", "/metrics", "/mcp/", "/.env"]
 
 

@@ -14,14 +14,22 @@ from typing import Any
 
 import pytest
 
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import prompt, resource, tool
+from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.settings import Settings, load_settings
 
 from ..support.callers import headers, message
-from ..support.running import RunningServer, free_port, running_server, wait_until
-from .processes import PACKAGE, environment, server_process, serves
+from ..support.running import (
+    PACKAGE,
+    RunningServer,
+    environment,
+    free_port,
+    running_server,
+    server_process,
+    serves,
+    wait_until,
+)
 from .wire import Answer, call, key_of, post, send
 
 
@@ -188,7 +196,7 @@ async def hang_the_loop() -> str:
     time.sleep(600)
     return ""
 server.TOOLS = (hang_in_a_thread, hang_the_loop)
-cli.main(["serve"])
+cli.run(SERVER, ["serve"])
 """
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from .processes import PACKAGE, ServerProcess, server_process
+from ..support.running import PACKAGE, ServerProcess, server_process
 from .wire import ACCEPT, JSON, Header, key_of, post, send
 
 FORGED = '{"event": "request", "logger": "access", "status": 200, "principal": "forged"}'
@@ -26,7 +26,7 @@ def crash(text: str) -> str:
     raise RuntimeError(text) from ValueError(text)
 
 app.build_server = lambda events, settings, **_: GuardedServer("crashing", tools=(crash,), events=events)
-sys.exit(cli.main(["serve"]))
+sys.exit(cli.run(SERVER, ["serve"]))
 """
 
 

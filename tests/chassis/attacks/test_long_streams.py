@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from ..support.callers import headers, message
-from ..support.running import RunningServer, running_server, wait_until
-from .processes import server_process
+from ..support.running import RunningServer, running_server, server_process, wait_until
 from .wire import RESET, key_of, request_text, send
 
 LISTEN = {"notifications": {"toolsListChanged": True}}

@@ -12,8 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ..support.running import RunningServer, running_server, wait_until
-from .processes import ServerProcess, server_process
+from ..support.running import RunningServer, ServerProcess, running_server, server_process, wait_until
 from .wire import open_connections, request_text
 
 BODY = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcp_chassis import cli
+from secure_mcp_server.server import SERVER
 
 KEY = secrets.token_urlsafe(32)
 Check = Callable[..., tuple[int, str]]
@@ -78,7 +79,7 @@ def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.Capture
     def run(command: str = "check", /, **settings: str) -> tuple[int, str]:
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
-        code = cli.main([command])
+        code = cli.run(SERVER, [command])
         streams = capfd.readouterr()
         return code, streams.out + streams.err
 

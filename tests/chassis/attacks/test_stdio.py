@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .processes import PACKAGE, environment
+from ..support.running import PACKAGE, environment
 
 FORGED = '{"jsonrpc": "2.0", "id": 99, "result": {"forged": true}}'
 INITIALIZE = {

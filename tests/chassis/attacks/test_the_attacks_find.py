@@ -1,6 +1,6 @@
 """The attacks on every tool find what they are there for: here are tools as they must not be written.
 
-They run only in the process that the attacks start, as `TOOLS` of this module. Each is named by its findings, with the
+They run only in the process that the attacks start, as `SERVER` of this module. Each is named by its findings, with the
 argument and the safe way to write it.
 """
 
@@ -18,12 +18,11 @@ import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
-from mcp_chassis.mcp import guarded_server as guard
+from mcp_chassis import Service, prompt, resource, tool
 from mcp_chassis.calls import pipeline as tool_guard
-from mcp_chassis import prompt, resource, tool
 from mcp_chassis.calls.declarations import ToolPolicy, policy_of
-
-from .engine.run import Campaign, Finding
+from mcp_chassis.mcp import guarded_server as guard
+from mcp_chassis.testing.attacks.run import Campaign, Finding
 
 pytestmark = pytest.mark.slow
 
@@ -67,14 +66,14 @@ def save_file(path: str, text: str) -> str:
 @tool(read_only=True)
 def read_sources(sources: list[Source]) -> list[str]:
     """Read what objects in a list point at."""
-    return [urllib.request.urlopen(source.location).read().decode() for source in sources]  # noqa: S310
+    return [urllib.request.urlopen(source.location).read().decode() for source in sources]
 
 
 @tool(read_only=True, calls_per_minute=3)
 async def get_url(url: Annotated[str, Field(pattern=r"^https?://")]) -> str:
     """Fetch, and say nothing of it; only three times in a minute."""
     try:
-        urllib.request.urlopen(url, timeout=2).close()  # noqa: ASYNC210, S310
+        urllib.request.urlopen(url, timeout=2).close()  # noqa: ASYNC210
     except OSError:
         return "no"
     return "yes"
@@ -210,12 +209,11 @@ def summarise(text: str) -> str:
     return f"Summarise: {text}"
 
 
-TOOLS = (
+_TOOLS = (
     *(read_file, save_file, read_sources, get_url, list_directory, calculate, find_note, count_notes, is_word, trim),
     *(diagnose, to_number, open_issue, remember, tag, give_up, fill_in, wait_for, look_up, repeat),
 )
-RESOURCES = (reports, file)
-PROMPTS = (summarise,)
+SERVER = Service(module=__name__, tools=_TOOLS, resources=(reports, file), prompts=(summarise,))
 
 EXPECTED = {
     "tool read_file": ("path", "attack succeeded", "SafeRoot"),
@@ -247,7 +245,7 @@ EXPECTED = {
 @pytest.fixture(scope="module")
 def campaign() -> Iterator[Campaign]:
     """A server with these tools, in a process of its own."""
-    with Campaign(__name__) as started:
+    with Campaign(SERVER) as started:
         yield started
 
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field
 
-from mcp_chassis import cli
+from mcp_chassis import cli, tool
 from mcp_chassis import service as server_module
-from mcp_chassis import tool
 from mcp_chassis.approval.lock import digest
+from secure_mcp_server.server import SERVER
 
-from .processes import PACKAGE, environment, server_process
+from ..support.running import PACKAGE, environment, server_process
 
 KEY = "k" * 8 + "0123456789abcdefghijklmnopqrstuvwxyz"
 Tools = tuple[Callable[..., Any], ...]
@@ -111,7 +111,7 @@ def run(monkeypatch: pytest.MonkeyPatch, lock: Path, capfd: pytest.CaptureFixtur
 
     def command(name: str, tools: Sequence[Callable[..., Any]]) -> tuple[int, str]:
         monkeypatch.setattr(server_module, "TOOLS", tuple(tools))
-        code = cli.main(["tools", name])
+        code = cli.run(SERVER, ["tools", name])
         streams = capfd.readouterr()
         return code, streams.out + streams.err
 

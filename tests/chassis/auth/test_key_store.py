@@ -22,7 +22,7 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no permi
 WRITER = """
 import sys
 from pathlib import Path
-from tests.support.keys import add_key
+from chassis.support.keys import add_key
 for number in range(10):
     add_key(Path(sys.argv[1]), name=sys.argv[2])
 """
@@ -104,7 +104,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(path: Path, mon
 
 def test_processes_that_write_at_the_same_time_lose_nothing(path: Path) -> None:
     root = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(Path(key_store.__file__).parents[2])])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], env=environment, cwd=root)
         for name in ("one", "two", "three")

@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_chassis.telemetry import metrics
 
-from ..attacks.processes import server_process
 from ..attacks.wire import key_of, send
-from ..support.running import RunningServer, free_port, running_server, wait_until
+from ..support.project import PROJECT
+from ..support.running import RunningServer, free_port, running_server, server_process, wait_until
 
 HTTP, TOOLS = "mcp_http_request_duration_seconds_count", "mcp_tool_call_duration_seconds_count"
 
@@ -181,7 +181,7 @@ print(len(calls))
 
 
 def test_every_metric_is_in_the_documentation_with_its_labels() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    page = (PROJECT / "docs" / "monitoring.md").read_text(encoding="utf-8")
     rows = {
         name: set(re.findall(r"`(\w+)`", labels))
         for name, labels in re.findall(r"^\| `(mcp_\w+)` \| (.*?) ?\| ", page, re.M)

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from mcp_chassis.settings import rules as settings_rules
 from mcp_chassis.settings import SettingsError, load_settings
+from mcp_chassis.settings import rules as settings_rules
 
-from ..attacks.processes import ServerProcess, server_process
 from ..attacks.wire import ACCEPT, JSON, key_of, send
-from ..support.running import wait_until
+from ..support.running import ServerProcess, server_process, wait_until
 
 try:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -45,7 +44,7 @@ def refuse(text: str) -> str:
     raise MCPError(code=-32000, message=text)
 
 app.build_server = lambda events, settings, **_: GuardedServer("tracing", tools=(crash, refuse), events=events)
-sys.exit(cli.main(["serve"]))
+sys.exit(cli.run(SERVER, ["serve"]))
 """
 
 

@@ -19,20 +19,17 @@ from mcp.client.streamable_http import streamable_http_client
 
 from mcp_chassis.settings import load_settings
 
-from ..attacks.processes import PACKAGE, ServerProcess, environment
 from ..attacks.wire import send
 from ..support.certificates import Authority
+from ..support.project import PROJECT
 from ..support.redis import Redis, program, running_redis
-from ..support.running import RunningServer, free_port, new_secret, wait_until
+from ..support.running import RunningServer, ServerProcess, environment, free_port, new_secret, wait_until
 
-PROJECT = Path(__file__).parents[2]
-TEST_TOOLS = f"""
+TEST_TOOLS = """
 import sys
-sys.path.insert(0, {str(PROJECT)!r})
-from {PACKAGE} import cli, server
-from tests.replicas.tools import TOOLS
-server.TOOLS = TOOLS
-sys.exit(cli.main(["serve"]))
+from mcp_chassis.cli import run
+from chassis.replicas.tools import SERVER
+sys.exit(run(SERVER, ["serve"]))
 """
 
 

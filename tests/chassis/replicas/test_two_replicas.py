@@ -12,13 +12,12 @@ from mcp import Client, MCPError
 from mcp.shared.subscriptions import ResourceUpdated
 from mcp.types import CallToolResult, ElicitResult, InputRequiredResult
 
-from mcp_chassis.auth.keys.records import KeyRecord, format_records
 from mcp_chassis.auth.keys.format import digest, new_id, new_key
+from mcp_chassis.auth.keys.records import KeyRecord, format_records
 
-from ..attacks.processes import PACKAGE, environment
 from ..attacks.wire import forwarded_for, send
 from ..support.callers import MODES
-from ..support.running import text, wait_until
+from ..support.running import PACKAGE, environment, text, wait_until
 from .running import Site, call, running_site
 
 pytestmark = pytest.mark.anyio

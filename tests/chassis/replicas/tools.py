@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from mcp_chassis import tool
+from mcp_chassis import Service, tool
 
 Id = Annotated[str, Field(max_length=40)]
 
@@ -54,4 +54,4 @@ async def change(uri: Id, context: Context[Any, Any]) -> str:
     return uri
 
 
-TOOLS = (who, six_a_minute, record, record_slowly, destroy, change)
+SERVER = Service(module=__name__, tools=(who, six_a_minute, record, record_slowly, destroy, change))

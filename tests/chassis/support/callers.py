@@ -16,9 +16,9 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from mcp_chassis import app
+from mcp_chassis.auth.credentials import Credentials
 from mcp_chassis.auth.principal import Principal
 from mcp_chassis.auth.verifier import InvalidCredential
-from mcp_chassis.auth.credentials import Credentials
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.settings import Settings
 
@@ -37,8 +37,8 @@ MODERN = "2026-07-28"
 _META = "io.modelcontextprotocol/"
 _SERVE = """
 import importlib, sys
-from {package}.observability.logging import configure_logging
-from {package}.stdio_server import serve_stdio
+from mcp_chassis.events.logging import configure_logging
+from mcp_chassis.mcp.stdio import serve_stdio
 configure_logging("WARNING", log_format="json")
 serve_stdio(getattr(importlib.import_module(sys.argv[1]), sys.argv[2])())
 """
@@ -86,15 +86,13 @@ async def connected(
 @asynccontextmanager
 async def on_stdio(module: str, function: str, *, mode: str = "auto", **options: Any) -> AsyncIterator[Client]:
     """Connect to a process that serves, on its standard streams, the server that a function of a test module makes."""
-    source = Path(app.__file__).parents[1]
     root = Path(__file__).parents[2]
     names = {name.upper() for name in Settings.model_fields}
     variables = {name: value for name, value in os.environ.items() if name not in names}
-    package = app.__name__.partition(".")[0]
     parameters = StdioServerParameters(
         command=sys.executable,
-        args=["-c", _SERVE.format(package=package), module, function],
-        env=variables | {"PYTHONPATH": f"{source}{os.pathsep}{root}", "PYTHONUTF8": "1"},
+        args=["-c", _SERVE, module, function],
+        env=variables | {"PYTHONPATH": os.pathsep.join([str(root), *sys.path]), "PYTHONUTF8": "1"},
     )
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:  # noqa: ASYNC230
         async with Client(stdio_client(parameters, errlog=nowhere), mode=mode, **options) as client:

@@ -1,6 +1,11 @@
-"""What a call may do, and who makes it. Import from here: `from <package>.policy import tool, get_principal`."""
+"""The chassis of a secured MCP server: everything between the network and the team's functions.
+
+The team's package imports from here and from `mcp_chassis.sinks`. Start reading at `app.py`.
+"""
 
 from .auth.principal import Principal, get_principal
 from .calls.declarations import prompt, resource, tool
+from .service import Service, version_of
+from .settings import Settings
 
-__all__ = ["Principal", "get_principal", "prompt", "resource", "tool"]
+__all__ = ["Principal", "Service", "Settings", "get_principal", "prompt", "resource", "tool", "version_of"]

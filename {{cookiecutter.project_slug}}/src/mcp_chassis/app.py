@@ -12,37 +12,36 @@ from starlette.middleware import Middleware
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from TEAM import __version__
-from .auth.principal import ANONYMOUS, current_principal
-from .auth.oauth.resource_metadata import ResourceMetadata
+from .audit_trail.trail import AuditTrail
 from .auth.credentials import Credentials, make_credentials
-from .mcp.streams import ListenStreams
+from .auth.oauth.resource_metadata import ResourceMetadata
+from .auth.principal import ANONYMOUS, current_principal
+from .calls.confirmation import LIFETIME
+from .events.log import EventLog
+from .events.route import events_route
+from .http.health import Health
+from .limits.lockout import FailedAttempts
+from .limits.rate_limiter import LimiterFactory, RateLimiter
 from .mcp.endpoint import McpEndpoint, SessionManager
+from .mcp.guarded_server import GuardedServer
+from .mcp.streams import ListenStreams
 from .middleware.authentication import AuthenticationLayer
 from .middleware.authorization import AuthorizationLayer
 from .middleware.blocked_clients import BlockedClientsLayer
 from .middleware.cors import CorsLayer
 from .middleware.errors import EXCEPTION_HANDLERS
-from .limits.lockout import FailedAttempts
 from .middleware.host_and_origin import HostAndOriginLayer
 from .middleware.rate_limit import RateLimitLayer
 from .middleware.request_body import RequestBodyLayer
 from .middleware.request_context import RequestContextLayer
 from .middleware.scopes import ScopeLayer
 from .middleware.security_headers import SecurityHeadersLayer
-from .telemetry.monitoring import make_trail, recording
-from .audit_trail.trail import AuditTrail
-from .events.log import EventLog
-from .events.route import events_route
-from .http.health import Health
-from .telemetry.metrics import metrics_route
-from .calls.confirmation import LIFETIME
-from .mcp.guarded_server import GuardedServer
-from .limits.rate_limiter import LimiterFactory, RateLimiter
-from .service import NAME, build_server
-from .settings import Settings
 from .replicas.connection import SharedRedis
 from .replicas.fleet import Fleet
+from .service import Service, build_server
+from .settings import Settings
+from .telemetry.metrics import metrics_route
+from .telemetry.monitoring import make_trail, recording
 
 PROBES = frozenset({"/livez", "/readyz"})
 EVENTS, METRICS = "/security/events", "/metrics"
@@ -69,7 +68,7 @@ class ExactRoute(Route):
         return super().matches(scope) if scope["path"] == self.path else (Match.NONE, {})
 
 
-def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
+def create_app(settings: Settings, served: Service | MCPServer) -> Starlette:
     """Return the application that uvicorn serves.
 
     `app.state.health` tells the owner of the sockets what to fill in, `app.state.stop_streams()` ends open streams
@@ -77,13 +76,20 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
 
     Args:
         settings: what is on and how much of it.
-        mcp: serves another MCP server behind the same layers; by default the one with this project's tools.
+        served: the team's service, or any other MCP server, which then stands behind the same layers.
     """
-    redis = shared_redis(settings)
+    redis = shared_redis(settings, served.name)
     fleet = Fleet(redis, question_lifetime=LIFETIME) if redis is not None else None
-    mcp = mcp or build_server(
-        EventLog(secrets=settings.secrets), settings, fleet=fleet, make_limiter=_limiters(settings, fleet)
-    )
+    if isinstance(served, Service):
+        mcp: MCPServer = build_server(
+            served,
+            EventLog(secrets=settings.secrets),
+            settings,
+            fleet=fleet,
+            make_limiter=_limiters(settings, fleet),
+        )
+    else:
+        mcp = served
     guarded = mcp if isinstance(mcp, GuardedServer) else None
     events = guarded.events if guarded is not None else EventLog(secrets=settings.secrets)
     mcp.streamable_http_app()  # makes the SDK's own manager, through which its low-level server is reached
@@ -94,12 +100,12 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
         # Our own layer judges Host and Origin, exactly and on every route.
         security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    trail = make_trail(settings)
+    trail = make_trail(settings, served.name)
     credentials = make_credentials(settings, fleet.revocations if fleet is not None else ())
     if fleet is not None:
         fleet.revocations.own, events.forward = credentials.revoked, fleet.events.add
     health = Health(
-        version=__version__,
+        version=mcp.version or "",
         environment=settings.environment,
         is_known=_is_known,
         problems=lambda: [
@@ -114,7 +120,7 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        with recording(settings, trail):
+        with recording(settings, trail, service=served.name, version=mcp.version or ""):
             async with fleet.running() if fleet is not None else nullcontext(), manager.run():
                 health.ready = True
                 try:
@@ -227,11 +233,11 @@ def _layers(
     return layers
 
 
-def shared_redis(settings: Settings) -> SharedRedis | None:
+def shared_redis(settings: Settings, project: str) -> SharedRedis | None:
     """Return the connection to what replicas share; None if this server is alone."""
     if settings.redis_url is None:
         return None
-    return SharedRedis(settings.redis_url.get_secret_value(), project=NAME, timeout=settings.redis_timeout)
+    return SharedRedis(settings.redis_url.get_secret_value(), project=project, timeout=settings.redis_timeout)
 
 
 def _limiters(settings: Settings, fleet: Fleet | None) -> LimiterFactory:

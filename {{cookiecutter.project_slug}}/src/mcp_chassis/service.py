@@ -1,31 +1,97 @@
-"""Builds the MCP server from what the team lists: `TOOLS`, `RESOURCES` and `PROMPTS`. Nothing is added later."""
+"""What a team's package hands to the chassis: one `Service`, named `SERVER`, in the package's `server.py`."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
 
 import structlog
+from mcp.server.mcpserver import MCPServer
 
-from TEAM import __version__
-from .events.log import EventLog
 from .approval.check import objections
-from .mcp.guarded_server import GuardedServer
-from TEAM.prompts import PROMPTS
+from .events.log import EventLog
 from .limits.rate_limiter import LimiterFactory, RateLimiter
-from TEAM.resources import RESOURCES
-from .settings import Settings, SettingsError
+from .mcp.guarded_server import GuardedServer
 from .replicas.fleet import Fleet
-from TEAM.tools import TOOLS
-
-NAME = __name__.partition(".")[0].replace("_", "-")
-
+from .settings import Settings, SettingsError
 
 log = structlog.get_logger("tools")
 
+Functions = Sequence[Callable[..., Any]]
+Lifespan = Callable[[MCPServer[Any]], AbstractAsyncContextManager[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """Everything that one server serves. Nothing is added later.
+
+    Args:
+        module: `__name__` of the module that holds this object as `SERVER`; other processes import it from there.
+        tools: functions declared with `@tool`.
+        resources: functions declared with `@resource`.
+        prompts: functions declared with `@prompt`.
+        settings: the settings class; a subclass of the chassis's adds the team's own.
+        instructions: tells models how to use the server.
+        lifespan: opens and closes what tools share, as in the SDK.
+    """
+
+    module: str
+    tools: Functions = ()
+    resources: Functions = ()
+    prompts: Functions = ()
+    settings: type[Settings] = Settings
+    instructions: str | None = None
+    lifespan: Lifespan | None = None
+
+    @property
+    def package(self) -> str:
+        """The team's package."""
+        return self.module.partition(".")[0]
+
+    @property
+    def name(self) -> str:
+        """What clients are told, and the name of the command."""
+        return self.package.replace("_", "-")
+
+    @property
+    def version(self) -> str:
+        """The version of the project."""
+        return version_of(self.package)
+
+    def __reduce__(self) -> tuple[Callable[[str], "Service"], tuple[str]]:
+        """Pickle a reference: a process that starts after a change of the code gets what the code says then."""
+        return imported_service, (self.module,)
+
+
+def imported_service(module: str) -> Service:
+    """Return the service that a module holds as `SERVER`."""
+    service: Service = import_module(module).SERVER
+    return service
+
+
+def version_of(package: str) -> str:
+    """Return the version of the distribution that installs the package's command: their names may differ."""
+    for script in entry_points(group="console_scripts"):
+        if script.module == f"{package}.__main__" and script.dist is not None:
+            return script.dist.version
+    return "0.0.0"  # run from a source tree that was never installed
+
 
 def build_server(
-    events: EventLog, settings: Settings, *, fleet: Fleet | None = None, make_limiter: LimiterFactory = RateLimiter
+    service: Service,
+    events: EventLog,
+    settings: Settings,
+    *,
+    fleet: Fleet | None = None,
+    make_limiter: LimiterFactory = RateLimiter,
 ) -> GuardedServer:
     """Return the server that HTTP and stdio both serve.
 
     Args:
-        events: where the guard notes refusals and failures.
+        service: what it serves.
+        events: where refusals and failures are recorded.
         settings: its limits.
         fleet: what it shares with other replicas.
         make_limiter: makes the counters of the tools' calls.
@@ -33,25 +99,32 @@ def build_server(
     Raises:
         SettingsError: in production, if the tools are not as approved in the lock file.
     """
-    server = unchecked_server(events, settings, fleet=fleet, make_limiter=make_limiter)
-    if against := objections(server.guarded_tools, settings.tools_lock):
+    server = unchecked_server(service, events, settings, fleet=fleet, make_limiter=make_limiter)
+    if problems := objections(server.guarded_tools, settings.tools_lock):
         if settings.environment == "production":
-            raise SettingsError(against)
-        for line in against:
+            raise SettingsError(problems)
+        for line in problems:
             log.warning(line, hint="in production the server would not start")
     return server
 
 
 def unchecked_server(
-    events: EventLog, settings: Settings, *, fleet: Fleet | None = None, make_limiter: LimiterFactory = RateLimiter
+    service: Service,
+    events: EventLog,
+    settings: Settings,
+    *,
+    fleet: Fleet | None = None,
+    make_limiter: LimiterFactory = RateLimiter,
 ) -> GuardedServer:
     """Return the server with its tools as they are, for commands that look at them."""
     return GuardedServer(
-        NAME,
-        version=__version__,
-        tools=TOOLS,
-        resources=RESOURCES,
-        prompts=PROMPTS,
+        service.name,
+        version=service.version,
+        instructions=service.instructions,
+        tools=service.tools,
+        resources=service.resources,
+        prompts=service.prompts,
+        lifespan=service.lifespan,
         events=events,
         max_concurrent_calls=settings.max_concurrent_calls,
         max_result_bytes=settings.max_result_bytes,

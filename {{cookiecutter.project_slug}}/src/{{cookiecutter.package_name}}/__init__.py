@@ -1,14 +1,5 @@
-"""A secured MCP server. The team's room: `tools/`, `resources.py`, `prompts.py`. Start reading at `app.py`."""
+"""Your package: `server.py` lists what is served. The rest of the server is `mcp_chassis`."""
 
-from importlib.metadata import entry_points
+from mcp_chassis import version_of
 
-
-def _version() -> str:
-    """Return the version of the distribution whose command this package is: the two may have different names."""
-    for script in entry_points(group="console_scripts"):
-        if script.module == f"{__name__}.cli" and script.dist is not None:
-            return script.dist.version
-    return "0.0.0"  # run from a source tree that was never installed
-
-
-__version__ = _version()
+__version__ = version_of(__name__)

@@ -8,48 +8,45 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from TEAM import __version__
 from ..app import PAGE_SCOPES, create_app, shared_redis
-from .check import check_settings, report_problems
-from .client_config import CLIENTS, target_of
 from ..auth.credentials import fixed_keys
-from .events import add_event_commands, show_events, verify_trail
-from ..http.server import serve, serve_and_reload
-from .keys import add_key_commands, run_key_command
-from ..telemetry.monitoring import make_trail, metrics_port, recording, shared_metrics
+from ..calls.tools import GuardedTool
 from ..events.log import EventLog
 from ..events.logging import configure_logging
-from ..calls.tools import GuardedTool
-from ..service import build_server, unchecked_server
-from ..settings import EXIT_CONFIG, Settings, SettingsError, load_settings
+from ..http.server import serve, serve_and_reload
+from ..mcp.stdio import serve_stdio
 from ..replicas.connection import RedisAway
 from ..replicas.revocations import Revocations
-from ..mcp.stdio import serve_stdio
-from .tools import check_tools, list_tools, lock_tools
 from ..replicas.workers import listening_socket, run_workers
+from ..service import Service, build_server, unchecked_server
+from ..settings import EXIT_CONFIG, Settings, SettingsError, load_settings
+from ..telemetry.monitoring import make_trail, metrics_port, recording, shared_metrics
+from .check import check_settings, report_problems
+from .client_config import CLIENTS, target_of
+from .events import add_event_commands, show_events, verify_trail
+from .keys import add_key_commands, run_key_command
+from .tools import check_tools, list_tools, lock_tools
 
 _TOOL_COMMANDS = {
     "list": "print a table of the tools",
     "lock": "record the tools as approved in the lock file",
     "check": "print what has changed since then; exit 1 if anything has",
 }
-_Command = Callable[[argparse.Namespace, Settings], int]
-_SLUG = __name__.partition(".")[0].replace("_", "-")
+_Command = Callable[[argparse.Namespace, Service, Settings], int]
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 1 for a failed check, 78 for settings that cannot be used."""
-    options = _parser().parse_args(arguments)
+    options = _parser(service).parse_args(arguments)
     try:
         if options.command == "completion":
-            code = _completion(options.shell)
+            code = _completion(service, options.shell)
         else:
-            code = _COMMANDS[options.command](options, load_settings(**_overrides(options)))
+            code = _COMMANDS[options.command](options, service, load_settings(service.settings, **_overrides(options)))
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # `| head` has seen enough
@@ -65,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_CONFIG
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=_SLUG, description=_DESCRIPTION)
-    parser.add_argument("--version", action="version", version=__version__)
+def _parser(service: Service) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=service.name, description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=service.version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     http_options = argparse.ArgumentParser(add_help=False)
     http_options.add_argument("--host", help="address to listen on (setting HOST)")
@@ -106,64 +103,65 @@ def _log_to_stderr(settings: Settings) -> None:
     configure_logging(settings.log_level, log_format=settings.log_format, secrets=settings.secrets)
 
 
-def _serve(options: argparse.Namespace, settings: Settings) -> int:
+def _serve(options: argparse.Namespace, service: Service, settings: Settings) -> int:
     _log_to_stderr(settings)
     if options.reload:
-        return _reload(options, settings)
+        return _reload(options, service, settings)
     if settings.workers > 1:
-        create_app(settings)  # what cannot be used is said once, and here
+        create_app(settings, service)  # what cannot be used is said once, and here
         with (
             listening_socket(settings.host, settings.port) as listener,
             shared_metrics(),
             metrics_port(settings),
         ):
-            run_workers(settings.workers, partial(serve_one, settings, [listener]))
+            run_workers(settings.workers, partial(serve_one, service, settings, [listener]))
         return 0
     with metrics_port(settings):
-        serve_one(settings)
+        serve_one(service, settings)
     return 0
 
 
-def serve_one(settings: Settings, sockets: list[socket.socket] | None = None) -> None:
+def serve_one(service: Service, settings: Settings, sockets: list[socket.socket] | None = None) -> None:
     """Serve in this process.
 
     Args:
+        service: what is served.
         settings: of the server.
         sockets: listen already; else it listens as the settings say.
     """
     _log_to_stderr(settings)
-    serve(create_app(settings), settings, sockets)
+    serve(create_app(settings, service), settings, sockets)
 
 
-def _stdio(_: argparse.Namespace, settings: Settings) -> int:
+def _stdio(_: argparse.Namespace, service: Service, settings: Settings) -> int:
     _log_to_stderr(settings)
-    with recording(settings, make_trail(settings)):
-        serve_stdio(build_server(EventLog(secrets=settings.secrets), settings))
+    with recording(settings, make_trail(settings, service.name), service=service.name, version=service.version):
+        serve_stdio(build_server(service, EventLog(secrets=settings.secrets), settings))
     return 0
 
 
-def _reload(options: argparse.Namespace, settings: Settings) -> int:
+def _reload(options: argparse.Namespace, service: Service, settings: Settings) -> int:
     if settings.environment == "production":
         raise SettingsError(["ENVIRONMENT: is production, where code does not change. Leave out --reload."])
     given = [(name, getattr(options, name)) for name in ("host", "port")]
     again = ["serve", "--workers=1", *(f"--{name}={value}" for name, value in given if value is not None)]
-    serve_and_reload(partial(_serve_again, again))
+    serve_and_reload(partial(_serve_again, service, again), service.package)
     return 0
 
 
-def _serve_again(arguments: list[str], sockets: object = None) -> None:
+def _serve_again(service: Service, arguments: list[str], sockets: object = None) -> None:
     """Run in a process of its own, which ends when the code changes. It opens its own socket, with fresh settings."""
-    raise SystemExit(main(arguments))
+    raise SystemExit(run(service, arguments))
 
 
-def _check(_: argparse.Namespace, settings: Settings) -> int:
+def _check(_: argparse.Namespace, service: Service, settings: Settings) -> int:
     _log_to_stderr(settings)
-    return check_settings(settings)
+    return check_settings(service, settings)
 
 
-def _client_config(options: argparse.Namespace, settings: Settings) -> int:
+def _client_config(options: argparse.Namespace, service: Service, settings: Settings) -> int:
     """Print the text alone on standard output, so that it can be written into the file that is named beside it."""
-    target, make = target_of(settings, _SLUG), CLIENTS[options.client]
+    target, make = target_of(settings, service), CLIENTS[options.client]
     text = make(target)
     print(f"# {make.__doc__}".partition("\n")[0], file=sys.stderr)
     if target.variable is not None and target.variable in text:
@@ -172,17 +170,17 @@ def _client_config(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _completion(shell: str) -> int:
+def _completion(service: Service, shell: str) -> int:
     try:
         import shtab  # noqa: PLC0415  (for people at a terminal; servers do without)
     except ModuleNotFoundError:
         print("Completion scripts are made by shtab. Install it: pip install shtab", file=sys.stderr)
         return 1
-    print(shtab.complete(_parser(), shell=shell))
+    print(shtab.complete(_parser(service), shell=shell))
     return 0
 
 
-def _healthcheck(_: argparse.Namespace, settings: Settings) -> int:
+def _healthcheck(_: argparse.Namespace, service: Service, settings: Settings) -> int:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     connection = http.client.HTTPConnection(host, settings.port, timeout=3)
     try:
@@ -196,34 +194,28 @@ def _healthcheck(_: argparse.Namespace, settings: Settings) -> int:
     return 0 if status == http.HTTPStatus.OK else 1
 
 
-def _attack(_: argparse.Namespace, settings: Settings) -> int:
-    """Run the attacks of the project's tests: what is deployed holds none."""
-    checkout = Path.cwd()
-    if not (checkout / "tests/attacks/engine").is_dir():
-        print(
-            "There is no tests/attacks/engine here. Run `attack` in the project's checkout, with the extra `dev`.",
-            file=sys.stderr,
-        )
-        return EXIT_CONFIG
+def _attack(_: argparse.Namespace, service: Service, settings: Settings) -> int:
+    """Attack every tool in a copy of the server."""
+    from ..testing.attacks.table import attack_tools  # noqa: PLC0415  (a server never needs it)
+
     _log_to_stderr(settings)
-    sys.path.insert(0, str(checkout))
-    return int(import_module("tests.attacks.engine.table").attack_tools())
+    return attack_tools(service)
 
 
-def _keys(options: argparse.Namespace, settings: Settings) -> int:
+def _keys(options: argparse.Namespace, service: Service, settings: Settings) -> int:
     if settings.keys_file is None:
         raise SettingsError(["KEYS_FILE: is missing. Set it to the file that holds the keys, such as keys/keys.json."])
     _log_to_stderr(settings)
-    scopes = unchecked_server(EventLog(), settings).access.scopes | set(PAGE_SCOPES.values())
-    tell = partial(_tell_replicas, settings) if settings.redis_url is not None else None
+    scopes = unchecked_server(service, EventLog(), settings).access.scopes | set(PAGE_SCOPES.values())
+    tell = partial(_tell_replicas, service, settings) if settings.redis_url is not None else None
     return run_key_command(options, settings.keys_file, fixed=fixed_keys(settings), known_scopes=scopes, tell=tell)
 
 
-def _tell_replicas(settings: Settings, key_id: str) -> bool:
+def _tell_replicas(service: Service, settings: Settings, key_id: str) -> bool:
     """Revoke a key on all replicas. Return whether Redis could be reached."""
 
     async def tell() -> bool:
-        redis = shared_redis(settings)
+        redis = shared_redis(settings, service.name)
         assert redis is not None  # noqa: S101
         try:
             await Revocations(redis).add(key_id)
@@ -237,11 +229,11 @@ def _tell_replicas(settings: Settings, key_id: str) -> bool:
 
 
 def _tools(command: Callable[[Mapping[str, GuardedTool], Path], int]) -> _Command:
-    def run(_: argparse.Namespace, settings: Settings) -> int:
+    def on_tools(_: argparse.Namespace, service: Service, settings: Settings) -> int:
         _log_to_stderr(settings)
-        return command(unchecked_server(EventLog(), settings).guarded_tools, settings.tools_lock)
+        return command(unchecked_server(service, EventLog(), settings).guarded_tools, settings.tools_lock)
 
-    return run
+    return on_tools
 
 
 _COMMANDS: dict[str, _Command] = {

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from ..auth.keys.records import KeyRecord
+from ..approval.check import objections
 from ..auth.credentials import make_credentials
+from ..auth.keys.records import KeyRecord
 from ..events.log import EventLog
 from ..http.origins import is_loopback
-from ..approval.check import objections
-from ..service import unchecked_server
+from ..service import Service, unchecked_server
 from ..settings import EXIT_CONFIG, Settings, SettingsError
 from .terminal import colored
 
@@ -33,11 +33,11 @@ class Finding:
     text: str
 
 
-def check_settings(settings: Settings) -> int:
+def check_settings(service: Service, settings: Settings) -> int:
     """Print the report. Return 0, 1 if something fails, or 78 if the server would not start."""
     now = datetime.now(UTC)
     try:
-        found = [*_findings(settings, now)]
+        found = [*_findings(service, settings, now)]
     except SettingsError as error:
         report_problems(error.problems)
         return EXIT_CONFIG
@@ -57,7 +57,7 @@ def _print(found: list[Finding]) -> None:
         print(f"{level}  {finding.about:<15} {finding.text}")
 
 
-def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
+def _findings(service: Service, settings: Settings, now: datetime) -> Iterator[Finding]:
     credentials = make_credentials(settings)
     yield Finding("OK", "settings", f"usable; it would listen on {settings.host}:{settings.port}")
     yield _switch("authentication", settings.enable_auth, "ENABLE_AUTH", f"by {settings.auth_mode}")
@@ -71,7 +71,7 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
         yield from _key(record, now)
     yield from _redis(settings)
     yield from _audit_trail(settings)
-    yield _tools(settings)
+    yield _tools(service, settings)
 
 
 def _switch(about: str, on: bool, name: str, how: str) -> Finding:
@@ -154,8 +154,8 @@ def _audit_trail(settings: Settings) -> Iterator[Finding]:
         yield Finding("FAIL", "audit trail", f"{path} cannot be written: the server would not start. Give it rights.")
 
 
-def _tools(settings: Settings) -> Finding:
-    tools = unchecked_server(EventLog(), settings).guarded_tools
+def _tools(service: Service, settings: Settings) -> Finding:
+    tools = unchecked_server(service, EventLog(), settings).guarded_tools
     against = objections(tools, settings.tools_lock)
     if not against:
         return Finding("OK", "tools", f"{len(tools)} as approved in {settings.tools_lock}")

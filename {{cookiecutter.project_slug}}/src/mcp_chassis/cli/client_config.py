@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from TEAM import __version__
+from ..service import Service
 from ..settings import Settings, SettingsError
 
 
@@ -17,11 +17,13 @@ class Target:
     Args:
         slug: the server's name, and the command that starts it.
         url: of the MCP endpoint.
+        version: of the project.
         variable: the environment variable that holds the key; None where the client needs none or gets a token itself.
     """
 
     slug: str
     url: str
+    version: str
     variable: str | None
 
     def bearer(self, form: str) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def registry(target: Target) -> str:
             "$schema": "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json",
             "name": f"{'.'.join(reversed(labels))}/{target.slug}",
             "description": f"The MCP server {target.slug}",
-            "version": __version__,
+            "version": target.version,
             "remotes": [remote],
         }
     )
@@ -99,11 +101,11 @@ CLIENTS: dict[str, Callable[[Target], str]] = {
 }
 
 
-def target_of(settings: Settings, slug: str) -> Target:
+def target_of(settings: Settings, service: Service) -> Target:
     """Return what clients have to know of a server with these settings."""
-    variable = slug.upper().replace("-", "_") + "_KEY"
+    variable = service.name.upper().replace("-", "_") + "_KEY"
     needed = settings.enable_auth and settings.auth_mode == "api-key"
-    return Target(slug, settings.resource_url, variable if needed else None)
+    return Target(service.name, settings.resource_url, service.version, variable if needed else None)
 
 
 def _json(document: dict[str, Any]) -> str:

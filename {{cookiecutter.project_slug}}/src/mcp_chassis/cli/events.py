@@ -49,7 +49,7 @@ def add_event_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
                            help="a head from the server's log, which the trail must hold; may be repeated")  # fmt: skip
 
 
-def verify_trail(options: argparse.Namespace, settings: Settings) -> int:
+def verify_trail(options: argparse.Namespace, __: object, settings: Settings) -> int:
     """Check an audit trail and say what is wrong with it.
 
     Returns:
@@ -71,7 +71,7 @@ def verify_trail(options: argparse.Namespace, settings: Settings) -> int:
     return 1 if report.problems else 0
 
 
-def show_events(options: argparse.Namespace, settings: Settings) -> int:
+def show_events(options: argparse.Namespace, _: object, settings: Settings) -> int:
     """Print the latest events of all servers, oldest first, and with `--follow` those that come.
 
     Returns:

@@ -8,6 +8,7 @@ import socket
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -16,9 +17,9 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import ChangeReload
 
+from ..settings import Settings
 from .connections import Connections
 from .protocol import deadline_protocol
-from ..settings import Settings
 
 _STDERR = 2
 _LAST_MOMENT = 2.0  # seconds after SHUTDOWN_TIMEOUT, in which what was cancelled may clean up
@@ -110,9 +111,9 @@ def serve(app: Starlette, settings: Settings, sockets: list[socket.socket] | Non
     make_server(app, settings).run(sockets)
 
 
-def serve_and_reload(serve_again: Callable[[list[socket.socket] | None], None]) -> None:
-    """Call `serve_again` in a new process now and after every change of this package's code, until stopped."""
-    here = str(Path(__file__).parent)
+def serve_and_reload(serve_again: Callable[[list[socket.socket] | None], None], package: str) -> None:
+    """Call `serve_again` in a new process now and after every change of the package's code, until stopped."""
+    here = str(Path(str(import_module(package).__file__)).parent)
     config = uvicorn.Config(here, reload=True, reload_dirs=[here], log_config=None)
     ChangeReload(config, target=serve_again, sockets=[]).run()
 

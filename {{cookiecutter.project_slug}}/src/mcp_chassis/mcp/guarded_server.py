@@ -6,7 +6,7 @@ What is served is fixed once the server is made: no tool can add, remove or repl
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
@@ -39,17 +39,17 @@ from mcp_types.methods import validate_client_request
 from pydantic import AnyUrl, ValidationError
 
 from ..auth.principal import ALL_SCOPES, current_principal
-from ..events.log import EventLog, Severity
-from ..limits.rate_limiter import LimiterFactory, RateLimiter
-from ..sinks.errors import InvalidInput
-from ..calls.scopes import NO_SCOPES, Access, missing_scopes, require
 from ..calls.arguments import rejection
-from ..calls.record import audited, caller, sizes
 from ..calls.confirmation import LIFETIME, OpenQuestions
 from ..calls.declarations import PromptPolicy, ResourcePolicy, policy_of
 from ..calls.output import ResultTooLarge, clean_text, error_text, fit_to_send
 from ..calls.pipeline import ToolGuard, would_end_the_server
+from ..calls.record import audited, caller, sizes
+from ..calls.scopes import NO_SCOPES, Access, missing_scopes, require
 from ..calls.tools import GuardedTool, guarded_tool
+from ..events.log import EventLog, Severity
+from ..limits.rate_limiter import LimiterFactory, RateLimiter
+from ..sinks.errors import InvalidInput
 
 # What the SDK says; a prompt's own text could only pass for it by being a set of names.
 _MISSING = re.compile(r"Missing required arguments: \{('\w+'(, )?)+\}")
@@ -78,6 +78,7 @@ class GuardedServer(MCPServer[Any]):
         tools: functions declared with `@tool`.
         resources: functions declared with `@resource`.
         prompts: functions declared with `@prompt`.
+        lifespan: opens and closes what tools share.
         events: where refusals and failures are noted.
         max_concurrent_calls: tool calls that may run at the same time, all tools together.
         max_result_bytes: largest result of a tool, a resource or a prompt.
@@ -101,6 +102,7 @@ class GuardedServer(MCPServer[Any]):
         tools: Sequence[Callable[..., Any]] = (),
         resources: Sequence[Callable[..., Any]] = (),
         prompts: Sequence[Callable[..., Any]] = (),
+        lifespan: Callable[[MCPServer[Any]], AbstractAsyncContextManager[Any]] | None = None,
         events: EventLog,
         max_concurrent_calls: int = 100,
         max_result_bytes: int = 1_048_576,
@@ -134,6 +136,7 @@ class GuardedServer(MCPServer[Any]):
             name,
             version=version,
             instructions=instructions,
+            lifespan=lifespan,
             tools=[entry.tool for entry in guarded],
             subscriptions=self.bus,
             request_state_security=security,

@@ -5,7 +5,7 @@ A server that is not safe as configured does not start: `load_settings` names ev
 
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError, model_validator
 
@@ -34,10 +34,14 @@ class Settings(SettingsFields):
         return self
 
 
-def load_settings(**overrides: Any) -> Settings:
+_Settings = TypeVar("_Settings", bound=Settings)
+
+
+def load_settings(kind: type[_Settings] = Settings, /, **overrides: Any) -> _Settings:  # type: ignore[assignment]
     """Read the settings.
 
     Args:
+        kind: the class of the settings; a team's adds fields.
         overrides: settings that win over every source, for tests and for command-line options.
 
     Raises:
@@ -46,16 +50,16 @@ def load_settings(**overrides: Any) -> Settings:
     directory = Path(os.environ.get("SECRETS_DIR", "/run/secrets"))
     sources: dict[str, Any] = {"_secrets_dir": directory} if directory.is_dir() else {}
     try:
-        return Settings(**sources, **overrides)
+        return kind(**sources, **overrides)
     except ValidationError as error:
         problems, faulty = _sentences(error)
     except UnicodeDecodeError:
         raise SettingsError([".env: is not UTF-8. Save it in that encoding."]) from None
     if faulty:
         # The rules between settings have not run yet: ask again with the faulty ones at their defaults.
-        defaults = {name: Settings.model_fields[name].default for name in faulty}
+        defaults = {name: kind.model_fields[name].default for name in faulty}
         try:
-            Settings(**sources, **(overrides | defaults))
+            kind(**sources, **(overrides | defaults))
         except ValidationError as error:
             problems += _sentences(error)[0]
     raise SettingsError(problems)

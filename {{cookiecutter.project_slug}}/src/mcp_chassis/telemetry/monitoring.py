@@ -7,16 +7,13 @@ from tempfile import TemporaryDirectory
 
 from prometheus_client import start_http_server
 
-from TEAM import __version__
 from ..audit_trail.trail import AuditTrail, current_trail
 from ..events.logging import redactor
-from .metrics import registry
 from ..settings import Settings, SettingsError
+from .metrics import registry
 
-NAME = __name__.partition(".")[0].replace("_", "-")
 
-
-def make_trail(settings: Settings) -> AuditTrail | None:
+def make_trail(settings: Settings, service: str) -> AuditTrail | None:
     """Return the audit trail, if there is to be one.
 
     Raises:
@@ -26,21 +23,21 @@ def make_trail(settings: Settings) -> AuditTrail | None:
         return None
     secret, redact = settings.audit_key.get_secret_value(), redactor(settings.secrets)
     try:
-        return AuditTrail(settings.audit_file, secret, redact=redact, service=NAME)
+        return AuditTrail(settings.audit_file, secret, redact=redact, service=service)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SettingsError([f"AUDIT_FILE: {settings.audit_file} cannot be written: {reason}."]) from None
 
 
 @contextmanager
-def recording(settings: Settings, trail: AuditTrail | None) -> Iterator[None]:
+def recording(settings: Settings, trail: AuditTrail | None, *, service: str, version: str) -> Iterator[None]:
     """Write the audit trail and export traces while the block runs, of calls made by the block too."""
     stop = None
     current_trail.set(trail)
     if settings.otel_exporter_otlp_endpoint is not None:
         from .tracing import export_traces  # noqa: PLC0415  (needs the extra `otel`)
 
-        stop = export_traces(settings.otel_exporter_otlp_endpoint, service=NAME, version=__version__)
+        stop = export_traces(settings.otel_exporter_otlp_endpoint, service=service, version=version)
     if trail is not None:
         trail.start()
     try:

@@ -1,1 +1,1 @@
-"""Fixtures and attacks for the tests of a project."""
+"""For the tests of a project: a running server, and attacks on everything that it serves."""

@@ -11,8 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-import {{ cookiecutter.package_name }}
-from mcp_chassis.calls.output import clean_text
+from ...calls.output import clean_text
 
 TOKEN = re.compile(r"canary[0-9a-f]{12}")
 _INTERNAL = re.compile(
@@ -79,7 +78,7 @@ class Canaries:
         self.port: int = listener.server_address[1]
         with suppress(OSError):  # no IPv6 here
             self._stack.enter_context(_Listener("::1", self.port, self.hits))
-        source = Path(secure_mcp_server__file__).parents[1]
+        source = Path(__file__).parents[2]
         self._internal = (str(self.work), str(source))
         return self
 

@@ -14,14 +14,15 @@ from typing import Any, Literal, NoReturn, Self
 import httpx2
 from mcp.shared.uri_template import UriTemplate
 
-from mcp_chassis.auth.principal import STDIO, current_principal
-from mcp_chassis.mcp.guarded_server import GuardedServer
-from mcp_chassis.settings import load_settings
-
+from ...auth.principal import STDIO, current_principal
+from ...events.log import EventLog
+from ...mcp.guarded_server import GuardedServer
+from ...service import Service, unchecked_server
+from ...settings import load_settings
 from .canaries import Canaries
 from .payloads import ADVICE, FAMILIES, LADDERS, SQL_PAIRS, TYPES
 from .samples import Name, Place, Sample, put
-from .target import OtherKey, server_of, target
+from .target import OtherKey, target
 
 _META = "io.modelcontextprotocol/"
 _MODERN = "2026-07-28"
@@ -125,22 +126,24 @@ def _strings(names: Iterable[str]) -> dict[str, Any]:
     return {"type": "object", "properties": {name: {"type": "string"} for name in names}}
 
 
-def subjects(module: str | None = None) -> list[Subject]:
-    """Return everything that can be attacked: the project's own, or what another module lists."""
-    settings = load_settings(_env_file=None, enable_auth=False, host="127.0.0.1", environment="development")
-    return asyncio.run(_listed(server_of(module, settings)))
+def subjects(service: Service) -> list[Subject]:
+    """Return everything that can be attacked."""
+    settings = load_settings(
+        service.settings, _env_file=None, enable_auth=False, host="127.0.0.1", environment="development"
+    )
+    return asyncio.run(_listed(unchecked_server(service, EventLog(), settings)))
 
 
 class Campaign:
     """A server with its canaries, to be attacked subject by subject.
 
     Args:
-        module: where `TOOLS`, `RESOURCES` and `PROMPTS` are, for other ones than the project's.
+        service: what is attacked.
     """
 
-    def __init__(self, module: str | None = None) -> None:
-        self._module = module
-        self.subjects = subjects(module)
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.subjects = subjects(service)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -161,7 +164,7 @@ class Campaign:
     def start(self) -> None:
         """Start the server, or start it afresh after an attack that it did not survive."""
         self._server.close()
-        started = target(self.canaries.work, self.other_key, self.canaries.environment, self._module)
+        started = target(self.canaries.work, self.other_key, self.canaries.environment, self._service)
         self.server = self._server.enter_context(started).running
         self.canaries.secrets.add(self.server.key)
 

@@ -2,19 +2,20 @@
 
 import sys
 
+from ...service import Service
 from .run import Campaign, Finding, Subject
 
 _BAR = 30
 
 
-def attack_tools(module: str | None = None) -> int:
+def attack_tools(service: Service) -> int:
     """Attack everything and print what was found. Return the exit code.
 
     Args:
-        module: where `TOOLS`, `RESOURCES` and `PROMPTS` are, for other ones than the project's.
+        service: what is attacked.
     """
     found: dict[Subject, list[Finding]] = {}
-    with Campaign(module) as campaign:
+    with Campaign(service) as campaign:
         for number, subject in enumerate(campaign.subjects):
             _progress(number, len(campaign.subjects), str(subject))
             found[subject] = campaign.attack(subject)

@@ -4,29 +4,23 @@ A process of its own because an attack that works may end it, hang it or read it
 as `SafeRoot("notes")` ties itself to the directory that it is started in: nothing must land in yours.
 """
 
-import os
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 
-from mcp_chassis.app import create_app
-from mcp_chassis.auth.keys.records import KeyRecord, format_records
-from mcp_chassis.auth.keys.format import digest, new_id, new_key
-from mcp_chassis.auth.principal import ALL_SCOPES
-from mcp_chassis.http.server import make_server
-from mcp_chassis.events.log import EventLog
-from mcp_chassis.events.logging import configure_logging
-from mcp_chassis.mcp.guarded_server import GuardedServer
-from mcp_chassis.service import unchecked_server
-from mcp_chassis.settings import Settings, load_settings
-
-from ..processes import ServerProcess, server_process
-
-PROJECT = Path(__file__).parents[3]
+from ...app import create_app
+from ...auth.keys.format import digest, new_id, new_key
+from ...auth.keys.records import KeyRecord, format_records
+from ...auth.principal import ALL_SCOPES
+from ...events.log import EventLog
+from ...events.logging import configure_logging
+from ...http.server import make_server
+from ...service import Service, imported_service, unchecked_server
+from ...settings import load_settings
+from ..process import ServerProcess, server_process
 
 
 class OtherKey:
@@ -40,20 +34,8 @@ class OtherKey:
         )
 
 
-def server_of(module: str | None, settings: Settings) -> GuardedServer:
-    """Return the project's server, or one with the `TOOLS`, `RESOURCES` and `PROMPTS` of another module."""
-    if module is None:
-        return unchecked_server(EventLog(), settings)
-    listed = import_module(module)
-    tools, resources, prompts = (getattr(listed, name, ()) for name in ("TOOLS", "RESOURCES", "PROMPTS"))
-    limit = settings.max_result_bytes
-    return GuardedServer(
-        module, tools=tools, resources=resources, prompts=prompts, events=EventLog(), max_result_bytes=limit
-    )
-
-
 def target(
-    directory: Path, other: OtherKey, environment: dict[str, str], module: str | None
+    directory: Path, other: OtherKey, environment: dict[str, str], service: Service
 ) -> AbstractContextManager[ServerProcess]:
     """Start the server, without rate limits, and kill it at the end.
 
@@ -61,19 +43,19 @@ def target(
         directory: where it runs.
         other: the second key.
         environment: what it must not tell.
-        module: serves the tools of that module instead of the project's.
+        service: what it serves.
     """
     settings = {"enable_rate_limit": "false", "enable_request_logging": "false", "environment": "development"}
-    settings |= {"keys": format_records([other.record]), "pythonpath": os.pathsep.join([str(PROJECT), *sys.path])}
-    program = ("-m", __name__, *([module] if module else []))
-    return server_process(directory, program=program, **settings, **environment)
+    settings |= {"keys": format_records([other.record])}
+    return server_process(directory, program=("-m", __name__, service.module), **settings, **environment)
 
 
-def serve(module: str | None = None) -> None:
-    """Serve until killed, in the process under attack."""
-    settings = load_settings()
+def serve(module: str) -> None:
+    """Serve what a module holds as `SERVER` until killed, in the process under attack."""
+    service = imported_service(module)
+    settings = load_settings(service.settings)
     configure_logging("CRITICAL", log_format="json", secrets=settings.secrets)
-    server = server_of(module, settings)
+    server = unchecked_server(service, EventLog(), settings)
     # What keeps callers from trying often would only hide what lies behind it.
     server.guarded_tools = MappingProxyType({n: replace(g, limiter=None) for n, g in server.guarded_tools.items()})
     make_server(create_app(settings, server), settings).run()

@@ -9,13 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcp_chassis import cli
-from mcp_chassis.settings import Settings, load_settings
+import httpx2
 
-from ..support.running import RunningServer, free_port, wait_until
-from .wire import send
-
-PACKAGE = cli.__name__.partition(".")[0]
+from ..settings import Settings, load_settings
+from .running import RunningServer, free_port, wait_until
 
 
 @dataclass(frozen=True)
@@ -35,15 +32,13 @@ def environment(**settings: str) -> dict[str, str]:
     """Return the environment of a server: this one without its settings, and `settings` in upper case."""
     names = {name.upper() for name in Settings.model_fields}
     mine = {name: value for name, value in os.environ.items() if name not in names}
-    source = str(Path(cli.__file__).parents[1])
+    source = os.pathsep.join(path for path in sys.path if path)
     given = {name.upper(): value for name, value in settings.items()}
     return mine | {"SECRETS_DIR": os.devnull, "PYTHONPATH": source, "PYTHONUTF8": "1"} | given
 
 
 @contextmanager
-def server_process(
-    directory: Path, *, program: Sequence[str] = ("-m", PACKAGE, "serve"), **settings: str
-) -> Iterator[ServerProcess]:
+def server_process(directory: Path, *, program: Sequence[str], **settings: str) -> Iterator[ServerProcess]:
     """Start a server on a free port, in an empty directory, and wait until it serves.
 
     Args:
@@ -73,6 +68,6 @@ def server_process(
 def serves(server: RunningServer) -> bool:
     """Whether a server answers that it is ready."""
     try:
-        return send(server, "GET", "/readyz").status == 200
-    except OSError:
+        return server.get("/readyz").status_code == 200
+    except httpx2.TransportError:
         return False

@@ -1,0 +1,17 @@
+"""The default project, made once for each process that runs tests: the chassis has to serve something."""
+
+import atexit
+import shutil
+import tempfile
+from pathlib import Path
+
+from baking import TEMPLATE, bake
+
+CHASSIS = TEMPLATE / "src"
+"""The directory to import `mcp_chassis` from."""
+
+_DIRECTORY = tempfile.mkdtemp(prefix="default-project-")
+atexit.register(shutil.rmtree, _DIRECTORY, ignore_errors=True)
+
+PROJECT = bake(Path(_DIRECTORY))
+PACKAGE = "secure_mcp_server"
