@@ -204,5 +204,5 @@ def test_what_the_server_says_of_itself(server: RunningServer) -> None:
     params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client}
     answer = server.post({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
     about = answer.json()["result"]["serverInfo"]
-    assert about["name"] == Path(create_app.__globals__["__file__"]).parent.name.replace("_", "-")
+    assert about["name"] == SERVER.name
     assert json.dumps(about).isascii()

@@ -15,6 +15,7 @@ from mcp_chassis.settings import EXIT_CONFIG
 from secure_mcp_server import __main__, __version__
 from secure_mcp_server.server import SERVER
 
+from .support.project import CHASSIS, PACKAGE, PROJECT
 from .support.running import free_port, running_server, wait_until
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
@@ -90,9 +91,9 @@ def test_code_does_not_change_in_production(
 
 def test_serve_starts_again_when_the_code_changes(tmp_path: Path) -> None:
     """With a copy of the package, whose code the test may change."""
-    package, port = Path(cli.__file__).parent, free_port()
+    package, port = PROJECT / "src" / PACKAGE, free_port()
     shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "ENABLE_AUTH": "false", "SECRETS_DIR": os.devnull}
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{CHASSIS}", "ENABLE_AUTH": "false", "SECRETS_DIR": os.devnull}
     command = [sys.executable, "-m", package.name, "serve", "--reload", f"--port={port}"]
 
     def greeting() -> str:
@@ -184,4 +185,5 @@ def test_in_production_the_server_does_not_start_without_the_lock(
 
 
 def test_the_module_is_the_command() -> None:
-    assert vars(__main__)["main"] is cli.main
+    assert __main__.run is cli.run
+    assert __main__.SERVER is SERVER

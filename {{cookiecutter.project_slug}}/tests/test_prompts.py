@@ -4,7 +4,7 @@ import pytest
 from mcp import MCPError
 from mcp.types import INVALID_PARAMS, TextContent
 
-from .support.running import RunningServer
+from mcp_chassis.testing.running import RunningServer
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from mcp.types import TextResourceContents
 
 from {{ cookiecutter.package_name }} import __version__
 
-from .support.running import RunningServer
+from mcp_chassis.testing.running import RunningServer
 
 pytestmark = pytest.mark.anyio
 

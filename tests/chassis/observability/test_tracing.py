@@ -29,10 +29,8 @@ CANARY = f"canary-{secrets.token_hex(12)}"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PROGRAM = """
 import sys
-from mcp_chassis import app
 from mcp_chassis import cli
-from mcp_chassis import tool
-from mcp_chassis.mcp.guarded_server import GuardedServer
+from mcp_chassis import Service, tool
 from mcp import MCPError
 
 @tool(read_only=True)
@@ -43,8 +41,7 @@ def crash(text: str) -> str:
 def refuse(text: str) -> str:
     raise MCPError(code=-32000, message=text)
 
-app.build_server = lambda events, settings, **_: GuardedServer("tracing", tools=(crash, refuse), events=events)
-sys.exit(cli.run(SERVER, ["serve"]))
+sys.exit(cli.run(Service(module="tracing", tools=(crash, refuse)), ["serve"]))
 """
 
 

@@ -112,11 +112,12 @@ async def test_tls_and_a_password_in_the_url(tmp_path: Path) -> None:
 
 def test_without_redis_url_the_client_need_not_be_installed() -> None:
     source = Path(cli.__file__).parents[2]
-    script = f"""
+    script = """
 import sys
 sys.modules["redis"] = None
-from {cli.__name__.partition(".")[0]}.app import create_app
-from {cli.__name__.partition(".")[0]}.settings import load_settings
+from mcp_chassis import Service
+from mcp_chassis.app import create_app
+from mcp_chassis.settings import load_settings
 create_app(load_settings(_env_file=None, api_key="k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"), Service(module="none"))
 """
     environment = os.environ | {"PYTHONPATH": str(source)}

@@ -5,7 +5,7 @@ import pytest
 from mcp_chassis.sinks import InvalidInput
 from {{ cookiecutter.package_name }}.tools.hello import hello_world
 
-from ..support.running import RunningServer, text
+from mcp_chassis.testing.running import RunningServer, text
 
 pytestmark = pytest.mark.anyio
 

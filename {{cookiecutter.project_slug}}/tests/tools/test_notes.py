@@ -8,7 +8,7 @@ import pytest
 from mcp_chassis.sinks import SafeRoot
 from {{ cookiecutter.package_name }}.tools import notes
 
-from ..support.running import RunningServer
+from mcp_chassis.testing.running import RunningServer
 
 
 @pytest.fixture(autouse=True)

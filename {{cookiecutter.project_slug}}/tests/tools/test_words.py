@@ -2,7 +2,7 @@
 
 import pytest
 
-from ..support.running import RunningServer
+from mcp_chassis.testing.running import RunningServer
 
 
 @pytest.mark.anyio
