@@ -43,6 +43,8 @@ HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 START_SECONDS = 60
 STOP_SECONDS = 20
+CHASSIS = "mcp_chassis"
+"""The package of a project that is the template's; the other one is the team's."""
 # What tools leave behind in a project. Nobody wrote these files, so nothing copies or reports them.
 LITTER = {"__pycache__", ".git", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", "uv.lock"}
 
@@ -68,10 +70,9 @@ class Checkout:
     def template(self) -> Path:
         return self.root / "{{cookiecutter.project_slug}}"
 
-    @property
-    def package(self) -> Path:
-        """The template of the generated package: copied without rendering, so `sync` can copy it back."""
-        return self.template / "src" / "{{cookiecutter.package_name}}"
+    def source(self, package: str) -> Path:
+        """Where a package of a project comes from. All of `src` is copied without rendering: `sync` can copy it back."""
+        return self.template / "src" / (CHASSIS if package == CHASSIS else "{{cookiecutter.package_name}}")
 
     @property
     def constraints(self) -> Path:
@@ -398,7 +399,7 @@ def variants_of(checkout: Checkout, project: Path, files: dict[str, str]) -> dic
     for path in checkout.template.glob("_variants/*/src/*/**/*"):
         inside = Path(*path.relative_to(checkout.template).parts[4:])
         name = f"src/{package}/{inside.as_posix()}"
-        usual = checkout.package / inside
+        usual = checkout.source(package) / inside
         if path.is_file() and files.get(name) == digest(path) and not (usual.exists() and files[name] == digest(usual)):
             found[name] = path.relative_to(checkout.template).as_posix()
     return found
@@ -425,8 +426,9 @@ def render(checkout: Checkout, environment: Environment, answers: dict[str, str]
 
 
 def package_of(project: Path) -> str:
-    """The importable package of a rendered project: the only one below src/."""
+    """The team's package of a rendered project."""
     packages = [path.parent.name for path in sorted((project / "src").glob("*/__init__.py"))]
+    packages = [package for package in packages if package != CHASSIS]
     if len(packages) != 1:
         raise Failure(f"Expected one package in {shown(project / 'src')}, found: {', '.join(packages) or 'none'}.")
     return packages[0]
@@ -605,18 +607,19 @@ def sync_file(source: Path, target: Path, ancestor: str | None, *, force: bool) 
 
 
 def sync_project(checkout: Checkout, project: Path, *, force: bool) -> Sync:
-    """Copy the edited and the new files of one project's package back; report the others."""
+    """Copy the edited and the new files of one project's packages back; report the others."""
     manifest, found = Manifest.of(project), Sync()
-    room = f"src/{package_of(project)}/"
+    packages = {package_of(project), CHASSIS}
     for name in files_below(project):
         source, ancestor = project / name, manifest.files.get(name)
-        if not name.startswith(room):
+        parts = Path(name).parts
+        if parts[0] != "src" or parts[1] not in packages:
             # Rendered files hold answers where the template has questions: a copy would lose the questions.
             if ancestor is not None and digest(source) != ancestor:
                 found.by_hand.append(name)
             continue
         variant = manifest.variants.get(name)
-        target = checkout.template / variant if variant else checkout.package / name[len(room) :]
+        target = checkout.template / variant if variant else checkout.source(parts[1]).joinpath(*parts[2:])
         copied = sync_file(source, target, ancestor, force=force)
         if copied is False:
             found.conflicts.append(name)
@@ -690,7 +693,9 @@ def test(checkout: Checkout, pytest_arguments: Sequence[str]) -> int:
 
     Without arguments the tests share the processors; with arguments pytest gets exactly those.
     """
-    pytest_arguments = pytest_arguments or ["-n", "auto", "--maxschedchunk", "1", "--durations", "25"]
+    # A file of the chassis's tests shares one server, so it stays in one process.
+    together = ["-n", "auto", "--dist", "loadgroup", "--maxschedchunk", "1", "--durations", "25"]
+    pytest_arguments = pytest_arguments or together
     python = str(test_environment(checkout).python)
     checks: list[list[str]] = [
         ["ruff", "check", "."],

@@ -1,7 +1,6 @@
 """The layers together, the routes below them, and what of them is on."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest

@@ -93,7 +93,11 @@ def test_serve_starts_again_when_the_code_changes(tmp_path: Path) -> None:
     """With a copy of the package, whose code the test may change."""
     package, port = PROJECT / "src" / PACKAGE, free_port()
     shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{CHASSIS}", "ENABLE_AUTH": "false", "SECRETS_DIR": os.devnull}
+    environment = os.environ | {
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{CHASSIS}",
+        "ENABLE_AUTH": "false",
+        "SECRETS_DIR": os.devnull,
+    }
     command = [sys.executable, "-m", package.name, "serve", "--reload", f"--port={port}"]
 
     def greeting() -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from mcp_chassis.testing.running import RunningServer, running_server
+
 from {{ cookiecutter.package_name }}.server import SERVER
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from mcp_chassis.testing.process import server_process
 from mcp_chassis.testing.running import RunningServer, running_server, text
+
 from {{ cookiecutter.package_name }}.server import SERVER
 
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}

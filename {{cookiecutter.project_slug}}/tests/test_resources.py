@@ -3,9 +3,9 @@
 import pytest
 from mcp.types import TextResourceContents
 
-from {{ cookiecutter.package_name }} import __version__
-
 from mcp_chassis.testing.running import RunningServer
+
+from {{ cookiecutter.package_name }} import __version__
 
 pytestmark = pytest.mark.anyio
 

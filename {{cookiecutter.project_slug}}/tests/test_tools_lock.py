@@ -6,6 +6,7 @@ from mcp_chassis.approval.check import objections
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.service import unchecked_server
 from mcp_chassis.settings import load_settings
+
 from {{ cookiecutter.package_name }}.server import SERVER
 
 LOCK = Path(__file__).parents[1] / "tools.lock.json"

@@ -183,8 +183,7 @@ def test_a_child_that_a_tool_forks_keeps_neither_the_port_nor_the_connections() 
 
 HANGING = """
 import sys, time
-from {package} import server, cli
-from {package}.policy import tool
+from mcp_chassis import Service, cli, tool
 @tool(read_only=True, timeout=600)
 def hang_in_a_thread() -> str:
     "Hang."
@@ -195,15 +194,14 @@ async def hang_the_loop() -> str:
     "Hang."
     time.sleep(600)
     return ""
-server.TOOLS = (hang_in_a_thread, hang_the_loop)
-cli.run(SERVER, ["serve"])
+cli.run(Service(module="hanging", tools=(hang_in_a_thread, hang_the_loop)), ["serve"])
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to be polite with")
 @pytest.mark.parametrize("name", ["hang_in_a_thread", "hang_the_loop"])
 def test_a_tool_that_nothing_can_stop_does_not_outlive_the_server(tmp_path: Path, name: str) -> None:
-    program = ("-c", HANGING.format(package=PACKAGE))
+    program = ("-c", HANGING)
     with server_process(tmp_path, program=program, shutdown_timeout="1") as process:
         body = json.dumps(
             {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": {}}}

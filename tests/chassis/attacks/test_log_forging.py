@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from ..support.running import PACKAGE, ServerProcess, server_process
+from ..support.running import ServerProcess, server_process
 from .wire import ACCEPT, JSON, Header, key_of, post, send
 
 FORGED = '{"event": "request", "logger": "access", "status": 200, "principal": "forged"}'
@@ -17,16 +17,13 @@ BREAKS = ["\n", "\r\n", "\r", "\x1b[2K\x1b[1A", "\u2028", "\u2029", "\x85", "\x0
 INJECTIONS = [*(f"a{line_break}{FORGED}{line_break}" for line_break in BREAKS), "a\x1b[2K\u2028\x85\x9b2J\u202eb"]
 PROGRAM = """
 import sys
-from PACKAGE import app, cli
-from PACKAGE.policy import tool
-from PACKAGE.policy.guard import GuardedServer
+from mcp_chassis import Service, cli, tool
 
 @tool(read_only=True)
 def crash(text: str) -> str:
     raise RuntimeError(text) from ValueError(text)
 
-app.build_server = lambda events, settings, **_: GuardedServer("crashing", tools=(crash,), events=events)
-sys.exit(cli.run(SERVER, ["serve"]))
+sys.exit(cli.run(Service(module="crashing", tools=(crash,)), ["serve"]))
 """
 
 
@@ -35,7 +32,7 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """A server in each format, after all of the attacks."""
     directory = tmp_path_factory.mktemp("logs")
     program = directory / "program.py"
-    program.write_text(PROGRAM.replace("PACKAGE", PACKAGE), encoding="utf-8")
+    program.write_text(PROGRAM, encoding="utf-8")
     with server_process(directory, program=[str(program)], log_format=request.param, log_level="debug") as server:
         for text in INJECTIONS:
             inject(server, text)

@@ -10,10 +10,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field
 
-from mcp_chassis import cli, tool
-from mcp_chassis import service as server_module
+from mcp_chassis import Service, cli, tool
 from mcp_chassis.approval.lock import digest
-from secure_mcp_server.server import SERVER
 
 from ..support.running import PACKAGE, environment, server_process
 
@@ -110,8 +108,7 @@ def run(monkeypatch: pytest.MonkeyPatch, lock: Path, capfd: pytest.CaptureFixtur
     monkeypatch.setattr(cli, "configure_logging", lambda *_, **__: None)
 
     def command(name: str, tools: Sequence[Callable[..., Any]]) -> tuple[int, str]:
-        monkeypatch.setattr(server_module, "TOOLS", tuple(tools))
-        code = cli.run(SERVER, ["tools", name])
+        code = cli.run(Service(module="locked", tools=tuple(tools)), ["tools", name])
         streams = capfd.readouterr()
         return code, streams.out + streams.err
 

@@ -29,7 +29,7 @@ TEST_TOOLS = """
 import sys
 from mcp_chassis.cli import run
 from chassis.replicas.tools import SERVER
-sys.exit(run(SERVER, ["serve"]))
+sys.exit(run(SERVER, sys.argv[1:]))
 """
 
 
@@ -117,7 +117,7 @@ def _replica(directory: Path, port: int, settings: dict[str, str]) -> Iterator[S
     variables = environment(**settings, port=str(port))
     with (directory / "stdout").open("wb") as out, (directory / "stderr").open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, "-c", TEST_TOOLS],
+            [sys.executable, "-c", TEST_TOOLS, "serve"],
             cwd=directory,
             env=variables,
             stdin=subprocess.DEVNULL,

@@ -17,8 +17,9 @@ from mcp_chassis.auth.keys.records import KeyRecord, format_records
 
 from ..attacks.wire import forwarded_for, send
 from ..support.callers import MODES
-from ..support.running import PACKAGE, environment, text, wait_until
-from .running import Site, call, running_site
+from ..support.running import environment, text, wait_until
+from .running import TEST_TOOLS, Site, call, running_site
+from .tools import SERVER
 
 pytestmark = pytest.mark.anyio
 LIMIT = 60
@@ -132,7 +133,7 @@ def test_a_key_that_is_revoked_on_one_machine_is_refused_on_all(site: Site, key:
     variables = environment(
         redis_url=site.redis.url, state_secret=site.key, keys_file="keys.json", keys=format_records(KEYS.values())
     )
-    command = [sys.executable, "-m", PACKAGE, "keys", "revoke", KEYS[key].id]
+    command = [sys.executable, "-c", TEST_TOOLS, "keys", "revoke", KEYS[key].id]
     done = subprocess.run(
         command, cwd=site.replicas[0].directory, env=variables, capture_output=True, text=True, check=False, timeout=60
     )
@@ -255,8 +256,7 @@ def test_nothing_in_redis_opens_a_door(site: Site, key: str) -> None:
     with redis.Redis.from_url(site.redis.url, decode_responses=True) as connection:
         names = list(connection.scan_iter(count=1000))
         kept = json.dumps([_value(connection, name) for name in names]) + json.dumps(names)
-    project = PACKAGE.replace("_", "-")
-    assert {name.partition(":")[0] for name in names} == {project}
+    assert {name.partition(":")[0] for name in names} == {SERVER.name}
     assert caller(key) in kept
     secrets = [site.key, *KEYS, *(record.sha256 for record in KEYS.values())]
     assert [secret for secret in secrets if secret in kept or secret[-20:] in kept] == []

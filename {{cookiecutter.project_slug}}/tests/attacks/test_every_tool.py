@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from mcp_chassis.testing.attacks.run import Campaign, Subject, subjects
+
 from {{ cookiecutter.package_name }}.server import SERVER
 
 

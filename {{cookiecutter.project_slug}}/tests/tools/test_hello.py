@@ -3,9 +3,9 @@
 import pytest
 
 from mcp_chassis.sinks import InvalidInput
-from {{ cookiecutter.package_name }}.tools.hello import hello_world
-
 from mcp_chassis.testing.running import RunningServer, text
+
+from {{ cookiecutter.package_name }}.tools.hello import hello_world
 
 pytestmark = pytest.mark.anyio
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from mcp_chassis.sinks import SafeRoot
-from {{ cookiecutter.package_name }}.tools import notes
-
 from mcp_chassis.testing.running import RunningServer
+
+from {{ cookiecutter.package_name }}.tools import notes
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 
 from mcp_chassis.sinks import FetchError, SafeFetcher
+
 from {{ cookiecutter.package_name }}.tools import pages
 
 pytestmark = pytest.mark.anyio

@@ -5,7 +5,7 @@ A server that is not safe as configured does not start: `load_settings` names ev
 
 import os
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from pydantic import ValidationError, model_validator
 
@@ -37,7 +37,15 @@ class Settings(SettingsFields):
 _Settings = TypeVar("_Settings", bound=Settings)
 
 
-def load_settings(kind: type[_Settings] = Settings, /, **overrides: Any) -> _Settings:  # type: ignore[assignment]
+@overload
+def load_settings(**overrides: Any) -> Settings: ...
+
+
+@overload
+def load_settings(kind: type[_Settings], /, **overrides: Any) -> _Settings: ...
+
+
+def load_settings(kind: type[Settings] = Settings, /, **overrides: Any) -> Settings:
     """Read the settings.
 
     Args:
