@@ -43,6 +43,13 @@ HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 START_SECONDS = 60
 STOP_SECONDS = 20
+EVERY_ROOM = {
+    "auth": "oauth",
+    "rate_limit": "redis",
+    "audit_trail": "yes",
+    "observability": "metrics-and-traces",
+}
+"""Answers that bring every optional package of the chassis."""
 CHASSIS = "mcp_chassis"
 """The package of a project that is the template's; the other one is the team's."""
 # What tools leave behind in a project. Nobody wrote these files, so nothing copies or reports them.
@@ -69,6 +76,11 @@ class Checkout:
     @property
     def template(self) -> Path:
         return self.root / "{{cookiecutter.project_slug}}"
+
+    @property
+    def package(self) -> Path:
+        """The template of the team's package."""
+        return self.source("")
 
     def source(self, package: str) -> Path:
         """Where a package of a project comes from. All of `src` is copied without rendering: `sync` can copy it back."""
@@ -682,7 +694,7 @@ def test_environment(checkout: Checkout) -> Environment:
     sources = (checkout.template / "pyproject.toml", checkout.root / "cookiecutter.json")
     key = digest_of(constraints, *(source.read_bytes() for source in sources))
     if environment.installed.get("the project's dependencies") != key:
-        with freshly_rendered(checkout, environment.python, {}) as project:
+        with freshly_rendered(checkout, environment.python, EVERY_ROOM) as project:
             wanted = requirements_of(project)
         environment.install("the project's dependencies", key, checkout.constraints, wanted, checkout.root)
     return environment

@@ -1,7 +1,8 @@
 """Turn the rendered files into the project that was asked for, and say what to do next.
 
 1. Files that the answers do not ask for are removed: `__optional_files` in `cookiecutter.json` is the table of them.
-   It lists files, not directories, so that `-f` removes nothing of the user's beside them.
+   It lists files, so that `-f` removes nothing of the user's beside them; directories are rooms of the chassis, which
+   belong to the template as a whole.
 2. `_variants/<question>-<answer>/` is laid over the project, file by file; then `_variants` is removed.
 3. The project's own `scripts/create_env.py` makes `.env`. The key is never an answer: cookiecutter stores answers.
 
@@ -43,7 +44,10 @@ def remove_unwanted(project: Path, answers: Mapping[str, Any]) -> list[str]:
     for row in answers["__optional_files"]:
         if answers[row["question"]] in row["answers"]:
             continue
-        for name in row["files"]:
+        for name in row.get("directories", ()):
+            if (project / name).is_dir():
+                shutil.rmtree(project / name)
+        for name in row.get("files", ()):
             if os.path.lexists(project / (name + KEPT_SUFFIX)):
                 os.replace(project / (name + KEPT_SUFFIX), project / name)
                 kept.append(name)

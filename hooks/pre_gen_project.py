@@ -30,6 +30,8 @@ CHOICES = {
     "rate_limit": ("memory", "redis", "none"),
     "request_logging": ("on", "off"),
     "log_level": ("INFO", "DEBUG", "WARNING", "ERROR", "CRITICAL"),
+    "audit_trail": ("no", "yes"),
+    "observability": ("metrics", "metrics-and-traces", "none"),
     "examples": ("yes", "no"),
     "deployment": ("docker", "kubernetes", "none"),
     "ci": ("github", "none"),
@@ -65,6 +67,7 @@ STANDARD_LIBRARY = {
 # What the project installs, by the name it is imported by and by the name it is installed by.
 DEPENDENCIES = set(
     """
+    mcp_chassis
     annotated_types anyio attr attrs certifi cffi charset_normalizer click cryptography dotenv google
     googleapis_common_protos h11 httpcore httpcore2 httptools httpx httpx2 hypothesis idna iniconfig jsonschema
     jsonschema_specifications jwt librt mcp mcp_types multipart mypy mypy_extensions opentelemetry opentelemetry_api
@@ -341,6 +344,8 @@ QUESTIONS = (
     ),
     choice_question("request_logging"),
     choice_question("log_level"),
+    choice_question("audit_trail"),
+    choice_question("observability"),
     choice_question("examples"),
     choice_question("deployment"),
     choice_question("ci"),
@@ -394,7 +399,7 @@ def set_aside(project: Path, answers: Mapping[str, Any]) -> None:
     for row in answers["__optional_files"]:
         if answers[row["question"]] in row["answers"]:
             continue
-        for name in row["files"]:
+        for name in row.get("files", ()):
             path, kept = project / name, project / (name + KEPT_SUFFIX)
             if os.path.lexists(path) and not os.path.lexists(kept):
                 path.rename(kept)

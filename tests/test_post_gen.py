@@ -13,7 +13,7 @@ from baking import QUESTIONS, TEMPLATE, bake, cookiecutter_command, files, load_
 pre_gen = load_hook("pre_gen_project")
 post_gen = load_hook("post_gen_project")
 ROWS: list[dict[str, Any]] = QUESTIONS["__optional_files"]
-OPTIONAL = {name for row in ROWS for name in row["files"]}
+OPTIONAL = {name for row in ROWS for name in row.get("files", ())}
 TABLE: dict[str, Any] = {
     "__optional_files": [
         {"question": "deployment", "answers": ["docker", "kubernetes"], "files": ["Dockerfile"]},
@@ -51,7 +51,7 @@ def test_the_table_names_only_questions_and_answers_that_exist() -> None:
 def test_files_are_there_exactly_if_asked_for(row: dict[str, Any], tmp_path: Path) -> None:
     for answer in pre_gen.CHOICES[row["question"]]:
         project = bake(tmp_path / answer, **{row["question"]: answer})
-        optional = {name.replace("{{cookiecutter.package_name}}", "secure_mcp_server") for name in row["files"]}
+        optional = {name.replace("{{cookiecutter.package_name}}", "secure_mcp_server") for name in row.get("files", ())}
         assert files(project) & optional == (optional if answer in row["answers"] else set())
         assert not (project / "_variants").exists()
         assert not [path for path in project.rglob("*") if path.is_dir() and not any(path.iterdir())]

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from mcp_chassis import counters
 from mcp_chassis.telemetry import metrics
 
 from ..attacks.wire import key_of, send
@@ -85,12 +86,12 @@ def test_refusals_of_the_limiters_are_counted() -> None:
 
 def test_what_a_client_makes_up_does_not_become_a_label(server: RunningServer) -> None:
     """Otherwise anybody could fill the memory of this server, and of Prometheus."""
-    before = value(HTTP, route=metrics.OTHER, status="401"), value(TOOLS, tool=metrics.OTHER, outcome="unknown")
+    before = value(HTTP, route=counters.OTHER, status="401"), value(TOOLS, tool=metrics.OTHER, outcome="unknown")
     for number in range(20):
         server.get(f"/made-up-{number}")
         server.call(f"made-up-{number}", {})
-    assert value(TOOLS, tool=metrics.OTHER, outcome="unknown") == before[1] + 20
-    wait_until(lambda: value(HTTP, route=metrics.OTHER, status="401") == before[0] + 20)
+    assert value(TOOLS, tool=counters.OTHER, outcome="unknown") == before[1] + 20
+    wait_until(lambda: value(HTTP, route=counters.OTHER, status="401") == before[0] + 20)
     assert "made-up" not in server.get("/metrics", headers=server.credentials).text
 
 
@@ -168,6 +169,7 @@ def test_a_label_is_looked_up_once() -> None:
     program = """
 import sys
 from prometheus_client.metrics import MetricWrapperBase
+from mcp_chassis import counters
 from mcp_chassis.telemetry import metrics
 calls, labels = [], MetricWrapperBase.labels
 MetricWrapperBase.labels = lambda self, *values: calls.append(values) or labels(self, *values)

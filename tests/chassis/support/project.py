@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import dev
 from baking import TEMPLATE, bake
 
 CHASSIS = TEMPLATE / "src"
@@ -13,5 +14,5 @@ CHASSIS = TEMPLATE / "src"
 _DIRECTORY = tempfile.mkdtemp(prefix="default-project-")
 atexit.register(shutil.rmtree, _DIRECTORY, ignore_errors=True)
 
-PROJECT = bake(Path(_DIRECTORY))
+PROJECT = bake(Path(_DIRECTORY), **dev.EVERY_ROOM)
 PACKAGE = "secure_mcp_server"

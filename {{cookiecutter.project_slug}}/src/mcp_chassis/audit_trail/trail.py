@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from ..telemetry.metrics import count_audit_lines
+from ..counters import count_audit_lines
 from .chain import Head, derived_key, head_of, sealed
 
 if sys.platform == "win32":

@@ -17,7 +17,7 @@ from pydantic_core import PydanticSerializationError
 from ..events.log import EventLog, Kind
 from ..limits.slots import Slots, current_slot
 from ..sinks.errors import InvalidInput
-from ..telemetry.metrics import count_decision
+from ..counters import count_decision
 from .arguments import rejection
 from .confirmation import Confirmations, OpenQuestions, is_answer
 from .output import ResultTooLarge, error_text, fit_to_send

@@ -12,7 +12,7 @@ from mcp import MCPError
 from ..audit_trail.records import record_call
 from ..audit_trail.trail import current_trail
 from ..auth.principal import current_principal
-from ..telemetry.metrics import count_tool_call
+from ..counters import OTHER, count_tool_call
 
 audit_log = structlog.get_logger("audit")
 
@@ -45,7 +45,7 @@ class audited:
             audit["outcome"] = "refused" if issubclass(kind, MCPError) else "cancelled"
         audit_log.info(self._action, **audit, duration_ms=round(seconds * 1000, 2))
         if self._action == "tool_call":
-            count_tool_call(audit["tool"], audit["outcome"], seconds)
+            count_tool_call(audit["tool"] if audit["outcome"] != "unknown" else OTHER, audit["outcome"], seconds)
         if self._trail is not None:
             code = error.error.code if isinstance(error, MCPError) else None if error is None else 0
             record_call(self._trail, self._action, audit, self._arguments, seconds=seconds, error=code)

@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 import structlog
 
 from ..http.current_request import current_request
-from ..telemetry.metrics import count_event
+from ..counters import count_event
 from .logging import BLOT, blot_tokens
 
 Kind = Literal[

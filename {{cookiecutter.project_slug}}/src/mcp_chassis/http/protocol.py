@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..events.log import Kind
 from ..middleware.responses import Refusal
-from ..telemetry.metrics import open_connections
+from ..counters import count_connections
 from .connections import Connections, Place
 from .framing import BadRequest, RequestReader
 
@@ -74,7 +74,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._reader = RequestReader()
         self._connection = transport
         super().connection_made(cast(asyncio.Transport, _Transport(transport, self)))
-        open_connections.inc()
+        count_connections(1)
         transport.set_write_buffer_limits(high=0)  # tells us of every byte that is not taken at once
         self._place = self.places.take(self.client[0] if self.client else "")
         if self._place.state != "open":
@@ -172,7 +172,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self.places.leave(self._place)
             self._place = None
         super().connection_lost(exc)
-        open_connections.dec()
+        count_connections(-1)
 
     def _start(self) -> None:
         if self._deadline is None:

@@ -16,7 +16,7 @@ from opentelemetry import trace
 from starlette.types import Message, Receive, Scope, Send
 
 from ..middleware.request_body import parsed_message
-from ..telemetry.metrics import progress_streams
+from ..counters import counted_stream
 from .fast_path import DirectEntry
 
 _WATCH_AFTER = 0.25  # seconds: almost every call is over by then and pays for one timer only
@@ -75,7 +75,7 @@ class McpEndpoint:
         streams = _asks_for_progress(parsed_message(scope)) and _accepts_stream(scope)
         _streams.set(streams)
         if streams:
-            with progress_streams.track_inprogress():
+            with counted_stream("progress"):
                 await self._manager.handle_request(scope, receive, send)
         else:
             await _Watched(receive).run(lambda watched: self._manager.handle_request(scope, watched, send))

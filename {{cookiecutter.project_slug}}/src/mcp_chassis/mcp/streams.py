@@ -10,7 +10,7 @@ from mcp.types import INTERNAL_ERROR, SubscriptionsListenRequestParams, Subscrip
 
 from ..calls.record import caller
 from ..events.log import EventLog
-from ..telemetry.metrics import listen_streams
+from ..counters import counted_stream
 
 
 class ListenStreams:
@@ -52,7 +52,7 @@ class ListenStreams:
         self._open[handler] = principal
         end = asyncio.get_running_loop().call_later(self._max_age, handler.close)
         try:
-            with listen_streams.track_inprogress():
+            with counted_stream("listen"):
                 return await handler(ctx, params)
         finally:
             end.cancel()

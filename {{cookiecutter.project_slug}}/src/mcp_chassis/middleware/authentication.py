@@ -16,7 +16,7 @@ from ..events.log import EventLog
 from ..http.current_request import current_request
 from ..limits.client_address import client_key
 from ..limits.lockout import FailedAttempts
-from ..telemetry.metrics import count_authentication, count_decision
+from ..counters import count_authentication, count_decision
 from .responses import Refusal
 
 

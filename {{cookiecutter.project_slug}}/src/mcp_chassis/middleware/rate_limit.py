@@ -7,7 +7,7 @@ from ..events.log import EventLog
 from ..http.current_request import current_request
 from ..limits.client_address import client_key
 from ..limits.rate_limiter import Decision, RateLimiter
-from ..telemetry.metrics import count_decision
+from ..counters import count_decision
 from .responses import Refusal
 
 

@@ -14,7 +14,7 @@ from ..auth.principal import current_principal
 from ..events.log import EventLog
 from ..http.current_request import RequestContext, current_request
 from ..limits.client_address import Network, client_address
-from ..telemetry.metrics import OTHER, count_http_request
+from ..counters import OTHER, count_http_request
 from .responses import Refusal
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")

@@ -1,15 +1,21 @@
 """The settings in one frozen object: environment variables, then `.env`, then a directory of secrets.
 
-A server that is not safe as configured does not start: `load_settings` names every problem at once.
+A server that is not safe as configured does not start: `load_settings` names every problem at once. Each optional room
+has a settings class of its own, which `Settings.room` returns.
 """
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar, overload
+from typing import Any, TypeVar, overload
 
-from pydantic import ValidationError, model_validator
+from dotenv import dotenv_values
+from pydantic import PrivateAttr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
 
-from .fields import SettingsFields
+from ..rooms import Offer, absent, rooms
+from .fields import RoomSettings, SettingsFields, secrets_of
 from .rules import contradictions
 
 EXIT_CONFIG = 78
@@ -24,14 +30,25 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-class Settings(SettingsFields):
-    """Settings that may stand together."""
+_Kind = TypeVar("_Kind", bound=BaseSettings)
+_Room = TypeVar("_Room", bound=RoomSettings)
 
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        if problems := contradictions(self):
-            raise ValueError("\n".join(problems))
-        return self
+
+class Settings(SettingsFields):
+    """The settings of the server. A team's class adds fields of its own."""
+
+    _rooms: dict[type[RoomSettings], RoomSettings] = PrivateAttr(default_factory=dict)
+
+    def room(self, kind: type[_Room]) -> _Room:
+        """Return the settings of an optional room."""
+        found = self._rooms[kind]
+        assert isinstance(found, kind)  # noqa: S101  (they are kept by their type)
+        return found
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must never be logged."""
+        return (*secrets_of(self), *(secret for room in self._rooms.values() for secret in room.secrets))
 
 
 _Settings = TypeVar("_Settings", bound=Settings)
@@ -56,32 +73,62 @@ def load_settings(kind: type[Settings] = Settings, /, **overrides: Any) -> Setti
         SettingsError: naming every problem.
     """
     directory = Path(os.environ.get("SECRETS_DIR", "/run/secrets"))
-    sources: dict[str, Any] = {"_secrets_dir": directory} if directory.is_dir() else {}
+    env_file = overrides.pop("_env_file", kind.model_config.get("env_file"))
+    sources: dict[str, Any] = {"_env_file": env_file}
+    if directory.is_dir():
+        sources["_secrets_dir"] = directory
+    problems: list[str] = []
     try:
-        return kind(**sources, **overrides)
-    except ValidationError as error:
-        problems, faulty = _sentences(error)
+        settings = _read(kind, sources, overrides, problems)
+        for one in _room_kinds():
+            settings._rooms[one] = _read(one, sources, overrides, problems)
+        problems += _of_absent_rooms(env_file, directory)
     except UnicodeDecodeError:
         raise SettingsError([".env: is not UTF-8. Save it in that encoding."]) from None
-    if faulty:
-        # The rules between settings have not run yet: ask again with the faulty ones at their defaults.
-        defaults = {name: kind.model_fields[name].default for name in faulty}
-        try:
-            kind(**sources, **(overrides | defaults))
-        except ValidationError as error:
-            problems += _sentences(error)[0]
-    raise SettingsError(problems)
+    problems += contradictions(settings, needs_key=not any(room.authenticates(settings) for room in rooms().values()))
+    problems += [problem for room in settings._rooms.values() for problem in room.problems(settings)]
+    if problems:
+        raise SettingsError(problems)
+    return settings
 
 
-def _sentences(error: ValidationError) -> tuple[list[str], set[str]]:
-    """Return a sentence for every problem, and the names of the settings that are wrong by themselves."""
-    sentences, faulty = [], set()
-    for problem in error.errors(include_url=False, include_input=False, include_context=False):
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["loc"]:
+def all_fields(kind: type[Settings] = Settings) -> Mapping[str, FieldInfo]:
+    """Return every setting there is in this project, by its name in Python."""
+    return {name: field for each in (kind, *_room_kinds()) for name, field in each.model_fields.items()}
+
+
+def _room_kinds() -> list[type[RoomSettings]]:
+    return [room.settings for room in rooms().values() if room.settings is not None]
+
+
+def _read(kind: type[_Kind], sources: Mapping[str, Any], overrides: Mapping[str, Any], problems: list[str]) -> _Kind:
+    """Read one class of settings; those that are wrong by themselves are named and get their defaults."""
+    given = {name: value for name, value in overrides.items() if name in kind.model_fields}
+    try:
+        return kind(**sources, **given)
+    except ValidationError as error:
+        faulty = set()
+        for problem in error.errors(include_url=False, include_input=False, include_context=False):
             name = str(problem["loc"][0])
             faulty.add(name)
-            sentences.append(f"{name.upper()}: {message}")
-        else:
-            sentences += message.splitlines()
-    return sentences, faulty
+            problems.append(f"{name.upper()}: {problem['msg'].removeprefix('Value error, ')}")
+    # The rules between settings still have to be judged.
+    return kind(**sources, **(given | {name: kind.model_fields[name].get_default() for name in faulty}))
+
+
+def _of_absent_rooms(env_file: Any, directory: Path) -> Iterator[str]:
+    """Yield a sentence for every setting that asks for what this project does not have."""
+    in_file = dotenv_values(env_file) if env_file is not None else {}
+    for offer, name, nothing in _names(absent()):
+        # OpenTelemetry's variables are often set for all programs of a machine.
+        in_environment = None if name.startswith("OTEL_") else os.environ.get(name)
+        secret = directory / name.lower()
+        value = in_environment or in_file.get(name) or (secret.read_text().strip() if secret.is_file() else "")
+        if value and value.lower() != nothing:
+            yield f"{name}: {offer.remedy}"
+
+
+def _names(offers: list[Offer]) -> Iterator[tuple[Offer, str, str]]:
+    for offer in offers:
+        for name, nothing in offer.settings.items():
+            yield offer, name, nothing

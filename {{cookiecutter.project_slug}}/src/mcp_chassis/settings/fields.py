@@ -1,6 +1,5 @@
 """Every switch of the server, what each may be by itself, and what follows from them."""
 
-import hmac
 import ipaddress
 import re
 from pathlib import Path
@@ -39,30 +38,15 @@ class SettingsFields(BaseSettings):
     blocked_clients: Annotated[tuple[Network, ...], NoDecode] = ()
 
     enable_auth: bool = True
-    auth_mode: Literal["api-key", "oauth"] = "api-key"
     api_key: SecretStr | None = None
     keys_file: Path | None = None
     keys: SecretStr | None = None
     max_failed_auth_per_minute: Annotated[int, Field(ge=1, le=10_000)] = 10
     max_failed_auth_overall: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    oauth_issuer: str | None = None
-    oauth_audience: str | None = None
-    oauth_networks: Annotated[tuple[Network, ...], NoDecode] = ()
-    oauth_allow_http_issuer: bool = False
-    oauth_max_token_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
-    oauth_introspection_url: str | None = None
-    oauth_client_id: str | None = None
-    oauth_client_secret: SecretStr | None = None
 
     enable_rate_limit: bool = True
     max_requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    redis_url: SecretStr | None = None
-    redis_timeout: Annotated[float, Field(gt=0, le=10)] = 0.25
-    rate_limit_on_outage: Literal["local", "closed", "open"] = "local"
-    replicas: Annotated[int, Field(ge=1, le=10_000)] = 1
-    workers: Annotated[int, Field(ge=1, le=1000)] = 1
-    state_secret: SecretStr | None = None
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
     max_result_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
@@ -80,11 +64,6 @@ class SettingsFields(BaseSettings):
     enable_request_logging: bool = True
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
-    audit_file: Path | None = None
-    audit_key: SecretStr | None = None
-    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    metrics_host: str = "127.0.0.1"
-    otel_exporter_otlp_endpoint: str | None = None
     tools_lock: Path = Path("tools.lock.json")
     environment: Literal["development", "production"] = "development"
 
@@ -96,13 +75,12 @@ class SettingsFields(BaseSettings):
     @field_validator("trusted_origins", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
-        return _parts(value)
+        return parts(value)
 
-    @field_validator("trusted_proxies", "blocked_clients", "oauth_networks", mode="before")
+    @field_validator("trusted_proxies", "blocked_clients", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
-        # An address with host bits set (10.0.0.1/8) is a typing error worth hearing of, but a lone address is fine.
-        return tuple(_network(part) if isinstance(part, str) else part for part in _parts(value))
+        return networks(value)
 
     @field_validator("trusted_origins")
     @classmethod
@@ -134,16 +112,6 @@ class SettingsFields(BaseSettings):
         return self.max_failed_auth_overall or 10 * self.max_failed_auth_per_minute
 
     @property
-    def state_keys(self) -> tuple[bytes, ...]:
-        """Keys for what clients carry between rounds of a call, made of `STATE_SECRET` and for nothing else."""
-        return tuple(hmac.digest(part.encode(), b"request state", "sha256") for part in self.state_secrets)
-
-    @property
-    def state_secrets(self) -> tuple[str, ...]:
-        """`STATE_SECRET`: the newest first, and those that are being replaced."""
-        return _parts(self.state_secret.get_secret_value()) if self.state_secret is not None else ()
-
-    @property
     def own_origins(self) -> tuple[str, ...]:
         """Origins of this server itself: a page served from there may call it."""
         loopback = tuple(normal_origin(f"http://{name}:{self.port}") for name in ("127.0.0.1", "localhost", "[::1]"))
@@ -164,15 +132,39 @@ class SettingsFields(BaseSettings):
         """The URL that clients know this server by: the OAuth resource (RFC 8707)."""
         return (self.public_url or f"http://127.0.0.1:{self.port}") + self.mcp_endpoint
 
+
+class RoomSettings(BaseSettings):
+    """The settings of an optional room: a class of its own, read from the same sources."""
+
+    model_config = SettingsFields.model_config
+
+    def problems(self, settings: SettingsFields) -> list[str]:
+        """Return what must not stand together, as sentences that say what to do.
+
+        Args:
+            settings: those of the server.
+        """
+        return []
+
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be logged."""
-        given = (self.api_key, self.redis_url, self.oauth_client_secret, self.audit_key)
-        return (*(secret.get_secret_value() for secret in given if secret is not None), *self.state_secrets)
+        return secrets_of(self)
 
 
-def _parts(value: Any) -> Any:
+def secrets_of(settings: BaseSettings) -> tuple[str, ...]:
+    """Return the values of all secret settings."""
+    return tuple(value.get_secret_value() for _, value in settings if isinstance(value, SecretStr))
+
+
+def parts(value: Any) -> Any:
+    """Split a list that is written with commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def networks(value: Any) -> Any:
+    """Read a list of networks. Host bits (10.0.0.1/8) are a typing error; an address alone is a network of one."""
+    return tuple(_network(part) if isinstance(part, str) else part for part in parts(value))
 
 
 def _network(text: str) -> Network:

@@ -6,6 +6,7 @@ directory, and each of them can tell the sum.
 """
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,6 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.requests import Request
 from starlette.responses import Response
-
-OTHER = "(other)"
-"""The label of every route and every tool that does not exist."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nothing asks for
 
@@ -55,9 +53,10 @@ _authentications = _Children(Counter("mcp_authentications", "Requests, by what t
 _events = _Children(Counter("mcp_security_events", "Security events.", ["event", "severity"]))
 _audit_lines = _Children(Counter("mcp_audit_lines", "Lines of the audit trail.", ["result"]))
 
-open_connections = Gauge("mcp_open_connections", "Open HTTP connections.", multiprocess_mode="livesum")
+_open_connections = Gauge("mcp_open_connections", "Open HTTP connections.", multiprocess_mode="livesum")
 _open_streams = Gauge("mcp_open_streams", "Open event streams.", ["kind"], multiprocess_mode="livesum")
-progress_streams, listen_streams = _open_streams.labels("progress"), _open_streams.labels("listen")
+for _kind in ("progress", "listen"):
+    _open_streams.labels(_kind)
 
 # A series that begins with 1 has not risen, as Prometheus sees it: those of few values begin with 0.
 RESULTS = ("accepted", "anonymous", "absent", "invalid", "ambiguous", "unheard", "unverifiable")
@@ -71,13 +70,13 @@ for _result in ("written", "lost"):
 
 
 def count_http_request(route: str, status: int, seconds: float) -> None:
-    """Count one HTTP request. `route` is a path that is served, or `OTHER`; `status` is 0 if nobody waited for it."""
+    """Count one HTTP request. `status` is 0 if the client disconnected first."""
     _http_requests[route, status].observe(seconds)
 
 
 def count_tool_call(tool: str, outcome: str, seconds: float) -> None:
-    """Count one tool call. What is called and does not exist is counted as `OTHER`."""
-    _tool_calls[tool if outcome != "unknown" else OTHER, outcome].observe(seconds)
+    """Count one tool call, by how it ended."""
+    _tool_calls[tool, outcome].observe(seconds)
 
 
 def count_decision(limiter: str, *, allowed: bool) -> None:
@@ -98,6 +97,16 @@ def count_event(event: str, severity: str, number: int = 1) -> None:
 def count_audit_lines(number: int, *, written: bool) -> None:
     """Count lines of the audit trail that were written, or lost."""
     _audit_lines["written" if written else "lost",].inc(number)
+
+
+def count_connections(change: int) -> None:
+    """Count connections that were opened, or closed if negative."""
+    _open_connections.inc(change)
+
+
+def counted_stream(kind: str) -> AbstractContextManager[Any]:
+    """Count an event stream as open while the block runs."""
+    return _open_streams.labels(kind).track_inprogress()
 
 
 class _LiveProcesses(MultiProcessCollector):

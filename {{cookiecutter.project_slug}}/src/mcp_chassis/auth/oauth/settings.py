@@ -1,0 +1,76 @@
+"""The settings of OAuth, and what they need."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from ...http.origins import is_loopback
+from ...settings.fields import Network, RoomSettings, SettingsFields, networks
+
+
+class OAuthSettings(RoomSettings):
+    """Which authorization server is trusted, and for what."""
+
+    auth_mode: Literal["api-key", "oauth"] = "api-key"
+    oauth_issuer: str | None = None
+    oauth_audience: str | None = None
+    oauth_networks: Annotated[tuple[Network, ...], NoDecode] = ()
+    oauth_allow_http_issuer: bool = False
+    oauth_max_token_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
+    oauth_introspection_url: str | None = None
+    oauth_client_id: str | None = None
+    oauth_client_secret: SecretStr | None = None
+
+    @field_validator("oauth_networks", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        return networks(value)
+
+    def problems(self, settings: SettingsFields) -> list[str]:
+        """Lead through what an authorization server needs, a sentence for each thing that is missing."""
+        if not settings.enable_auth:
+            return []
+        oauth = {name: value for name, value in self if name.startswith("oauth_")}
+        if self.auth_mode != "oauth":
+            given = [name.upper() for name, value in oauth.items() if isinstance(value, str | SecretStr)]
+            return [
+                f"{name}: has no effect while AUTH_MODE is {self.auth_mode}. Set AUTH_MODE=oauth." for name in given
+            ]
+        problems = []
+        if self.oauth_issuer is None:
+            problems.append(
+                "OAUTH_ISSUER: is missing while AUTH_MODE is oauth. Set it to the issuer URL of your authorization server."
+            )
+        for name in ("oauth_issuer", "oauth_introspection_url"):
+            if oauth[name] is not None and (reason := self._unsafe_url(oauth[name], settings)):
+                problems.append(f"{name.upper()}: {reason}")
+        if "/.well-known/" in (self.oauth_issuer or ""):
+            problems.append("OAUTH_ISSUER: is the URL of a document. Leave out the part from /.well-known/ on.")
+        client = ("oauth_introspection_url", "oauth_client_id", "oauth_client_secret")
+        if any(oauth[name] is not None for name in client):
+            problems += [
+                f"{name.upper()}: is missing. Tokens that are not JWTs need OAUTH_INTROSPECTION_URL, OAUTH_CLIENT_ID and "
+                "OAUTH_CLIENT_SECRET. Set all three, or none."
+                for name in client
+                if oauth[name] is None
+            ]
+        return problems
+
+    def _unsafe_url(self, url: str, settings: SettingsFields) -> str | None:
+        """Return what keeps a URL of the authorization server from being used (RFC 8414, section 2)."""
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError:
+            return "is not a URL. Write https://host/path."
+        local = self.oauth_allow_http_issuer and settings.environment == "development" and is_loopback(host)
+        if parts.scheme != "https" and not (parts.scheme == "http" and local):
+            return (
+                "must start with https://. For an issuer on this machine set OAUTH_ALLOW_HTTP_ISSUER=true "
+                "with ENVIRONMENT=development."
+            )
+        if not host or parts.username is not None or parts.query or parts.fragment or not url.isprintable():
+            return "must be https://host/path, without a user name, a query or a fragment."
+        return None

@@ -1,0 +1,73 @@
+"""What a server is put together from. The optional rooms add to it before the server is made."""
+
+from collections.abc import AsyncIterator, Callable, Container
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mcp.server.subscriptions import SubscriptionBus
+from starlette.routing import Route
+
+from .auth.keys.source import KeySource
+from .auth.verifier import Verifier
+from .calls.confirmation import OpenQuestions
+from .calls.recorder import Recorder
+from .events.log import EventLog, SecurityEvent
+from .limits.rate_limiter import LimiterFactory, RateLimiter
+from .rooms import rooms
+from .settings import Settings
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """The parts of one server, with what a server without optional rooms has.
+
+    Args:
+        settings: of the server.
+        name: of the server.
+        version: of the server.
+        transport: over which it serves.
+    """
+
+    settings: Settings
+    name: str
+    version: str
+    transport: Literal["http", "stdio"] = "http"
+
+    keys: KeySource = field(init=False)
+    events: EventLog = field(init=False)
+    listeners: list[Callable[[SecurityEvent], None]] = field(default_factory=list)
+    """Called with every event that is logged. Must not wait."""
+    recorder: Recorder = field(default_factory=Recorder)
+    make_limiter: LimiterFactory = RateLimiter
+    verifiers: list[Verifier] = field(default_factory=list)
+    """Asked about what is no API key."""
+    revoked: Container[str] = frozenset()
+    """Ids of keys that were revoked elsewhere."""
+    bus: SubscriptionBus | None = None
+    questions: OpenQuestions | None = None
+    state_keys: tuple[bytes, ...] = ()
+    routes: list[Route] = field(default_factory=list)
+    public: set[str] = field(default_factory=set)
+    """Paths of those routes that need no credential."""
+    challenge: str = 'Bearer realm="mcp"'
+    problems: list[Callable[[], list[str]]] = field(default_factory=list)
+    """Each returns what an operator should repair now."""
+    degraded: list[Callable[[], bool]] = field(default_factory=list)
+    running: list[Callable[[], AbstractAsyncContextManager[None]]] = field(default_factory=list)
+    """Entered in order before the first request, and left in reverse order after the last."""
+
+    def __post_init__(self) -> None:
+        self.events = EventLog(secrets=self.settings.secrets, listeners=self.listeners)
+        self.keys = KeySource(self.settings)
+        self.problems.append(self.keys.problems)
+        for room in rooms().values():
+            room.assemble(self)
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Keep everything going that the parts need while the block runs."""
+        async with AsyncExitStack() as stack:
+            for enter in self.running:
+                await stack.enter_async_context(enter())
+            yield

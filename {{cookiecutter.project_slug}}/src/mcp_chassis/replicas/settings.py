@@ -1,0 +1,63 @@
+"""The settings of servers that are several processes, and what they need."""
+
+import hmac
+import re
+from importlib.util import find_spec
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+
+from ..settings.fields import RoomSettings, SettingsFields, parts
+from ..settings.rules import MAKE_KEY, weakness
+
+_REDIS_URL = re.compile(r"(rediss?|unix)://")
+
+
+class ReplicaSettings(RoomSettings):
+    """What replicas share, and how many there are."""
+
+    redis_url: SecretStr | None = None
+    redis_timeout: Annotated[float, Field(gt=0, le=10)] = 0.25
+    rate_limit_on_outage: Literal["local", "closed", "open"] = "local"
+    replicas: Annotated[int, Field(ge=1, le=10_000)] = 1
+    workers: Annotated[int, Field(ge=1, le=1000)] = 1
+    state_secret: SecretStr | None = None
+
+    @property
+    def state_keys(self) -> tuple[bytes, ...]:
+        """Keys for what clients carry between rounds of a call, derived from `STATE_SECRET` for this use only."""
+        return tuple(hmac.digest(part.encode(), b"request state", "sha256") for part in self.state_secrets)
+
+    @property
+    def state_secrets(self) -> tuple[str, ...]:
+        """`STATE_SECRET`: the newest first, and those that are being replaced."""
+        return parts(self.state_secret.get_secret_value()) if self.state_secret is not None else ()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must never be logged: each of several in `STATE_SECRET` too."""
+        return (*super().secrets, *self.state_secrets)
+
+    def problems(self, settings: SettingsFields) -> list[str]:
+        """Say what several processes need so that they are one server to their clients."""
+        problems = []
+        if self.redis_url is not None and find_spec("redis") is None:
+            problems.append(
+                "REDIS_URL: needs the redis client. Install it: pip install redis, or this project's [redis] extra."
+            )
+        if self.redis_url is not None and not _REDIS_URL.match(self.redis_url.get_secret_value()):
+            problems.append("REDIS_URL: must start with redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0.")
+        for name in ("replicas", "workers"):
+            if getattr(self, name) > 1 and self.redis_url is None:
+                problems.append(
+                    f"{name.upper()}: more than 1 needs REDIS_URL: otherwise each process counts for itself and "
+                    "knows nothing of confirmations that another has asked for."
+                )
+        if self.redis_url is not None and not self.state_secret:
+            problems.append(f"STATE_SECRET: is missing while REDIS_URL is set. Give all replicas the same one. {MAKE_KEY}")
+        for secret in self.state_secrets:
+            if reason := weakness(secret):
+                problems.append(f"STATE_SECRET: {reason}.")
+        if len(set(self.state_secrets)) < len(self.state_secrets):
+            problems.append("STATE_SECRET: names one secret twice. To rotate, write the new one and the old one.")
+        return problems

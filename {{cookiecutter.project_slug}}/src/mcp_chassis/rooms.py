@@ -1,0 +1,121 @@
+"""The optional rooms of the chassis: packages that a project has only if it asked for them.
+
+Only this module imports a room. Everything else meets it through the hooks of `Room`, whose defaults do nothing.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, _SubParsersAction
+
+    from .cli.check import Finding
+    from .parts import Parts
+    from .service import Service
+    from .settings import Settings
+    from .settings.fields import RoomSettings
+
+
+class Room:
+    """What an optional package may add to the server."""
+
+    settings: ClassVar["type[RoomSettings] | None"] = None
+    """Its settings, read from the same sources as all others."""
+
+    def authenticates(self, settings: "Settings") -> bool:
+        """Whether it accepts credentials of its own, so that no key is needed."""
+        return False
+
+    def assemble(self, parts: "Parts") -> None:
+        """Add its parts to those of the server."""
+
+    def add_commands(self, commands: "_SubParsersAction[ArgumentParser]") -> None:
+        """Add its commands; each parser sets `run`."""
+
+    def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
+        """Yield its lines of the report of `check`."""
+        yield from ()
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A room that a project may ask for.
+
+    Args:
+        package: below `mcp_chassis`.
+        question: of the template.
+        answer: that brings it.
+        settings: its settings, each with the value that asks for nothing.
+    """
+
+    package: str
+    question: str
+    answer: str
+    settings: Mapping[str, str]
+
+    @property
+    def remedy(self) -> str:
+        """How to add it to a project."""
+        change = f'{{"{self.question}": "{self.answer}"}}'
+        return f"This project was made without {self.package}. Add it: cruft update --variables-to-update '{change}'"
+
+
+OFFERS = (
+    Offer(
+        "auth.oauth",
+        "auth",
+        "oauth",
+        {
+            "AUTH_MODE": "api-key",
+            "OAUTH_ISSUER": "",
+            "OAUTH_AUDIENCE": "",
+            "OAUTH_NETWORKS": "",
+            "OAUTH_ALLOW_HTTP_ISSUER": "false",
+            "OAUTH_MAX_TOKEN_LIFETIME": "86400",
+            "OAUTH_INTROSPECTION_URL": "",
+            "OAUTH_CLIENT_ID": "",
+            "OAUTH_CLIENT_SECRET": "",
+        },
+    ),
+    Offer(
+        "replicas",
+        "rate_limit",
+        "redis",
+        {
+            "REDIS_URL": "",
+            "REDIS_TIMEOUT": "0.25",
+            "RATE_LIMIT_ON_OUTAGE": "local",
+            "REPLICAS": "1",
+            "WORKERS": "1",
+            "STATE_SECRET": "",
+        },
+    ),
+    Offer("audit_trail", "audit_trail", "yes", {"AUDIT_FILE": "", "AUDIT_KEY": ""}),
+    Offer("telemetry", "observability", "metrics", {"METRICS_PORT": "", "METRICS_HOST": "127.0.0.1"}),
+    Offer("tracing", "observability", "metrics-and-traces", {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}),
+)
+
+
+@functools.cache
+def imported(package: str) -> ModuleType | None:
+    """Return a package or module of the chassis, or None if this project does not have it."""
+    name = f"{__package__}.{package}"
+    parent = name.rpartition(".")[0]
+    return import_module(name) if find_spec(parent) is not None and find_spec(name) is not None else None
+
+
+@functools.cache
+def rooms() -> Mapping[str, Room]:
+    """Return the rooms of this project by their packages."""
+    found = ((offer.package, imported(offer.package)) for offer in OFFERS)
+    return {package: module.ROOM for package, module in found if module is not None}
+
+
+def absent() -> list[Offer]:
+    """Return what this project did not ask for."""
+    return [offer for offer in OFFERS if offer.package not in rooms()]

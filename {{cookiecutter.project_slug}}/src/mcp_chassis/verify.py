@@ -1,0 +1,42 @@
+"""Whether the chassis is the template's, byte for byte. It finds edits and merges gone wrong; it is no seal."""
+
+import hashlib
+from pathlib import Path
+
+from .rooms import OFFERS, rooms
+
+CHASSIS = Path(__file__).parent
+MANIFEST = "MANIFEST"
+"""Holds a line `<SHA-256>  <path>` for every file, those of all optional packages included."""
+_OPTIONAL = (*(offer.package.replace(".", "/") for offer in OFFERS), "testing")
+
+
+def digests(root: Path = CHASSIS) -> dict[str, str]:
+    """Return the SHA-256 of every file below `root` but the manifest, by relative path."""
+    paths = (path for path in sorted(root.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
+    found = {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    found.pop(MANIFEST, None)
+    return found
+
+
+def differences(root: Path = CHASSIS) -> list[str]:
+    """Return a line for every file that is not as the template made it. An optional package may be absent as a whole."""
+    here = digests(root)
+    try:
+        lines = (root / MANIFEST).read_text(encoding="ascii").splitlines()
+        listed = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
+    except (OSError, ValueError):
+        return [f"{MANIFEST}: cannot be read. Restore it from the template."]
+    absent = tuple(f"{place}/" for place in _OPTIONAL if not (root / place).is_dir())
+    expected = {path: digest for path, digest in listed.items() if not path.startswith(absent)}
+    return [
+        f"{path}: {'is missing' if path not in here else 'was added' if path not in expected else 'was changed'}"
+        for path in sorted(here.keys() | expected.keys())
+        if here.get(path) != expected.get(path)
+    ]
+
+
+def summary() -> str:
+    """Say which chassis this is."""
+    version = (CHASSIS / "VERSION").read_text(encoding="ascii").strip()
+    return f"unmodified chassis {version}, rooms: {', '.join(rooms()) or 'none'}"
