@@ -83,7 +83,7 @@ class Checkout:
         return self.source("")
 
     def source(self, package: str) -> Path:
-        """Where a package of a project comes from. All of `src` is copied without rendering: `sync` can copy it back."""
+        """Where a package of a project comes from. `src` is copied without rendering, so `sync` can copy it back."""
         return self.template / "src" / (CHASSIS if package == CHASSIS else "{{cookiecutter.package_name}}")
 
     @property

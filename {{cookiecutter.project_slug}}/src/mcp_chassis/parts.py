@@ -48,6 +48,8 @@ class Parts:
     questions: OpenQuestions | None = None
     state_keys: tuple[bytes, ...] = ()
     routes: list[Route] = field(default_factory=list)
+    protected: dict[str, str] = field(default_factory=dict)
+    """Paths of those that tell of all callers, with the scope that each needs."""
     public: set[str] = field(default_factory=set)
     """Paths of those routes that need no credential."""
     challenge: str = 'Bearer realm="mcp"'

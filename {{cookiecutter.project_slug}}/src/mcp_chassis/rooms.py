@@ -5,6 +5,7 @@ Only this module imports a room. Everything else meets it through the hooks of `
 
 import functools
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -34,8 +35,20 @@ class Room:
     def assemble(self, parts: "Parts") -> None:
         """Add its parts to those of the server."""
 
+    def around(self, settings: "Settings", *, processes: int) -> AbstractContextManager[None]:
+        """Return what is entered around the whole of `serve`, once for all of its processes."""
+        return nullcontext()
+
+    def serve(self, service: "Service", settings: "Settings") -> bool:
+        """Serve in a way of its own, and return True when that has ended; else False at once."""
+        return False
+
     def add_commands(self, commands: "_SubParsersAction[ArgumentParser]") -> None:
-        """Add its commands; each parser sets `run`."""
+        """Add its commands and options; each parser sets `run`."""
+
+    def revoke(self, service: "Service", settings: "Settings", key_id: str) -> bool | None:
+        """Revoke a key elsewhere. Return whether that was possible; None if there is nowhere else."""
+        return None
 
     def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
         """Yield its lines of the report of `check`."""

@@ -20,7 +20,7 @@ def digests(root: Path = CHASSIS) -> dict[str, str]:
 
 
 def differences(root: Path = CHASSIS) -> list[str]:
-    """Return a line for every file that is not as the template made it. An optional package may be absent as a whole."""
+    """Return a line for every file that is not as the template made it. Optional packages may be absent as a whole."""
     here = digests(root)
     try:
         lines = (root / MANIFEST).read_text(encoding="ascii").splitlines()

@@ -54,7 +54,9 @@ class ReplicaSettings(RoomSettings):
                     "knows nothing of confirmations that another has asked for."
                 )
         if self.redis_url is not None and not self.state_secret:
-            problems.append(f"STATE_SECRET: is missing while REDIS_URL is set. Give all replicas the same one. {MAKE_KEY}")
+            problems.append(
+                f"STATE_SECRET: is missing while REDIS_URL is set. Give all replicas the same one. {MAKE_KEY}"
+            )
         for secret in self.state_secrets:
             if reason := weakness(secret):
                 problems.append(f"STATE_SECRET: {reason}.")

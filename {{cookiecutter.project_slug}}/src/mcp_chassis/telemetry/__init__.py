@@ -1,1 +1,43 @@
-"""Metrics and traces."""
+"""Metrics for Prometheus: at `/metrics`, behind authentication, or on a port of their own."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from ..http.routes import ExactRoute
+from ..rooms import Room
+from .settings import TelemetrySettings
+
+if TYPE_CHECKING:
+    from ..parts import Parts
+    from ..settings import Settings
+
+METRICS = "/metrics"
+
+
+class Telemetry(Room):
+    """Serves the metrics."""
+
+    settings = TelemetrySettings
+
+    def assemble(self, parts: "Parts") -> None:
+        """Add the route, unless there is a port for it."""
+        if parts.settings.room(TelemetrySettings).metrics_port is None:
+            from .metrics import metrics_route  # noqa: PLC0415  (at the start of a server, not of every command)
+
+            parts.routes.append(ExactRoute(METRICS, metrics_route))
+            parts.protected[METRICS] = "metrics:read"
+
+    @contextmanager
+    def around(self, settings: "Settings", *, processes: int) -> Iterator[None]:
+        """Open the port, and let several processes count together."""
+        from .port import metrics_port, shared_metrics  # noqa: PLC0415
+
+        with ExitStack() as stack:
+            if processes > 1:
+                stack.enter_context(shared_metrics())
+            stack.enter_context(metrics_port(settings.room(TelemetrySettings)))
+            yield
+
+
+ROOM = Telemetry()

@@ -41,7 +41,7 @@ class OAuthSettings(RoomSettings):
         problems = []
         if self.oauth_issuer is None:
             problems.append(
-                "OAUTH_ISSUER: is missing while AUTH_MODE is oauth. Set it to the issuer URL of your authorization server."
+                "OAUTH_ISSUER: is missing while AUTH_MODE is oauth. Set it to the URL of your authorization server."
             )
         for name in ("oauth_issuer", "oauth_introspection_url"):
             if oauth[name] is not None and (reason := self._unsafe_url(oauth[name], settings)):
@@ -51,8 +51,8 @@ class OAuthSettings(RoomSettings):
         client = ("oauth_introspection_url", "oauth_client_id", "oauth_client_secret")
         if any(oauth[name] is not None for name in client):
             problems += [
-                f"{name.upper()}: is missing. Tokens that are not JWTs need OAUTH_INTROSPECTION_URL, OAUTH_CLIENT_ID and "
-                "OAUTH_CLIENT_SECRET. Set all three, or none."
+                f"{name.upper()}: is missing. Tokens that are not JWTs need OAUTH_INTROSPECTION_URL, "
+                "OAUTH_CLIENT_ID and OAUTH_CLIENT_SECRET. Set all three, or none."
                 for name in client
                 if oauth[name] is None
             ]

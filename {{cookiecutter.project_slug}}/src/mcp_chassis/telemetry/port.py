@@ -1,0 +1,50 @@
+"""Metrics on a port of their own, and of several processes together."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+
+from prometheus_client import start_http_server
+
+from ..settings import SettingsError
+from .metrics import registry
+from .settings import TelemetrySettings
+
+
+@contextmanager
+def shared_metrics() -> Iterator[None]:
+    """Let the processes that the block starts count together, unless the environment already says where."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        yield
+        return
+    with TemporaryDirectory(prefix="metrics-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        try:
+            yield
+        finally:
+            del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+
+
+@contextmanager
+def metrics_port(settings: TelemetrySettings) -> Iterator[None]:
+    """Serve metrics on a port of their own while the block runs, if there is to be one. With several processes, that
+    is for the one that starts the others.
+
+    Raises:
+        SettingsError: if the port is taken.
+    """
+    if settings.metrics_port is None:
+        yield
+        return
+    try:
+        server, thread = start_http_server(settings.metrics_port, settings.metrics_host, registry())
+    except OSError as error:
+        where = f"{settings.metrics_host}:{settings.metrics_port}"
+        raise SettingsError([f"METRICS_PORT: {where} cannot be listened on: {error.strerror}."]) from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
