@@ -7,8 +7,8 @@ import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 
 from mcp_chassis.sinks import FetchError, SafeFetcher
-from {{ cookiecutter.package_name }}.tools import pages
-from {{ cookiecutter.package_name }}.tools.pages import fetch_page
+from secure_mcp_server.tools import pages
+from secure_mcp_server.tools.pages import fetch_page
 
 from ..support.certificates import Authority
 from ..support.outside import PUBLIC, Canary, Outside, Server, answers, redirect, reply
