@@ -10,10 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from secure_mcp_server import __main__
 from mcp_chassis import cli
-from secure_mcp_server import __version__
 from mcp_chassis.settings import EXIT_CONFIG
+from secure_mcp_server import __main__, __version__
 
 from .support.running import free_port, running_server, wait_until
 

@@ -10,9 +10,9 @@ import pytest
 from dotenv import dotenv_values
 
 from mcp_chassis import cli
-from secure_mcp_server import __version__
 from mcp_chassis.cli.client_config import CLIENTS, Target, target_of
 from mcp_chassis.settings import EXIT_CONFIG, SettingsError, load_settings
+from secure_mcp_server import __version__
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 PROJECT = Path(__file__).parent.parent

@@ -8,11 +8,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mcp_chassis.auth.oauth.jwks import IssuerUnavailable
-from mcp_chassis.auth.keys.records import format_records
-from mcp_chassis.auth.keys.format import id_of, new_id, new_key
-from mcp_chassis.auth.verifier import InvalidCredential
 from mcp_chassis.auth.credentials import make_credentials
+from mcp_chassis.auth.keys.format import id_of, new_id, new_key
+from mcp_chassis.auth.keys.records import format_records
+from mcp_chassis.auth.oauth.jwks import IssuerUnavailable
+from mcp_chassis.auth.verifier import InvalidCredential
 from mcp_chassis.settings import SettingsError, load_settings
 
 from .support.keys import add_key, put, record_of

@@ -17,14 +17,14 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
-from mcp_chassis.mcp import endpoint as mcp_endpoint
-from mcp_chassis.auth.principal import STDIO, Principal
-from mcp_chassis.mcp.endpoint import McpEndpoint, SessionManager
-from mcp_chassis.middleware.request_body import RequestBodyLayer
-from mcp_chassis.events.log import EventLog
-from mcp_chassis.mcp import guarded_server as guard
 from mcp_chassis import prompt, resource, tool
+from mcp_chassis.auth.principal import STDIO, Principal
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.mcp import endpoint as mcp_endpoint
+from mcp_chassis.mcp import guarded_server as guard
+from mcp_chassis.mcp.endpoint import McpEndpoint, SessionManager
 from mcp_chassis.mcp.guarded_server import GuardedServer
+from mcp_chassis.middleware.request_body import RequestBodyLayer
 
 from .support.asgi import Answer, ask, http_scope
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import anyio
 import pytest
 
-from mcp_chassis.http.protocol import DeadlineProtocol, deadline_protocol
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import tool
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.http.protocol import DeadlineProtocol, deadline_protocol
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from .support.running import RunningServer, running_server, wait_until

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mcp_chassis import cli
+from mcp_chassis.auth.keys.format import digest, id_of
 from mcp_chassis.auth.keys.store import changing_keys, read_keys
 from mcp_chassis.auth.keys.verifier import KeyVerifier
-from mcp_chassis.auth.keys.format import digest, id_of
 
 Run = Callable[..., tuple[int, str, str]]
 CREATE = ("create", "--name", "ci", "--scopes", "notes:write, notes:read")

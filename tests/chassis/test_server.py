@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from mcp_chassis import service as server
-from secure_mcp_server import __version__
 from mcp_chassis.auth.principal import STDIO, current_principal
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
+from mcp_chassis.settings import load_settings
+from secure_mcp_server import __version__
 from secure_mcp_server.prompts import PROMPTS
 from secure_mcp_server.resources import RESOURCES
-from mcp_chassis.settings import load_settings
 from secure_mcp_server.tools import TOOLS
 
 pytestmark = pytest.mark.anyio

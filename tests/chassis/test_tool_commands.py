@@ -6,16 +6,16 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import tool
 from mcp_chassis.calls.tools import GuardedTool, guarded_tool
-from mcp_chassis.service import unchecked_server
-from mcp_chassis.settings import load_settings
 from mcp_chassis.cli.tools import (
     check_tools,
     list_tools,
     lock_tools,
 )
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.service import unchecked_server
+from mcp_chassis.settings import load_settings
 
 COMMITTED = Path(__file__).parent.parent / "tools.lock.json"
 

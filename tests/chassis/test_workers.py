@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mcp_chassis.settings import EXIT_CONFIG, SettingsError
 from mcp_chassis.replicas.workers import listening_socket
+from mcp_chassis.settings import EXIT_CONFIG, SettingsError
 
 from .attacks.processes import PACKAGE, ServerProcess, environment, server_process
 from .attacks.wire import key_of, send

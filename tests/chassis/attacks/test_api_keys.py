@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route
 
+from mcp_chassis import get_principal, tool
 from mcp_chassis.app import create_app
 from mcp_chassis.auth.keys import store as key_store
-from mcp_chassis.auth.keys.store import changing_keys
 from mcp_chassis.auth.keys.format import digest, id_of, new_id, new_key
+from mcp_chassis.auth.keys.store import changing_keys
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.events.logging import configure_logging
-from mcp_chassis import get_principal, tool
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from ..support.keys import add_key, put, record_of

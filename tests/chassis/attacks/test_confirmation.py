@@ -17,9 +17,9 @@ from mcp.types import (
 )
 from pydantic import Field
 
+from mcp_chassis import tool
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp import guarded_server as guard
-from mcp_chassis import tool
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from ..support.callers import (

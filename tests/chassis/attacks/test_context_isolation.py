@@ -11,12 +11,11 @@ import anyio.to_thread
 import httpx2
 import pytest
 
-from mcp_chassis import app
+from mcp_chassis import app, tool
+from mcp_chassis.auth.credentials import Credentials
 from mcp_chassis.auth.principal import Principal, get_principal
 from mcp_chassis.auth.verifier import InvalidCredential
-from mcp_chassis.auth.credentials import Credentials
 from mcp_chassis.events.log import EventLog
-from mcp_chassis import tool
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from ..support.running import RunningServer, running_server, text, wait_until

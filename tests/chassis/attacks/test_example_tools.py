@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from mcp_chassis.sinks import SafeRoot
-from secure_mcp_server.tools import history
-from secure_mcp_server.tools import notes
+from secure_mcp_server.tools import history, notes
 
 from ..support.running import RunningServer
 from . import test_paths

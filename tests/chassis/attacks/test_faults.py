@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import prompt, resource, tool
+from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.settings import Settings, load_settings
 

@@ -19,10 +19,10 @@ from mcp.types import (
 )
 from pydantic import BaseModel, Field
 
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import prompt, resource, tool
-from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.calls.output import clean_text
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from ..support.callers import MODES, connected, server_for
 from ..support.running import RunningServer, text

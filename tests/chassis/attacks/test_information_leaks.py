@@ -10,9 +10,9 @@ from mcp import MCPError
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel
 
-from mcp_chassis.mcp.endpoint import SessionManager
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import prompt, resource, tool
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.mcp.endpoint import SessionManager
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from ..support.running import RunningServer, running_server, text

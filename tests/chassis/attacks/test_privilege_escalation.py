@@ -13,9 +13,9 @@ from mcp.server.mcpserver.prompts import Prompt
 from mcp.server.mcpserver.resources import FunctionResource
 from mcp.server.mcpserver.tools.base import Tool
 
+from mcp_chassis import prompt, resource, tool
 from mcp_chassis.auth.principal import Principal, get_principal
 from mcp_chassis.events.log import EventLog
-from mcp_chassis import prompt, resource, tool
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from ..support.callers import MODES, connected, message, server_for

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mcp_chassis.limits.lockout import FailedAttempts
 from mcp_chassis.http.health import memory_bytes
+from mcp_chassis.limits.lockout import FailedAttempts
 from mcp_chassis.limits.rate_limiter import RateLimiter
 
 from ..support.running import RunningServer, running_server

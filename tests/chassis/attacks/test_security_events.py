@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mcp_chassis.events.log import KINDS, EventLog
 from mcp_chassis import prompt, resource, tool
+from mcp_chassis.events.log import KINDS, EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from ..support.running import RunningServer, running_server, wait_until

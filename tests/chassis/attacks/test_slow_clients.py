@@ -9,8 +9,8 @@ from contextlib import ExitStack
 import anyio
 import pytest
 
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import tool
+from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from ..support.running import RunningServer, running_server, wait_until

@@ -11,8 +11,8 @@ from mcp import Client
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import tool
+from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from ..support.callers import (

@@ -18,10 +18,10 @@ import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
-from mcp_chassis.mcp import guarded_server as guard
-from mcp_chassis.calls import pipeline as tool_guard
 from mcp_chassis import prompt, resource, tool
+from mcp_chassis.calls import pipeline as tool_guard
 from mcp_chassis.calls.declarations import ToolPolicy, policy_of
+from mcp_chassis.mcp import guarded_server as guard
 
 from .engine.run import Campaign, Finding
 

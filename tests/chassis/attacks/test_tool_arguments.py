@@ -11,8 +11,8 @@ import pytest
 from mcp import MCPError
 from pydantic import BaseModel, Field
 
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import tool
+from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from ..support.callers import MODES, headers, message

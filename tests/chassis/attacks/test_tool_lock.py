@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field
 
-from mcp_chassis import cli
+from mcp_chassis import cli, tool
 from mcp_chassis import service as server_module
-from mcp_chassis import tool
 from mcp_chassis.approval.lock import digest
 
 from .processes import PACKAGE, environment, server_process

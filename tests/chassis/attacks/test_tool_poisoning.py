@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import prompt, tool
+from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from secure_mcp_server.prompts import PROMPTS
 from secure_mcp_server.resources import RESOURCES

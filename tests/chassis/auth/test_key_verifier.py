@@ -9,9 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from mcp_chassis.auth.keys import verifier as key_verifier
+from mcp_chassis.auth.keys.format import digest, new_id, new_key
 from mcp_chassis.auth.keys.records import KeyRecord
 from mcp_chassis.auth.keys.verifier import KeyVerifier
-from mcp_chassis.auth.keys.format import digest, new_id, new_key
 from mcp_chassis.auth.principal import Principal
 from mcp_chassis.auth.verifier import InvalidCredential, NotMine
 

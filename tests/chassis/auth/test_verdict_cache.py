@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from mcp_chassis.auth.oauth import verdict_cache
-from mcp_chassis.auth.principal import Principal
 from mcp_chassis.auth.oauth.verdict_cache import Verdict, VerdictCache
+from mcp_chassis.auth.principal import Principal
 
 ALICE = Principal("oauth:alice", "oauth")
 

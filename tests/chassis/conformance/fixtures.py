@@ -33,8 +33,8 @@ from mcp.types import (
 )
 from pydantic import BaseModel, Field
 
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import prompt, resource, tool
+from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

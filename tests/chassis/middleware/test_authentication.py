@@ -10,9 +10,9 @@ from mcp_chassis.auth.oauth.introspection import IntrospectionVerifier
 from mcp_chassis.auth.oauth.jwks import IssuerUnavailable
 from mcp_chassis.auth.principal import ANONYMOUS, Principal
 from mcp_chassis.auth.verifier import InvalidCredential, Verifier
-from mcp_chassis.middleware import authentication
-from mcp_chassis.limits.lockout import FailedAttempts
 from mcp_chassis.events.log import EventLog
+from mcp_chassis.limits.lockout import FailedAttempts
+from mcp_chassis.middleware import authentication
 from mcp_chassis.sinks import Fetched, SafeFetcher
 
 from ..support.asgi import Answer, Endpoint, ask, http_scope

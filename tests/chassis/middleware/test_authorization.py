@@ -3,8 +3,8 @@
 import pytest
 
 from mcp_chassis.auth.principal import ANONYMOUS, Principal
-from mcp_chassis.middleware import authorization
 from mcp_chassis.events.log import EventLog
+from mcp_chassis.middleware import authorization
 
 from ..support.asgi import Endpoint, ask, http_scope
 

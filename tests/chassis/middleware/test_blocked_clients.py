@@ -4,8 +4,8 @@ import ipaddress
 
 import pytest
 
-from mcp_chassis.middleware import blocked_clients
 from mcp_chassis.events.log import EventLog
+from mcp_chassis.middleware import blocked_clients
 
 from ..support.asgi import Endpoint, ask
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mcp_chassis.middleware import host_and_origin
 from mcp_chassis.events.log import EventLog
+from mcp_chassis.middleware import host_and_origin
 
 from ..support.asgi import Answer, Endpoint, ask, http_scope
 

@@ -3,9 +3,9 @@
 import pytest
 
 from mcp_chassis.auth.principal import ANONYMOUS, Principal
-from mcp_chassis.middleware.rate_limit import RateLimitLayer
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.limits.rate_limiter import RateLimiter
+from mcp_chassis.middleware.rate_limit import RateLimitLayer
 
 from ..support.asgi import Answer, Endpoint, ask, http_scope
 

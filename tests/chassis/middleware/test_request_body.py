@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mcp_chassis.middleware.request_body import RequestBodyLayer
 from mcp_chassis.events.log import EventLog
+from mcp_chassis.middleware.request_body import RequestBodyLayer
 
 from ..support.asgi import Answer, Endpoint, Headers, ask, http_scope
 

@@ -16,10 +16,9 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 from pydantic import AnyUrl, Field
 
-from mcp_chassis.auth.oauth import jwks
-from mcp_chassis.auth.oauth import verdict_cache
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import get_principal, tool
+from mcp_chassis.auth.oauth import jwks, verdict_cache
+from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from ..support.running import RunningServer, running_server, text

@@ -12,8 +12,8 @@ import pytest
 import structlog
 
 from mcp_chassis.events import log as events
-from mcp_chassis.http import current_request as request_context
 from mcp_chassis.events.log import EventLog
+from mcp_chassis.http import current_request as request_context
 
 
 @pytest.fixture

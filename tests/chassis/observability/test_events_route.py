@@ -6,9 +6,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from mcp_chassis.middleware.errors import EXCEPTION_HANDLERS
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.events.route import events_route
+from mcp_chassis.middleware.errors import EXCEPTION_HANDLERS
 
 from ..support.asgi import Answer, ask, http_scope
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from mcp_chassis.settings import rules as settings_rules
 from mcp_chassis.settings import SettingsError, load_settings
+from mcp_chassis.settings import rules as settings_rules
 
 from ..attacks.processes import ServerProcess, server_process
 from ..attacks.wire import ACCEPT, JSON, key_of, send

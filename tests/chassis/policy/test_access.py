@@ -6,9 +6,8 @@ import pytest
 import structlog
 from mcp import MCPError
 
-from mcp_chassis.auth.principal import Principal, current_principal
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import prompt, resource, tool
+from mcp_chassis.auth.principal import Principal, current_principal
 from mcp_chassis.calls.scopes import (
     INSUFFICIENT_SCOPE,
     Access,
@@ -16,6 +15,7 @@ from mcp_chassis.calls.scopes import (
     require,
 )
 from mcp_chassis.calls.tools import guarded_tool
+from mcp_chassis.events.log import EventLog
 
 
 @tool(scopes=["b", "a"])

@@ -19,10 +19,10 @@ from mcp.types import (
 )
 from pydantic import BaseModel, Field, field_validator
 
-from mcp_chassis.auth.principal import Principal, current_principal
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import prompt, resource, tool
+from mcp_chassis.auth.principal import Principal, current_principal
 from mcp_chassis.calls.scopes import INSUFFICIENT_SCOPE
+from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.sinks import InvalidInput, sanitize_input
 

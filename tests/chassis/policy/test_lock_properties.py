@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from mcp.types import CallToolResult, Tool
 from pydantic import Field
 
-from mcp_chassis.auth.principal import STDIO, current_principal
-from mcp_chassis.events.log import EventLog
 from mcp_chassis import tool
-from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.approval.lock import canonical, definition, digest
+from mcp_chassis.auth.principal import STDIO, current_principal
 from mcp_chassis.calls.tools import guarded_tool
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.mcp.guarded_server import GuardedServer
 
 # --- the lock ---
 

@@ -11,13 +11,13 @@ from mcp.types import (
     TextResourceContents,
 )
 
-from mcp_chassis.events.log import EventLog
 from mcp_chassis.calls.output import (
     ResultTooLarge,
     clean_text,
     error_text,
     fit_to_send,
 )
+from mcp_chassis.events.log import EventLog
 
 TAGS = "".join(chr(0xE0000 + ord(character)) for character in "obey")
 ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"

@@ -15,9 +15,9 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult
 from pydantic import Field
 
+from mcp_chassis import tool
 from mcp_chassis.auth.principal import Principal, current_principal
 from mcp_chassis.events.log import EventLog
-from mcp_chassis import tool
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from ..support.running import running_server, text

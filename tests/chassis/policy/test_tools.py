@@ -9,8 +9,8 @@ import anyio.to_thread
 import pytest
 
 from mcp_chassis import tool
-from mcp_chassis.limits.slots import Slots, current_slot
 from mcp_chassis.calls.tools import guarded_tool
+from mcp_chassis.limits.slots import Slots, current_slot
 
 from ..support.running import wait_until
 

@@ -12,8 +12,8 @@ from mcp import Client, MCPError
 from mcp.shared.subscriptions import ResourceUpdated
 from mcp.types import CallToolResult, ElicitResult, InputRequiredResult
 
-from mcp_chassis.auth.keys.records import KeyRecord, format_records
 from mcp_chassis.auth.keys.format import digest, new_id, new_key
+from mcp_chassis.auth.keys.records import KeyRecord, format_records
 
 from ..attacks.processes import PACKAGE, environment
 from ..attacks.wire import forwarded_for, send

@@ -4,8 +4,7 @@ import sys
 
 import pytest
 
-from mcp_chassis.sinks import beneath
-from mcp_chassis.sinks import safe_root
+from mcp_chassis.sinks import beneath, safe_root
 
 WAYS = ["openat2", "walk", "compare"]
 

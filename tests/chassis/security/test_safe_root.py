@@ -12,8 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcp_chassis.sinks import beneath
-from mcp_chassis.sinks import InvalidInput, SafeRoot
+from mcp_chassis.sinks import InvalidInput, SafeRoot, beneath
 
 from .roots import WAYS, choose
 

@@ -10,11 +10,10 @@ import anyio
 import pytest
 from mcp.server.subscriptions import ResourceUpdated, ServerEvent, ToolsListChanged
 
-from mcp_chassis.limits.lockout import FailedAttempts
 from mcp_chassis.events.log import EventLog, SecurityEvent
+from mcp_chassis.limits.lockout import FailedAttempts
 from mcp_chassis.limits.rate_limiter import RateLimiter
-from mcp_chassis.replicas import connection
-from mcp_chassis.replicas import events
+from mcp_chassis.replicas import connection, events
 from mcp_chassis.replicas.connection import RedisAway, SharedRedis
 from mcp_chassis.replicas.fleet import Fleet
 

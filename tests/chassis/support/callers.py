@@ -16,9 +16,9 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from mcp_chassis import app
+from mcp_chassis.auth.credentials import Credentials
 from mcp_chassis.auth.principal import Principal
 from mcp_chassis.auth.verifier import InvalidCredential
-from mcp_chassis.auth.credentials import Credentials
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.settings import Settings
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from mcp_chassis.auth.keys.format import digest, id_of, new_id, new_key
 from mcp_chassis.auth.keys.records import KeyRecord
 from mcp_chassis.auth.keys.store import changing_keys
-from mcp_chassis.auth.keys.format import digest, id_of, new_id, new_key
 
 
 def record_of(key: str, **changes: Any) -> KeyRecord:

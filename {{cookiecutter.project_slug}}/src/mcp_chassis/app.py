@@ -11,38 +11,38 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Match, Route
 from starlette.types import Scope
-
 from TEAM import __version__
-from .auth.principal import ANONYMOUS, current_principal
-from .auth.oauth.resource_metadata import ResourceMetadata
+
+from .audit_trail.trail import AuditTrail
 from .auth.credentials import Credentials, make_credentials
-from .mcp.streams import ListenStreams
+from .auth.oauth.resource_metadata import ResourceMetadata
+from .auth.principal import ANONYMOUS, current_principal
+from .calls.confirmation import LIFETIME
+from .events.log import EventLog
+from .events.route import events_route
+from .http.health import Health
+from .limits.lockout import FailedAttempts
+from .limits.rate_limiter import LimiterFactory, RateLimiter
 from .mcp.endpoint import McpEndpoint, SessionManager
+from .mcp.guarded_server import GuardedServer
+from .mcp.streams import ListenStreams
 from .middleware.authentication import AuthenticationLayer
 from .middleware.authorization import AuthorizationLayer
 from .middleware.blocked_clients import BlockedClientsLayer
 from .middleware.cors import CorsLayer
 from .middleware.errors import EXCEPTION_HANDLERS
-from .limits.lockout import FailedAttempts
 from .middleware.host_and_origin import HostAndOriginLayer
 from .middleware.rate_limit import RateLimitLayer
 from .middleware.request_body import RequestBodyLayer
 from .middleware.request_context import RequestContextLayer
 from .middleware.scopes import ScopeLayer
 from .middleware.security_headers import SecurityHeadersLayer
-from .telemetry.monitoring import make_trail, recording
-from .audit_trail.trail import AuditTrail
-from .events.log import EventLog
-from .events.route import events_route
-from .http.health import Health
-from .telemetry.metrics import metrics_route
-from .calls.confirmation import LIFETIME
-from .mcp.guarded_server import GuardedServer
-from .limits.rate_limiter import LimiterFactory, RateLimiter
-from .service import NAME, build_server
-from .settings import Settings
 from .replicas.connection import SharedRedis
 from .replicas.fleet import Fleet
+from .service import NAME, build_server
+from .settings import Settings
+from .telemetry.metrics import metrics_route
+from .telemetry.monitoring import make_trail, recording
 
 PROBES = frozenset({"/livez", "/readyz"})
 EVENTS, METRICS = "/security/events", "/metrics"

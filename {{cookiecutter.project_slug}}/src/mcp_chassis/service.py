@@ -1,17 +1,17 @@
 """Builds the MCP server from what the team lists: `TOOLS`, `RESOURCES` and `PROMPTS`. Nothing is added later."""
 
 import structlog
-
 from TEAM import __version__
-from .events.log import EventLog
-from .approval.check import objections
-from .mcp.guarded_server import GuardedServer
 from TEAM.prompts import PROMPTS
-from .limits.rate_limiter import LimiterFactory, RateLimiter
 from TEAM.resources import RESOURCES
-from .settings import Settings, SettingsError
-from .replicas.fleet import Fleet
 from TEAM.tools import TOOLS
+
+from .approval.check import objections
+from .events.log import EventLog
+from .limits.rate_limiter import LimiterFactory, RateLimiter
+from .mcp.guarded_server import GuardedServer
+from .replicas.fleet import Fleet
+from .settings import Settings, SettingsError
 
 NAME = __name__.partition(".")[0].replace("_", "-")
 

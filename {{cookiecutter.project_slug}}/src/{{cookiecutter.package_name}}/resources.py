@@ -1,7 +1,8 @@
 """Your resources: what a client may read. Each says its URI and is listed in `RESOURCES`."""
 
-from . import __version__
 from mcp_chassis import resource
+
+from . import __version__
 
 
 @resource("about://server", title="About this server")

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..calls.tools import GuardedTool
 from .lint import findings
 from .lock import LockError, differences
-from ..calls.tools import GuardedTool
 
 
 def objections(tools: Mapping[str, GuardedTool], lock: Path) -> list[str]:

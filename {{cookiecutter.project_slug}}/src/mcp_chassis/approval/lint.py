@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .bounds import unbounded
-from .lock import definition
 from ..calls.output import clean_text
 from ..calls.tools import GuardedTool
+from .bounds import unbounded
+from .lock import definition
 
 _ORDERS = [
     re.compile(pattern, re.IGNORECASE | re.DOTALL)

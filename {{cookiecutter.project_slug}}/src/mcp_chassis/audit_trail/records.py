@@ -8,8 +8,8 @@ from typing import Any
 
 from opentelemetry.trace import format_trace_id, get_current_span
 
-from .trail import AuditTrail, Record, current_trail
 from ..http.current_request import RequestContext, current_request
+from .trail import AuditTrail, Record, current_trail
 
 _GOOD = frozenset({"ok", "asked"})
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import structlog
 
-from .chain import Head, derived_key, head_of, sealed
 from ..telemetry.metrics import count_audit_lines
+from .chain import Head, derived_key, head_of, sealed
 
 if sys.platform == "win32":
     import msvcrt

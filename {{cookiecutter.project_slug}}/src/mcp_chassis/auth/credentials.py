@@ -5,12 +5,12 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ..settings import Settings, SettingsError
 from .keys.api_key import ApiKeyVerifier
 from .keys.records import KeyRecord, KeysError, parse_records
 from .keys.store import KeysFile
 from .keys.verifier import KeyVerifier
 from .verifier import Verifier
-from ..settings import Settings, SettingsError
 
 
 @dataclass(frozen=True)

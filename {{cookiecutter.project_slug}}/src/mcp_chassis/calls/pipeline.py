@@ -15,14 +15,14 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from ..events.log import EventLog, Kind
-from ..telemetry.metrics import count_decision
-from ..sinks.errors import InvalidInput
-from .scopes import require
-from .arguments import rejection
-from .record import audited, caller, sizes
 from ..limits.slots import Slots, current_slot
+from ..sinks.errors import InvalidInput
+from ..telemetry.metrics import count_decision
+from .arguments import rejection
 from .confirmation import Confirmations, OpenQuestions, is_answer
 from .output import ResultTooLarge, error_text, fit_to_send
+from .record import audited, caller, sizes
+from .scopes import require
 from .tools import GuardedTool
 
 Result = CallToolResult | InputRequiredResult

@@ -9,9 +9,9 @@ import pydantic_core
 import structlog
 from mcp import MCPError
 
-from ..auth.principal import current_principal
 from ..audit_trail.records import record_call
 from ..audit_trail.trail import current_trail
+from ..auth.principal import current_principal
 from ..telemetry.metrics import count_tool_call
 
 audit_log = structlog.get_logger("audit")

@@ -8,8 +8,8 @@ from mcp.shared.uri_template import UriTemplate
 
 from ..auth.principal import current_principal
 from ..events.log import EventLog
-from .record import caller
 from .declarations import PromptPolicy, ResourcePolicy, policy_of
+from .record import caller
 from .tools import GuardedTool
 
 INSUFFICIENT_SCOPE = -32003

@@ -12,8 +12,8 @@ from mcp.server.mcpserver.tools.base import Tool
 from mcp.types import ToolAnnotations
 
 from ..limits.rate_limiter import LimiterFactory, RateLimiter
-from .arguments import StrictMetadata, closed_schema
 from ..limits.slots import current_slot
+from .arguments import StrictMetadata, closed_schema
 from .declarations import ToolPolicy, policy_of
 
 # Threads for blocking tools. They cannot be stopped, so they are counted by slots and not by this.

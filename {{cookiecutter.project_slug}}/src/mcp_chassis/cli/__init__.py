@@ -13,24 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from TEAM import __version__
+
 from ..app import PAGE_SCOPES, create_app, shared_redis
-from .check import check_settings, report_problems
-from .client_config import CLIENTS, target_of
 from ..auth.credentials import fixed_keys
-from .events import add_event_commands, show_events, verify_trail
-from ..http.server import serve, serve_and_reload
-from .keys import add_key_commands, run_key_command
-from ..telemetry.monitoring import make_trail, metrics_port, recording, shared_metrics
+from ..calls.tools import GuardedTool
 from ..events.log import EventLog
 from ..events.logging import configure_logging
-from ..calls.tools import GuardedTool
-from ..service import build_server, unchecked_server
-from ..settings import EXIT_CONFIG, Settings, SettingsError, load_settings
+from ..http.server import serve, serve_and_reload
+from ..mcp.stdio import serve_stdio
 from ..replicas.connection import RedisAway
 from ..replicas.revocations import Revocations
-from ..mcp.stdio import serve_stdio
-from .tools import check_tools, list_tools, lock_tools
 from ..replicas.workers import listening_socket, run_workers
+from ..service import build_server, unchecked_server
+from ..settings import EXIT_CONFIG, Settings, SettingsError, load_settings
+from ..telemetry.monitoring import make_trail, metrics_port, recording, shared_metrics
+from .check import check_settings, report_problems
+from .client_config import CLIENTS, target_of
+from .events import add_event_commands, show_events, verify_trail
+from .keys import add_key_commands, run_key_command
+from .tools import check_tools, list_tools, lock_tools
 
 _TOOL_COMMANDS = {
     "list": "print a table of the tools",

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from ..auth.keys.records import KeyRecord
+from ..approval.check import objections
 from ..auth.credentials import make_credentials
+from ..auth.keys.records import KeyRecord
 from ..events.log import EventLog
 from ..http.origins import is_loopback
-from ..approval.check import objections
 from ..service import unchecked_server
 from ..settings import EXIT_CONFIG, Settings, SettingsError
 from .terminal import colored

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from TEAM import __version__
+
 from ..settings import Settings, SettingsError
 
 

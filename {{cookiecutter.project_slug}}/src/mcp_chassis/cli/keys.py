@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ..auth.keys.format import digest, new_id, new_key
 from ..auth.keys.records import KeyRecord, KeysError
 from ..auth.keys.store import changing_keys, read_keys
-from ..auth.keys.format import digest, new_id, new_key
 from .terminal import table
 
 _COLUMNS = ("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "STATE")

@@ -20,9 +20,9 @@ from typing import Any, Literal, get_args
 
 import structlog
 
-from .logging import BLOT, blot_tokens
-from ..telemetry.metrics import count_event
 from ..http.current_request import current_request
+from ..telemetry.metrics import count_event
+from .logging import BLOT, blot_tokens
 
 Kind = Literal[
     "authentication_failed",

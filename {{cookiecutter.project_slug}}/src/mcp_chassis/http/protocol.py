@@ -7,10 +7,10 @@ from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from .connections import Connections, Place
-from ..middleware.responses import Refusal
 from ..events.log import Kind
+from ..middleware.responses import Refusal
 from ..telemetry.metrics import open_connections
+from .connections import Connections, Place
 from .framing import BadRequest, RequestReader
 
 _TOLD_TIMEOUT = 1.0  # seconds in which a connection too many may ask, to be told that it is one too many

@@ -16,9 +16,9 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import ChangeReload
 
+from ..settings import Settings
 from .connections import Connections
 from .protocol import deadline_protocol
-from ..settings import Settings
 
 _STDERR = 2
 _LAST_MOMENT = 2.0  # seconds after SHUTDOWN_TIMEOUT, in which what was cancelled may clean up

@@ -15,9 +15,9 @@ from weakref import WeakValueDictionary
 
 import anyio
 
-from .rate_limiter import LimiterFactory, RateLimiter
 from ..replicas.connection import RedisAway
 from ..replicas.failures import SharedFailures
+from .rate_limiter import LimiterFactory, RateLimiter
 
 _LATELY = 600.0  # seconds that an address is remembered for a failure
 _REMEMBERED = 20_000  # addresses

@@ -15,9 +15,9 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from opentelemetry import trace
 from starlette.types import Message, Receive, Scope, Send
 
-from .fast_path import DirectEntry
 from ..middleware.request_body import parsed_message
 from ..telemetry.metrics import progress_streams
+from .fast_path import DirectEntry
 
 _WATCH_AFTER = 0.25  # seconds: almost every call is over by then and pays for one timer only
 

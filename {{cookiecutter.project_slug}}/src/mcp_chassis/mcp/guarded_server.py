@@ -39,17 +39,17 @@ from mcp_types.methods import validate_client_request
 from pydantic import AnyUrl, ValidationError
 
 from ..auth.principal import ALL_SCOPES, current_principal
-from ..events.log import EventLog, Severity
-from ..limits.rate_limiter import LimiterFactory, RateLimiter
-from ..sinks.errors import InvalidInput
-from ..calls.scopes import NO_SCOPES, Access, missing_scopes, require
 from ..calls.arguments import rejection
-from ..calls.record import audited, caller, sizes
 from ..calls.confirmation import LIFETIME, OpenQuestions
 from ..calls.declarations import PromptPolicy, ResourcePolicy, policy_of
 from ..calls.output import ResultTooLarge, clean_text, error_text, fit_to_send
 from ..calls.pipeline import ToolGuard, would_end_the_server
+from ..calls.record import audited, caller, sizes
+from ..calls.scopes import NO_SCOPES, Access, missing_scopes, require
 from ..calls.tools import GuardedTool, guarded_tool
+from ..events.log import EventLog, Severity
+from ..limits.rate_limiter import LimiterFactory, RateLimiter
+from ..sinks.errors import InvalidInput
 
 # What the SDK says; a prompt's own text could only pass for it by being a set of names.
 _MISSING = re.compile(r"Missing required arguments: \{('\w+'(, )?)+\}")

@@ -8,9 +8,9 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.subscriptions import ListenHandler, SubscriptionBus
 from mcp.types import INTERNAL_ERROR, SubscriptionsListenRequestParams, SubscriptionsListenResult
 
+from ..calls.record import caller
 from ..events.log import EventLog
 from ..telemetry.metrics import listen_streams
-from ..calls.record import caller
 
 
 class ListenStreams:

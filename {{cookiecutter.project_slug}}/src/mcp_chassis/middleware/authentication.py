@@ -13,10 +13,10 @@ from ..auth.oauth.jwks import IssuerUnavailable
 from ..auth.principal import Principal, current_principal
 from ..auth.verifier import InvalidCredential, NotMine, Verifier
 from ..events.log import EventLog
-from ..telemetry.metrics import count_authentication, count_decision
 from ..http.current_request import current_request
 from ..limits.client_address import client_key
 from ..limits.lockout import FailedAttempts
+from ..telemetry.metrics import count_authentication, count_decision
 from .responses import Refusal
 
 

@@ -4,10 +4,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..auth.principal import current_principal
 from ..events.log import EventLog
-from ..telemetry.metrics import count_decision
 from ..http.current_request import current_request
-from ..limits.rate_limiter import Decision, RateLimiter
 from ..limits.client_address import client_key
+from ..limits.rate_limiter import Decision, RateLimiter
+from ..telemetry.metrics import count_decision
 from .responses import Refusal
 
 

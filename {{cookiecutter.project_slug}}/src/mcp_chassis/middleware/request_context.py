@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..auth.principal import current_principal
 from ..audit_trail.records import record_request
 from ..audit_trail.trail import AuditTrail, current_trail
+from ..auth.principal import current_principal
 from ..events.log import EventLog
-from ..telemetry.metrics import OTHER, count_http_request
 from ..http.current_request import RequestContext, current_request
 from ..limits.client_address import Network, client_address
+from ..telemetry.metrics import OTHER, count_http_request
 from .responses import Refusal
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 
 from prometheus_client import start_http_server
-
 from TEAM import __version__
+
 from ..audit_trail.trail import AuditTrail, current_trail
 from ..events.logging import redactor
-from .metrics import registry
 from ..settings import Settings, SettingsError
+from .metrics import registry
 
 NAME = __name__.partition(".")[0].replace("_", "-")
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import structlog
 
-from .records import KeyRecord
-from .format import PREFIX, digest, id_of
 from ..principal import Principal
 from ..verifier import InvalidCredential, NotMine
+from .format import PREFIX, digest, id_of
+from .records import KeyRecord
 
 log = structlog.stdlib.get_logger("auth")
 

@@ -9,11 +9,11 @@ import anyio
 import structlog
 
 from ...sinks.fetch import SafeFetcher
+from ..principal import Principal
+from ..verifier import InvalidCredential
 from .claims import LATEST, number, principal_of
 from .jwks import IssuerUnavailable, cause_of, json_object
-from ..principal import Principal
 from .verdict_cache import Verdict, VerdictCache
-from ..verifier import InvalidCredential
 
 log = structlog.stdlib.get_logger("auth")
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import jwt
 
+from ..principal import Principal
+from ..verifier import InvalidCredential, NotMine
 from .claims import number, principal_of
 from .jwks import IssuerKeys
-from ..principal import Principal
 from .verdict_cache import Verdict, VerdictCache
-from ..verifier import InvalidCredential, NotMine
 
 # The type and the curve of the key that each algorithm takes: a token cannot choose how its key is read. No HMAC, no
 # `none`.

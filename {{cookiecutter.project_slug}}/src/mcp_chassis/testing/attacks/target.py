@@ -14,12 +14,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mcp_chassis.app import create_app
-from mcp_chassis.auth.keys.records import KeyRecord, format_records
 from mcp_chassis.auth.keys.format import digest, new_id, new_key
+from mcp_chassis.auth.keys.records import KeyRecord, format_records
 from mcp_chassis.auth.principal import ALL_SCOPES
-from mcp_chassis.http.server import make_server
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.events.logging import configure_logging
+from mcp_chassis.http.server import make_server
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.service import unchecked_server
 from mcp_chassis.settings import Settings, load_settings
