@@ -32,7 +32,7 @@ def test_a_trusted_proxy_and_a_local_socket_have_only_the_limit_of_all() -> None
 
 def test_a_place_that_is_given_back_can_be_taken_again() -> None:
     connections = Connections(1, 1)
-    for _ in range(3):
+    for _ in range(30):
         place = connections.take("192.0.2.1")
         told = connections.take("192.0.2.2")
         assert (place.state, told.state) == ("open", "full")

@@ -149,6 +149,9 @@ def test_a_weak_key_is_refused_and_not_repeated(key: str, why: str) -> None:
             "OAUTH_ISSUER",
         ),
         ({"auth_mode": "oauth", "oauth_issuer": "https://[bad"}, "OAUTH_ISSUER"),
+        ({"auth_mode": "oauth", "oauth_issuer": "https://login.example.com:0443"}, "OAUTH_ISSUER"),
+        ({"public_url": "https://mcp.example.com:0443"}, "PUBLIC_URL"),
+        ({"trusted_origins": "https://app.example.com:0443"}, "TRUSTED_ORIGINS"),
         ({"redis_url": "localhost:6379", "state_secret": SECRET}, "REDIS_URL"),
         ({"redis_url": "https://cache.example.com", "state_secret": SECRET}, "REDIS_URL"),
         ({"redis_url": "redis://127.0.0.1"}, "STATE_SECRET"),
@@ -250,6 +253,8 @@ def test_an_origin_is_written_as_a_browser_writes_it(text: str, origin: str) -> 
         *("https://u:p@a.example.com", "https://a.example.com:99999", "https://a.example.com:x", "ftp://a.example.com"),
         *("https://a b.example.com", "https://a_b.example.com", "https://-a.example.com", "https://a..example.com"),
         *("https://[::1", "https://[fe80::1%25eth0]", "https://a.example.com//", "https://a\nb.example.com"),
+        *("https://a.example.com:0443", "https://a.example.com:08443", "http://[::1]:080", "https://a.example.com:0"),
+        *("https://a.example.com:", "http://[::1]:"),
         *("https://bücher..example", "javascript:alert(1)", "file:///etc/passwd", "https://a.example.com,https://b"),
     ],
 )
@@ -270,7 +275,7 @@ _HOSTS = st.one_of(
 )
 
 
-@given(st.sampled_from(["http", "https", "HTTPS"]), _HOSTS, st.none() | st.integers(0, 65535))
+@given(st.sampled_from(["http", "https", "HTTPS"]), _HOSTS, st.none() | st.integers(1, 65535))
 def test_a_normal_origin_is_its_own_normal_form(scheme: str, host: str, port: int | None) -> None:
     origin = normal_origin(f"{scheme}://{host}" + ("" if port is None else f":{port}"))
     assert normal_origin(origin) == origin

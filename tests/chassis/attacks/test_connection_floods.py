@@ -121,6 +121,19 @@ def test_those_who_are_one_too_many_cannot_pile_up(monkeypatch: pytest.MonkeyPat
         assert sum(map(is_cut, flood)) == 74
 
 
+def test_a_refused_connection_that_sends_nothing_is_closed_before_the_receive_timeout() -> None:
+    with (
+        running_server(max_connections=1, receive_timeout=60) as small,
+        connect(small) as held,
+        connect(small) as refused,
+    ):
+        refused.settimeout(30)
+        assert refused.recv(1) == b""
+        held.settimeout(0.01)
+        with pytest.raises(TimeoutError):
+            held.recv(1)
+
+
 @pytest.mark.parametrize("times", [1, 5], ids=["once", "pipelined"])
 def test_a_client_that_does_not_read_its_answer_is_hung_up_on(server: RunningServer, times: int) -> None:
     """The answer is made, the connection idle or closing: uvicorn would wait for ever for it to be taken."""

@@ -168,7 +168,7 @@ def first_answer(server: RunningServer, data: bytes) -> bytes:
         return connection.recv(65536)
 
 
-@pytest.mark.parametrize("length", [LARGEST + 1, 10**12, 10**18])
+@pytest.mark.parametrize("length", [LARGEST + 1, 10**12, 10**18 - 1])
 def test_a_body_announced_too_large_is_refused_unread(server: RunningServer, length: int) -> None:
     for expect in ((), ("Expect: 100-continue",)):
         answer = first_answer(server, open_request(server, f"Content-Length: {length}", *expect))

@@ -1,9 +1,17 @@
 """Making a browser run, frame, sniff or keep what this server says, and learning what it runs on."""
 
+import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from mcp.server.mcpserver import Context
 
+from mcp_chassis import tool
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.mcp.guarded_server import GuardedServer
+
+from ..support.callers import MODES, headers, message
 from ..support.running import RunningServer, running_server
 from .wire import ACCEPT, JSON, Answer, key_of, post, send
 
@@ -56,6 +64,37 @@ def test_every_answer_tells_a_browser_to_treat_it_as_data(server: RunningServer)
         assert {name: answer.header(name) for name in EXPECTED} == EXPECTED, status
         assert answer.header("X-Request-ID"), status
         assert "html" not in (answer.header("Content-Type") or ""), status
+
+
+@tool(read_only=True)
+async def count(ctx: Context[Any, Any]) -> str:
+    """Report progress: the answer becomes a stream."""
+    await ctx.report_progress(1, 1, "counted")
+    return "counted"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_stream_is_not_stored_either(mode: str) -> None:
+    """The SDK gives it `no-cache`, with which a cache may store it (RFC 9111, section 5.2.2.4)."""
+    params = {"name": "count", "arguments": dict[str, str](), "_meta": {"progressToken": 1}}
+    with running_server(GuardedServer("streams", tools=(count,), events=EventLog())) as server:
+        asked = message("tools/call", params, mode=mode)
+        answer = server.post(asked, headers=headers(server, "tools/call", "count", mode=mode))
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    stored = {"cache-control": "no-cache, no-transform, no-store"}
+    assert {name: answer.headers[name] for name in EXPECTED} == EXPECTED | stored
+
+
+def test_an_answer_below_the_application_tells_a_browser_the_same(server: RunningServer) -> None:
+    found = [send(server, "GET", "/livez", host="a/b"), send(server, "GETS", "/livez")]
+    limits: list[dict[str, Any]] = [{"max_connections_per_address": 1}, {"max_connections": 1}]
+    for limit in limits:
+        with running_server(**limit) as small, socket.create_connection(("127.0.0.1", small.port)):
+            found.append(send(small, "GET", "/livez"))
+    assert [answer.status for answer in found] == [400, 400, 429, 503]
+    for answer in found:
+        assert {name: answer.header(name) for name in EXPECTED} == EXPECTED, answer
+        assert answer.header("Connection") == "close"
 
 
 def test_no_answer_names_the_software(server: RunningServer) -> None:

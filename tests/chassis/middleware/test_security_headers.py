@@ -29,10 +29,10 @@ async def test_over_https_browsers_are_told_to_insist_on_it() -> None:
     assert answer.header("strict-transport-security") == "max-age=31536000; includeSubDomains"
 
 
-async def test_what_an_endpoint_has_set_stays() -> None:
+async def test_what_an_endpoint_has_set_stays_but_is_not_stored() -> None:
     endpoint = Endpoint(headers=[(b"Cache-Control", b"max-age=60"), (b"x-frame-options", b"SAMEORIGIN")])
     answer = await ask(security_headers.SecurityHeadersLayer(endpoint))
     assert answer.header("cache-control") is None, "neither set twice nor in another spelling"
-    assert answer.header("Cache-Control") == "max-age=60"
+    assert answer.header("Cache-Control") == "max-age=60, no-store"
     assert answer.header("x-frame-options") == "SAMEORIGIN"
     assert answer.header("x-content-type-options") == "nosniff"

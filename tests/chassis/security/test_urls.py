@@ -162,6 +162,7 @@ PORTS = (
     "https://example.com:/",
     "https://example.com:443abc/",
     "https://example.com:٤٤٣/",
+    "https://example.com:0443/",
     "https://example.com:000443/",
 )
 

@@ -1,7 +1,7 @@
-"""HTTP/1.1 that every reader reads alike: what httptools lets pass, and what a proxy in front may read in another way.
+"""HTTP/1.1 that every parser interprets alike: a request that two of them could interpret differently is refused.
 
-Nothing reaches httptools that has not been judged here, and of a pipelined request nothing before the one in front of
-it has been answered.
+httptools gets exactly the bytes that were judged here, less `Upgrade` lines, and of a pipelined request nothing before
+the one in front of it has been answered. `tests/test_http_differential.py` compares this reader, httptools and h11.
 """
 
 import re
@@ -12,16 +12,27 @@ _MAX_HEADERS = 100
 _FREE_CHUNKS = 1000
 _BYTES_A_CHUNK = 256
 
-# A path, and nothing that names a second host: no absolute URL, no `host:port` (RFC 9112, section 3.2), no fragment.
-_REQUEST_LINE = re.compile(rb"(?!CONNECT )[A-Z-]+ /[!\"$-~]* HTTP/1\.[01]\r\n")
-_DECISIVE = re.compile(rb"\n(host|content-length|transfer-encoding|expect|upgrade):([^\r]*)", re.IGNORECASE)
+# A path, and nothing that names a second host: no absolute URL, no `host:port` (RFC 9112, section 3.2), no fragment. Of
+# characters that RFC 3986 does not know, a proxy may escape some, and take `\` for `/`: none in the path.
+_PATH = rb"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*+(?:%[0-9A-Fa-f]{2}[A-Za-z0-9._~!$&'()*+,;=:@/-]*+)*+"
+_REQUEST_LINE = re.compile(rb"(?!CONNECT )([A-Z-]+) " + _PATH + rb"(?:\?[!\"$-~]*)? HTTP/1\.([01])\r\n")
+# Every line to the end of the head (RFC 9110, sections 5.1 and 5.5). White space in front of a line would fold it, or,
+# alone, end the head for some parsers.
+_FIELDS = re.compile(rb"(?:[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t -~\x80-\xff]*\r\n)*\r\n")
+# Other white space than one space in front stays in the value, and is refused with it: parsers strip more or less.
+_DECISIVE = re.compile(rb"\n(host|content-length|transfer-encoding|expect|upgrade): ?([^\r]*)", re.IGNORECASE)
+_UPGRADE = re.compile(rb"\nupgrade:[^\n]*", re.IGNORECASE)
 # What a host and its port are made of (RFC 3986, section 3.2); which hosts are served is judged by a layer.
-_HOST = re.compile(rb"[A-Za-z0-9._~%-]+(:[0-9]*)?|\[[0-9A-Fa-f:.]+\](:[0-9]*)?")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[1-9][0-9]*)?")
+# Without a leading zero, which some read as octal, and below every integer that a proxy may count with.
+_LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _CHUNK_SIZE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,15}\r?")
+# A body of these has no meaning, so some parsers expect none (RFC 9110, sections 9.3.1, 9.3.2 and 9.3.5).
+_WITHOUT_BODY = frozenset({b"GET", b"HEAD", b"DELETE"})
 _TOO_LARGE = f"Send at most {_MAX_HEADERS} headers, and {MAX_HEAD_BYTES} bytes of them."
 _NO_PATH = "Send a request line such as `POST /mcp HTTP/1.1`: the path of the URL, and nothing else of it."
-_LINES = "End every line with a carriage return and a line feed."
+_LINES = "Send each header as `Name: value`, on one line without control characters that ends with CR LF."
 _CHUNKS = "Send chunks without extensions and trailers, and not too many small ones."
 
 
@@ -33,8 +44,8 @@ class RequestReader:
     """Cuts what one connection receives into requests.
 
     Refuses, with `BadRequest`, what RFC 9112 allows a server to refuse: a bare line feed or carriage return (section
-    2.2), more than one length or `Host` (6.3, 3.2), chunk extensions and trailers (7.1), tiny chunks without end, and
-    heads beyond the limits. Folded lines, white space in names and other broken characters httptools refuses.
+    2.2), folded lines (5.2), more than one length or `Host` (6.3, 3.2), chunk extensions and trailers (7.1), endless
+    tiny chunks, and heads beyond the limits.
     """
 
     def __init__(self) -> None:
@@ -43,7 +54,7 @@ class RequestReader:
         self.ended = True
         """Whether the last request has been taken to its end."""
         self.expects = False
-        """Whether it waits for leave to send its body, which after a refusal may come or not (RFC 9110, 10.1.1)."""
+        """Whether the request has `Expect`: after a refusal its body may come or not (RFC 9110, section 10.1.1)."""
         self._chunked = False
         self._left = 0  # bytes of the body, or of the chunk and the end of its line
         self._chunks = self._chunk_bytes = 0
@@ -67,10 +78,9 @@ class RequestReader:
             return b""
         head = self.waiting[:end]
         fields = _judge(head)
-        if b" \r\n" in head or b"\t\r\n" in head or b"upgrade" in fields:
-            # httptools takes the space for a part of the value, and may take the body for another protocol.
-            lines = [line.rstrip(b" \t") for line in head.split(b"\r\n") if not line.lower().startswith(b"upgrade:")]
-            head = b"\r\n".join(lines)
+        if b"upgrade" in fields:
+            # httptools would take the body for another protocol.
+            head = _UPGRADE.sub(b"", head)
             self.waiting = head + self.waiting[end:]
         self.expects = b"expect" in fields
         self._chunked = b"transfer-encoding" in fields
@@ -111,25 +121,31 @@ def _judge_beginning(data: bytes) -> None:
 
 def _judge(head: bytes) -> dict[bytes, bytes]:
     """Return the fields of a head that decide where the request ends, lower-case names, or raise `BadRequest`."""
-    lines = head.count(b"\r\n")
-    if lines > _MAX_HEADERS + 2:
+    if head.count(b"\r\n") > _MAX_HEADERS + 2:
         raise BadRequest(_TOO_LARGE)
-    if not _REQUEST_LINE.match(head):
+    line = _REQUEST_LINE.match(head)
+    if line is None:
         raise BadRequest(_NO_PATH)
-    if not head.count(b"\n") == head.count(b"\r") == lines:
+    if not _FIELDS.fullmatch(head, line.end()):
         raise BadRequest(_LINES)
     found = _DECISIVE.findall(head)
-    fields = {name.lower(): value.strip(b" \t") for name, value in found}
+    fields = {name.lower(): value for name, value in found}
     if len(fields) < len(found):
         raise BadRequest("Send Host, Content-Length, Transfer-Encoding, Expect and Upgrade at most once.")
     if not _HOST.fullmatch(fields.get(b"host", b"")):
         raise BadRequest("The Host header is not a host name with an optional port.")
-    if b"transfer-encoding" in fields:
+    is_chunked, is_old = b"transfer-encoding" in fields, line[2] == b"0"
+    if is_chunked:
         if b"content-length" in fields:
             raise BadRequest("Send Content-Length or Transfer-Encoding, not both.")
-        if fields[b"transfer-encoding"].lower() != b"chunked":
+        if fields[b"transfer-encoding"].lower() != b"chunked" or is_old:  # RFC 9112, section 6.1
             raise BadRequest("Send the body as it is or in chunks, in no other Transfer-Encoding.")
     length = fields.get(b"content-length", b"0")
-    if not length.isdigit() or len(length) > 19:
+    if not _LENGTH.fullmatch(length):
         raise BadRequest("Content-Length is not a number of bytes.")
+    has_body = is_chunked or length != b"0"
+    if has_body and line[1] in _WITHOUT_BODY:
+        raise BadRequest(f"Send no body with {line[1].decode()}.")
+    if b"expect" in fields and (fields[b"expect"].lower() != b"100-continue" or is_old or not has_body):
+        raise BadRequest("Send `Expect: 100-continue`, with HTTP/1.1 and a body, or no Expect.")
     return fields

@@ -24,6 +24,8 @@ def normal_origin(text: str) -> str:
     except ValueError:
         raise ValueError(f"{text!r} is not an origin: write https://host or https://host:port") from None
     host = parts.hostname or ""
+    if not is_plain_port(parts.netloc):
+        raise ValueError(f"{text!r} is not an origin: write the port without leading zeros, or leave it out")
     if not host.isascii():
         raise ValueError(f"{text!r}: write the host as browsers send it, in its xn-- form")
     extra = parts.path or parts.query or parts.fragment or parts.username is not None or parts.password is not None
@@ -36,6 +38,11 @@ def normal_origin(text: str) -> str:
         raise ValueError(f"{text!r} is not an origin: write https://host or https://host:port, without a path")
     name = f"[{ipaddress.IPv6Address(host)}]" if ":" in host else host
     return f"{parts.scheme}://{name}" + ("" if port in {None, DEFAULT_PORTS[parts.scheme]} else f":{port}")
+
+
+def is_plain_port(netloc: str) -> bool:
+    """Whether the port, if there is one, is written in the one way that compares alike everywhere: not `:0443`, `:`."""
+    return re.search(r":(0[0-9]*)?\Z", netloc) is None
 
 
 def is_loopback(host: str) -> bool:

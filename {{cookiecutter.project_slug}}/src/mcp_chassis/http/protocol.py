@@ -7,9 +7,10 @@ from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ..counters import count_connections
 from ..events.log import Kind
 from ..middleware.responses import Refusal
-from ..counters import count_connections
+from ..middleware.security_headers import HEADERS, SecurityHeadersLayer
 from .connections import Connections, Place
 from .framing import BadRequest, RequestReader
 
@@ -17,9 +18,12 @@ _TOLD_TIMEOUT = 1.0  # seconds in which a connection too many may ask, to be tol
 _LEAST_TAKEN = 65_536  # bytes that a client has to take within the send time-out, if an answer is larger
 
 _FULL = {
-    "full": Refusal(503, "All connections are in use. Try again in a moment.", close=True),
-    "full for this address": Refusal(429, "Your address has too many open connections. Close some.", close=True),
+    "full": SecurityHeadersLayer(Refusal(503, "All connections are in use. Try again in a moment.", close=True)),
+    "full for this address": SecurityHeadersLayer(
+        Refusal(429, "Your address has too many open connections. Close some.", close=True)
+    ),
 }
+_BAD_REQUEST = (*HEADERS, (b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"))
 
 
 class _Transport:
@@ -128,11 +132,18 @@ class DeadlineProtocol(HttpToolsProtocol):
         # None until uvicorn has seen a head, whatever its annotations say.
         return self.cycle is not None and not self.cycle.response_complete
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header without the white space behind its value, which httptools keeps."""
+        super().on_header(name, value.rstrip(b" \t"))
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, if an answer can still begin, and close."""
         self._note("http_error", "invalid HTTP")
         if self.cycle is None or not self.cycle.response_started:
-            super().send_400_response(msg)
+            headers = (*self.server_state.default_headers, *_BAD_REQUEST, (b"content-length", b"%d" % len(msg)))
+            lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (lines, msg.encode()))
+            self.transport.close()
         else:
             self.transport.close()
         if self.cycle is not None:

@@ -3,7 +3,7 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # The list for APIs of the OWASP REST Security Cheat Sheet.
-_HEADERS = (
+HEADERS = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -22,7 +22,7 @@ class SecurityHeadersLayer:
 
     def __init__(self, app: ASGIApp, *, https: bool = False) -> None:
         self.app = app
-        self._headers = (*_HEADERS, _HSTS) if https else _HEADERS
+        self._headers = (*HEADERS, _HSTS) if https else HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -31,9 +31,12 @@ class SecurityHeadersLayer:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                present = {name.lower() for name, _ in message["headers"]}
-                missing = [header for header in self._headers if header[0] not in present]
-                message["headers"] = [*message["headers"], *missing]
+                present = [
+                    (name, value + b", no-store" if name.lower() == b"cache-control" else value)
+                    for name, value in message["headers"]  # of the SDK's streams: `no-cache, no-transform`
+                ]
+                names = {name.lower() for name, _ in present}
+                message["headers"] = present + [header for header in self._headers if header[0] not in names]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

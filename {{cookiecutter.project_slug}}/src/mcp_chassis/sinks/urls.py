@@ -9,9 +9,9 @@ from .addresses import IPAddress, IPNetwork, is_public
 from .errors import InvalidInput
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# RFC 3986 without its dark corners: no user name, zone id, percent-escape or empty port in the authority.
+# RFC 3986 without its dark corners: no user name, zone id, percent-escape, empty or zero-padded port in the authority.
 _URL = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f.]*:[0-9a-f:.]*\]|[a-z0-9._-]+)(:(?P<port>[0-9]{1,5}))?"
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f.]*:[0-9a-f:.]*\]|[a-z0-9._-]+)(:(?P<port>[1-9][0-9]{0,4}))?"
     r"(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?(#.*)?",
     re.IGNORECASE,
 )

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
-from ...http.origins import is_loopback
+from ...http.origins import is_loopback, is_plain_port
 from ...settings.fields import Network, RoomSettings, SettingsFields, networks
 
 
@@ -71,6 +71,7 @@ class OAuthSettings(RoomSettings):
                 "must start with https://. For an issuer on this machine set OAUTH_ALLOW_HTTP_ISSUER=true "
                 "with ENVIRONMENT=development."
             )
-        if not host or parts.username is not None or parts.query or parts.fragment or not url.isprintable():
-            return "must be https://host/path, without a user name, a query or a fragment."
+        is_plain = url.isprintable() and is_plain_port(parts.netloc)
+        if not host or parts.username is not None or parts.query or parts.fragment or not is_plain:
+            return "must be https://host/path, without a user name, a query, a fragment or zeros in front of a port."
         return None
