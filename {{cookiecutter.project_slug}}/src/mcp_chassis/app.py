@@ -20,6 +20,7 @@ from .auth.principal import ANONYMOUS, current_principal
 from .calls.confirmation import LIFETIME
 from .events.log import EventLog
 from .events.route import events_route
+from .events.untrusted import add_secrets
 from .http.health import Health
 from .limits.lockout import FailedAttempts
 from .limits.rate_limiter import LimiterFactory, RateLimiter
@@ -79,13 +80,12 @@ def create_app(settings: Settings, mcp: MCPServer | None = None) -> Starlette:
         settings: what is on and how much of it.
         mcp: serves another MCP server behind the same layers; by default the one with this project's tools.
     """
+    add_secrets(settings.secrets)
     redis = shared_redis(settings)
     fleet = Fleet(redis, question_lifetime=LIFETIME) if redis is not None else None
-    mcp = mcp or build_server(
-        EventLog(secrets=settings.secrets), settings, fleet=fleet, make_limiter=_limiters(settings, fleet)
-    )
+    mcp = mcp or build_server(EventLog(), settings, fleet=fleet, make_limiter=_limiters(settings, fleet))
     guarded = mcp if isinstance(mcp, GuardedServer) else None
-    events = guarded.events if guarded is not None else EventLog(secrets=settings.secrets)
+    events = guarded.events if guarded is not None else EventLog()
     mcp.streamable_http_app()  # makes the SDK's own manager, through which its low-level server is reached
     manager = SessionManager(
         mcp.session_manager.app,

@@ -5,7 +5,7 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -166,9 +166,12 @@ class SettingsFields(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Values that must never be logged."""
-        given = (self.api_key, self.redis_url, self.oauth_client_secret, self.audit_key)
-        return (*(secret.get_secret_value() for secret in given if secret is not None), *self.state_secrets)
+        """Values that must never be logged. Of a URL its password: the rest is in ordinary lines as well."""
+        given = [
+            secret.get_secret_value() for secret in (self.api_key, self.oauth_client_secret, self.audit_key) if secret
+        ]
+        password = unquote(urlsplit(self.redis_url.get_secret_value()).password or "") if self.redis_url else ""
+        return (*given, *([password] if password else ()), *self.state_secrets)
 
 
 def _parts(value: Any) -> Any:
