@@ -86,7 +86,7 @@ def ours(port: int) -> None:
     mcp = module("policy.guard").GuardedServer(
         "ours",
         tools=[make(number) for number in range(count)],
-        events=module("observability.events").EventLog(secrets=settings.secrets),
+        events=module("observability.events").EventLog(),
         max_result_bytes=8 << 20,
     )
     module("http_server").serve(module("app").create_app(settings, mcp), settings)

@@ -1,6 +1,7 @@
 """The audit trail: cleaning it up afterwards, writing lines that never happened, and reading secrets out of it."""
 
 import json
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from mcp_chassis.audit_trail.chain import (
 )
 from secure_mcp_server.server import SERVER
 
-from ..support.running import ServerProcess, server_process, wait_until
+from ..support.running import ServerProcess, running_server, server_process, wait_until
 from .test_log_forging import INJECTIONS
 from .wire import ACCEPT, JSON, Header, key_of, post, send
 
@@ -124,6 +125,21 @@ def test_a_line_says_who_did_what_and_how_it_ended(attacked: tuple[ServerProcess
     assert "/livez" not in {line["url.path"] for line in lines}, "what was served without a call leaves no line"
     unknown = [line for line in lines if line.get("mcp.outcome") == "unknown" and "mcp.tool" in line]
     assert {(line["mcp.protocol.outcome"], line["error.code"]) for line in unknown} == {("error", "-32602")}
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="this system opens links in any case")
+def test_a_link_in_place_of_the_trail_is_not_followed(tmp_path: Path) -> None:
+    """Whoever may rename files there must not make the server write to another file, or narrow its mode."""
+    target, path = tmp_path / "target", tmp_path / "audit.jsonl"
+    target.touch(0o644)
+    with running_server(audit_file=path, audit_key=AUDIT_KEY) as server:
+        send(server, "GET", "/nothing")
+        wait_until(lambda: path.read_bytes() != b"")
+        path.rename(tmp_path / "audit.jsonl.1")
+        path.symlink_to(target)
+        send(server, "GET", "/nothing")
+        wait_until(lambda: send(server, "GET", "/health", [key_of(server)]).json()["problems"] != [])
+    assert (target.stat().st_mode & 0o777, target.read_bytes()) == (0o644, b"")
 
 
 # --- tampering --------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             inject(server, text)
         for place in (server.running.key, f"Bearer {server.running.key}"):
             inject(server, place)
-        send(server.running, "GET", "/livez", [("X-Request-ID", "the-last-request")])
+        send(server.running, "GET", "/livez", [key_of(server.running), ("X-Request-ID", "the-last-request")])
         deadline = time.monotonic() + 5
         while "the-last-request" not in server.written() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -115,7 +115,7 @@ def test_the_key_is_in_no_answer_wherever_a_client_puts_it(attacked: ServerProce
 def test_a_query_is_not_logged(attacked: ServerProcess) -> None:
     """Clients have put tokens into queries."""
     send(attacked.running, "GET", "/nothing?access_token=somebody-elses-secret")
-    send(attacked.running, "GET", "/livez", [("X-Request-ID", "after-the-query")])
+    send(attacked.running, "GET", "/livez", [key_of(attacked.running), ("X-Request-ID", "after-the-query")])
     while "after-the-query" not in attacked.written():
         time.sleep(0.01)
     assert "somebody-elses-secret" not in attacked.written()

@@ -1,7 +1,9 @@
 """The audit trail's file: private, continued after everything that can happen to it, and never in the way."""
 
+import errno
 import json
 import os
+import secrets
 import subprocess
 import sys
 import textwrap
@@ -18,6 +20,7 @@ import structlog
 from mcp_chassis.audit_trail import trail as audit_trail
 from mcp_chassis.audit_trail.chain import derived_key, verify
 from mcp_chassis.audit_trail.trail import AuditTrail
+from mcp_chassis.events import untrusted
 
 from ..support.running import wait_until
 
@@ -237,10 +240,21 @@ def test_the_head_is_logged(tmp_path: Path) -> None:
 
 def test_secrets_are_taken_out(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    with writing(path, redact=lambda text: text.replace("hunter2", "[redacted]")) as trail:
-        trail.put({"event.action": "hunter2", "mcp.arguments": trail.hashes({"hunter2": b'"hunter2"'})})
+    untrusted.add_secrets([secret := "kT4" + secrets.token_urlsafe(32)])
+    with writing(path) as trail:
+        trail.put({"event.action": secret, "mcp.arguments": trail.hashes({secret[:20]: b'"hunter2"'})})
     assert actions(path) == ["[redacted]"]
-    assert "hunter2" not in path.read_text()
+    assert secret[:8] not in path.read_text()
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="this system opens links in any case")
+def test_a_link_at_its_place_is_not_followed_at_the_start(tmp_path: Path) -> None:
+    target, path = tmp_path / "target", tmp_path / "audit.jsonl"
+    target.touch(0o644)
+    path.symlink_to(target)
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        AuditTrail(path, SECRET)
+    assert (target.stat().st_mode & 0o777, target.read_bytes()) == (0o644, b"")
 
 
 def test_an_argument_is_described_by_its_size_and_a_keyed_hash(tmp_path: Path) -> None:

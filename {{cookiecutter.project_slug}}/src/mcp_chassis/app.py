@@ -19,6 +19,7 @@ from .auth.principal import ANONYMOUS, current_principal
 from .calls.confirmation import LIFETIME
 from .events.log import EventLog
 from .events.route import events_route
+from .events.untrusted import add_secrets
 from .http.health import Health
 from .limits.lockout import FailedAttempts
 from .limits.rate_limiter import LimiterFactory, RateLimiter
@@ -78,20 +79,17 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Starlette:
         settings: what is on and how much of it.
         served: the team's service, or any other MCP server, which then stands behind the same layers.
     """
+    add_secrets(settings.secrets)
     redis = shared_redis(settings, served.name)
     fleet = Fleet(redis, question_lifetime=LIFETIME) if redis is not None else None
     if isinstance(served, Service):
         mcp: MCPServer = build_server(
-            served,
-            EventLog(secrets=settings.secrets),
-            settings,
-            fleet=fleet,
-            make_limiter=_limiters(settings, fleet),
+            served, EventLog(), settings, fleet=fleet, make_limiter=_limiters(settings, fleet)
         )
     else:
         mcp = served
     guarded = mcp if isinstance(mcp, GuardedServer) else None
-    events = guarded.events if guarded is not None else EventLog(secrets=settings.secrets)
+    events = guarded.events if guarded is not None else EventLog()
     mcp.streamable_http_app()  # makes the SDK's own manager, through which its low-level server is reached
     manager = SessionManager(
         mcp.session_manager.app,

@@ -7,9 +7,11 @@ the chain. A chain cannot show that its end was cut off: for that, heads are log
 import hmac
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from ..events.untrusted import redact
 
 _LINE = re.compile(rb'(\{.*"event\.sequence":([1-9][0-9]{0,17})),"event\.hash":"([0-9a-f]{64})"\}\n')
 _HEAD = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{64})")
@@ -53,9 +55,7 @@ def derived_key(secret: str, purpose: str) -> bytes:
     return hmac.digest(secret.encode(), purpose.encode(), "sha256")
 
 
-def sealed(
-    key: bytes, before: Head, fields: Mapping[str, Any], redact: Callable[[str], str] = str
-) -> tuple[bytes, Head]:
+def sealed(key: bytes, before: Head, fields: Mapping[str, Any]) -> tuple[bytes, Head]:
     """Return the line that follows `before`, and its head. JSON in ASCII: no value can end a line or forge one."""
     sequence = before.sequence + 1
     body = redact(json.dumps({**fields, "event.sequence": sequence}, separators=(",", ":"))[:-1]).encode()

@@ -9,7 +9,7 @@ from typing import Any
 from opentelemetry.trace import format_trace_id, get_current_span
 
 from ..http.current_request import RequestContext, current_request
-from .trail import AuditTrail, Record, current_trail
+from .trail import AuditTrail, Record
 
 _GOOD = frozenset({"ok", "asked"})
 
@@ -47,9 +47,7 @@ def record_call(
     }
     if error:
         record["error.code"] = str(error)
-    record |= {f"mcp.{kind}": str(facts[kind]) for kind in ("tool", "prompt") if kind in facts}
-    if "uri" in facts:
-        record["mcp.resource"] = facts["uri"]
+    record |= {f"mcp.{kind}": facts[kind] for kind in ("tool", "prompt", "resource") if kind in facts}
     if (span := get_current_span().get_span_context()).is_valid:
         record["trace.id"] = format_trace_id(span.trace_id)
     request = current_request.get()
@@ -59,16 +57,21 @@ def record_call(
         request.calls.append(record)
 
 
-def record_request(request: RequestContext, *, method: str, path: str, status: int, principal: str | None) -> None:
-    """Leave the records of one HTTP request, if there is a trail: of the calls in it, or of its refusal."""
-    trail = current_trail.get()
-    request.finished = True
-    if trail is None or (not request.calls and status < 400):
+def record_request(trail: AuditTrail, request: RequestContext, line: Mapping[str, Any]) -> None:
+    """Leave the records of one HTTP request: of the calls in it, or of its refusal.
+
+    Args:
+        trail: where.
+        request: which.
+        line: its access line. A `count` says for how many refused requests of this caller it stands.
+    """
+    status = line["status"]
+    if not request.calls and status < 400:
         return
     http: Record = {
         "http.request.id": request.request_id,
-        "http.request.method": method[:20],
-        "url.path": path,
+        "http.request.method": line["method"],
+        "url.path": line["path"],
         "client.address": request.client,
     }
     if status:  # else the client has left before an answer
@@ -79,7 +82,9 @@ def record_request(request: RequestContext, *, method: str, path: str, status: i
         "event.type": ["error"] if status >= 500 else ["access", "denied"],
         "event.outcome": "failure",
     }
-    if principal is not None:
-        refusal["user.id"] = principal
+    if line["principal"] is not None:
+        refusal["user.id"] = line["principal"]
+    if "count" in line:
+        refusal["mcp.requests"] = line["count"]
     for record in request.calls or [refusal]:
         trail.put(record | http)

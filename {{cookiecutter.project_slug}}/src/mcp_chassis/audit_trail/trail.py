@@ -9,7 +9,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -50,7 +50,6 @@ class AuditTrail:
     """Args:
     path: the file, readable by its owner only. It may be renamed at any time: a new one is begun, and goes on.
     secret: keys the seals, and the hashes of arguments.
-    redact: takes known secrets out of a text, wherever a client has put them.
     service: the server's name.
 
     Raises:
@@ -58,11 +57,10 @@ class AuditTrail:
         ValueError: if it holds something else.
     """
 
-    def __init__(self, path: Path, secret: str, *, redact: Callable[[str], str] = str, service: str = "") -> None:
+    def __init__(self, path: Path, secret: str, *, service: str = "") -> None:
         self._path = path
         self._key = derived_key(secret, "audit chain")
         self._value_key = derived_key(secret, "audit values")
-        self._redact = redact
         self._common: Record = {"ecs.version": _ECS_VERSION, "event.kind": "event", "service.name": service}
         self._common |= {"event.dataset": f"{service}.audit", "process.pid": os.getpid()}
         self._waiting: queue.Queue[Record | None] = queue.Queue(_MOST_WAITING)
@@ -179,7 +177,7 @@ class AuditTrail:
 
     def _line(self, head: Head, record: Record) -> tuple[bytes, Head]:
         when = datetime.fromtimestamp(record.pop("@timestamp"), UTC).isoformat(timespec="milliseconds")
-        return sealed(self._key, head, {"@timestamp": when, **self._common, **record}, self._redact)
+        return sealed(self._key, head, {"@timestamp": when, **self._common, **record})
 
     def _renamed(self) -> bool:
         try:

@@ -42,6 +42,17 @@ def rejection(error: ValidationError) -> str:
     return "; ".join(problems[:10])
 
 
+def broken_rule(error: BaseException) -> str:
+    """Say for logs and events why arguments were refused: `schema`, or the function that did.
+
+    The message is for the caller only: it may repeat a value.
+    """
+    place = error.__traceback__ if isinstance(error, InvalidInput) else None
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place.tb_frame.f_code.co_name.strip("_") if place is not None else "schema"
+
+
 def _shown(part: str | int) -> str:
     """A name that the caller may have chosen itself: short, and on one line."""
     text = str(part)[:_LONGEST_NAME]

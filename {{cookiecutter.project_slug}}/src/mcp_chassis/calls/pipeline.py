@@ -18,10 +18,10 @@ from ..events.log import EventLog, Kind
 from ..limits.slots import Slots, current_slot
 from ..sinks.errors import InvalidInput
 from ..counters import count_decision
-from .arguments import rejection
+from .arguments import broken_rule, rejection
 from .confirmation import Confirmations, OpenQuestions, is_answer
 from .output import ResultTooLarge, error_text, fit_to_send
-from .record import audited, caller, sizes
+from .record import audited, caller
 from .scopes import require
 from .tools import GuardedTool
 
@@ -75,7 +75,7 @@ class ToolGuard:
             MCPError: if the caller lacks a scope, or the tool raised it.
         """
         name, policy = guarded.tool.name, guarded.policy
-        with audited("tool_call", arguments, tool=name, arguments=sizes(arguments)) as audit:
+        with audited("tool_call", arguments, tool=name) as audit:
             require(policy.scopes, self._events, audit, tool=name)
             # The answer to a question belongs to the call that was counted when the question was put.
             limiter = None if policy.confirm and is_answer(context) else guarded.limiter
@@ -145,9 +145,8 @@ class ToolGuard:
         cause = error.__cause__ if isinstance(error, ToolError) else error
         crash = isinstance(error, UnexpectedToolError | PydanticSerializationError) or would_end_the_server(error)
         if isinstance(cause, InvalidInput) or (isinstance(cause, ValidationError) and not crash):
-            rule = rejection(cause) if isinstance(cause, ValidationError) else str(cause)
-            text = f"Invalid arguments: {rule}"
-            return self._refused(audit, "rejected", text, "input_validation_failed", reason=rule)
+            text = f"Invalid arguments: {rejection(cause) if isinstance(cause, ValidationError) else cause}"
+            return self._refused(audit, "rejected", text, "input_validation_failed", reason=broken_rule(cause))
         if crash:
             error_log.error("tool crashed", tool=name, exc_info=error)
             text = f"The tool {name} failed. The server's log says why."

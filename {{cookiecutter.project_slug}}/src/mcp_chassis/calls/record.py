@@ -13,6 +13,7 @@ from ..audit_trail.records import record_call
 from ..audit_trail.trail import current_trail
 from ..auth.principal import current_principal
 from ..counters import OTHER, count_tool_call
+from ..events.untrusted import named
 
 audit_log = structlog.get_logger("audit")
 
@@ -24,16 +25,18 @@ class audited:
 
     Args:
         action: what is done.
-        values: arguments, for the audit trail, which keeps keyed hashes of them.
-        facts: what else the line says.
+        arguments: of which the line has names and sizes, and the audit trail keyed hashes.
+        facts: what else the line says, in declared names.
     """
 
-    def __init__(self, action: str, values: Mapping[str, Any] | None = None, /, **facts: object) -> None:
+    def __init__(self, action: str, arguments: Mapping[str, Any] | None = None, /, **facts: str) -> None:
         self._action = action
+        values = _as_json(arguments or {})  # before anybody can change them
         self._audit: dict[str, Any] = {"principal": caller(), **facts, "outcome": "ok"}
+        if arguments is not None:
+            self._audit["arguments"] = {name: None if value is None else len(value) for name, value in values.items()}
         self._trail = trail = current_trail.get()
-        # Before anybody can change them.
-        self._arguments = trail.hashes(_as_json(values or {})) if trail is not None else []
+        self._arguments = trail.hashes(values) if trail is not None else []
 
     def __enter__(self) -> dict[str, Any]:
         self._started = time.perf_counter()
@@ -57,13 +60,8 @@ def caller() -> str:
     return principal.id if principal is not None else "unknown"
 
 
-def sizes(arguments: dict[str, Any]) -> dict[str, int | None]:
-    """What an audit line says of arguments: their names, bounded, and how many bytes of JSON each has."""
-    return {name: None if value is None else len(value) for name, value in _as_json(arguments).items()}
-
-
 def _as_json(arguments: Mapping[str, Any]) -> dict[str, bytes | None]:
-    return {str(name)[:64]: _json(value) for name, value in list(arguments.items())[:32]}
+    return {named(name): _json(value) for name, value in list(arguments.items())[:32]}
 
 
 def _json(value: object) -> bytes | None:

@@ -1,5 +1,6 @@
 """Which scopes a request needs, read from its parsed body: what the SDK will act on, not what a header says."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,10 @@ class Access:
         self._resources = {policy.uri: policy.scopes for policy in declared}
         self.scopes = NO_SCOPES.union(*self._tools.values(), *self._prompts.values(), *self._resources.values())
         """Every scope that anything here needs."""
+        self.names = {"uri", *self._tools, *self._prompts, *self._resources} | {
+            name for function in prompts for name in inspect.signature(function).parameters
+        }
+        """What this server calls its own, and may write into its log."""
         self._templates = [(UriTemplate.parse(policy.uri), policy.scopes) for policy in declared if "{" in policy.uri]
 
     def required(self, method: str, params: Mapping[str, Any]) -> frozenset[str]:
@@ -57,6 +62,12 @@ class Access:
         """Return all scopes that a message needs if the caller lacks one of them, else none."""
         required = self.required(method, params)
         return sorted(required) if missing_scopes(required) else []
+
+    def resource_of(self, uri: str) -> str:
+        """Return what `uri` was declared as, a template perhaps; `uri` itself if there is nothing there."""
+        if uri in self._resources:
+            return uri
+        return next((str(template) for template, _ in self._templates if template.match(uri) is not None), uri)
 
     def has_prompt(self, name: str) -> bool:
         """Whether there is a prompt of that name."""

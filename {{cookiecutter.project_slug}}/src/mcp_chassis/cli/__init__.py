@@ -6,6 +6,7 @@ import http.client
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..app import PAGE_SCOPES, create_app, shared_redis
 from ..auth.credentials import fixed_keys
 from ..calls.tools import GuardedTool
 from ..events.log import EventLog
-from ..events.logging import configure_logging
+from ..events.logging import configure_logging, log_thread_crash
 from ..http.server import serve, serve_and_reload
 from ..mcp.stdio import serve_stdio
 from ..replicas.connection import RedisAway
@@ -101,6 +102,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
 
 def _log_to_stderr(settings: Settings) -> None:
     configure_logging(settings.log_level, log_format=settings.log_format, secrets=settings.secrets)
+    threading.excepthook = log_thread_crash
 
 
 def _serve(options: argparse.Namespace, service: Service, settings: Settings) -> int:
@@ -136,7 +138,7 @@ def serve_one(service: Service, settings: Settings, sockets: list[socket.socket]
 def _stdio(_: argparse.Namespace, service: Service, settings: Settings) -> int:
     _log_to_stderr(settings)
     with recording(settings, make_trail(settings, service.name), service=service.name, version=service.version):
-        serve_stdio(build_server(service, EventLog(secrets=settings.secrets), settings))
+        serve_stdio(build_server(service, EventLog(), settings))
     return 0
 
 

@@ -15,7 +15,7 @@ import httpx2
 
 from ..audit_trail.chain import Head, derived_key, parse_head, verify
 from ..events.log import KINDS
-from ..events.logging import escape_controls
+from ..events.untrusted import escape_controls
 from ..http.origins import is_loopback, normal_origin
 from ..settings import Settings, SettingsError
 

@@ -3,18 +3,16 @@
 An event goes to a bounded ring (served at `/security/events`) and to one log line. Recording never waits and never
 raises: a defence must not fail because nobody could be told.
 
-A flood does not wash away what else happened: of one kind, severity, identifier and cause the first few in ten
-seconds are noted one by one, the others as one event with a count.
+What one caller does cannot wash away what else happened. Repeated events are sampled (`sampling.py`), and when the ring
+is full, the least severe events go first, and of those the oldest of the caller that has most of them.
 """
 
-import asyncio
-import contextvars
-import ipaddress
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import islice
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -22,7 +20,8 @@ import structlog
 
 from ..http.current_request import current_request
 from ..counters import count_event
-from .logging import BLOT, blot_tokens
+from .sampling import Sampler, neighbourhood
+from .untrusted import MAX_TEXT, shown
 
 Kind = Literal[
     "authentication_failed",
@@ -45,10 +44,6 @@ _SEVERITY: Mapping[str, Severity] = MappingProxyType(
     }
 )
 KINDS = frozenset(_SEVERITY)
-_LONGEST_DETAIL = 200
-_PERIOD = 10.0  # seconds
-_ONE_BY_ONE = 10  # events of one group in a period
-_MOST_GROUPS = 10_000
 _TELLING = ("reason", "header", "tool", "status")  # details that make another event of it; few values each
 for _kind in KINDS:
     for _severity in get_args(Severity):
@@ -69,31 +64,56 @@ class SecurityEvent:
     severity: Severity
 
 
-@dataclass(slots=True)
-class _Group:
-    """The events of one kind, severity, identifier and cause in one period."""
+class _Ring:
+    """The events that are remembered, by severity and caller.
 
-    until: float
-    noted: int = 0
-    number: int = 0
-    rest: SecurityEvent | None = None
-    """The newest of those that were not noted one by one; its details say how many they are."""
+    Args:
+        keep: how many. A quarter of them may always be of low severity and a quarter medium; half are for high ones.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._callers: dict[Severity, defaultdict[str, OrderedDict[int, SecurityEvent]]] = {
+            severity: defaultdict(OrderedDict) for severity in get_args(Severity)
+        }
+        self._sizes = dict.fromkeys(self._callers, 0)
+
+    def add(self, number: int, event: SecurityEvent) -> None:
+        """Remember an event, and forget another one if there are too many."""
+        self._callers[event.severity][neighbourhood(event.identifier)][number] = event
+        self._sizes[event.severity] += 1
+        if sum(self._sizes.values()) > self._keep:
+            sizes, share = self._sizes, self._keep // 4
+            severity: Severity = "low" if sizes["low"] > share else "medium" if sizes["medium"] > share else "high"
+            callers = self._callers[severity]
+            most = max(callers, key=lambda caller: len(callers[caller]))
+            self.remove(next(iter(callers[most])), callers[most][next(iter(callers[most]))])
+
+    def remove(self, number: int, event: SecurityEvent) -> None:
+        """Forget an event, if it is still remembered."""
+        caller = neighbourhood(event.identifier)
+        mine = self._callers[event.severity][caller]
+        if mine.pop(number, None) is not None:
+            self._sizes[event.severity] -= 1
+        if not mine:
+            del self._callers[event.severity][caller]
+
+    def newest_first(self) -> list[SecurityEvent]:
+        """Return all of them."""
+        every = (item for callers in self._callers.values() for mine in callers.values() for item in mine.items())
+        return [event for _, event in sorted(every, key=itemgetter(0), reverse=True)]
 
 
 class EventLog:
-    """The last events, newest last.
+    """The last events.
 
     Args:
         keep: how many events are remembered; older ones live on in the log only.
-        secrets: values that must not be remembered, wherever a client put them.
     """
 
-    def __init__(self, keep: int = 1000, *, secrets: Iterable[str] = ()) -> None:
-        self._keep = keep
-        self._ring: OrderedDict[int, SecurityEvent] = OrderedDict()
-        self._secrets = tuple(secrets)
-        self._groups: OrderedDict[tuple[str, ...], _Group] = OrderedDict()  # the oldest first
-        self._timer: asyncio.TimerHandle | None = None
+    def __init__(self, keep: int = 1000) -> None:
+        self._ring = _Ring(keep)
+        self._sampler: Sampler[tuple[int, SecurityEvent]] = Sampler(self._write)
         self.total = 0
         self.forward: Callable[[SecurityEvent], None] | None = None
         """Also told of what is logged, floods as one event with a count: the replicas' common record. Must not wait."""
@@ -107,7 +127,7 @@ class EventLog:
             event: the kind.
             identifier: a principal's id; without one, the address of the request being served.
             severity: other than the kind's own.
-            details: short facts; text is cut at 200 characters, so that an attacker cannot fill the memory.
+            details: short facts, which pass `shown`; never the value of an argument.
         """
         request = current_request.get()
         if request is not None:
@@ -116,60 +136,25 @@ class EventLog:
             details.setdefault("client", request.client)
             identifier = identifier or request.client
         self.total += 1
-        identifier, severity = (identifier or "local")[:_LONGEST_DETAIL], severity or _SEVERITY[event]
+        identifier, severity = (identifier or "local")[:MAX_TEXT], severity or _SEVERITY[event]
         count_event(event, severity)
         timestamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-        facts = [str(details[name])[:_LONGEST_DETAIL] if name in details else "" for name in _TELLING]
-        group = self._group((event, severity, _neighbourhood(identifier), *facts))
-        group.noted += 1
-        bounded = {name: self._bounded(value) for name, value in details.items()}
+        bounded = {name: _bounded(value) for name, value in details.items()}
         entry = SecurityEvent(timestamp, event, identifier, bounded, severity)
-        if group.rest is not None:
-            self._ring.pop(group.number, None)  # the newest stands for all
-        self._ring[self.total] = entry
-        if len(self._ring) > self._keep:
-            self._ring.popitem(last=False)
-        if group.noted <= _ONE_BY_ONE:
-            self._tell(entry)
-        else:
-            entry.details["count"] = group.noted - _ONE_BY_ONE
-            group.rest, group.number = entry, self.total
-            self._log_later()
+        facts = (str(bounded.get(name, "")) for name in _TELLING)
+        merged, replaced = self._sampler.take(identifier, ((event, severity), *facts), (self.total, entry))
+        if replaced is not None:
+            self._ring.remove(*replaced)  # the newest stands for all
+        if merged:
+            entry.details["count"] = merged
+        self._ring.add(self.total, entry)
 
-    def flush(self, *, everything: bool = True) -> None:
-        """Write the lines of the events that stand for many: of periods that are over, or all."""
-        now = time.monotonic()
-        while self._groups and (everything or next(iter(self._groups.values())).until <= now):
-            self._end(*self._groups.popitem(last=False))
+    def flush(self) -> None:
+        """Write the lines of the events that stand for many."""
+        self._sampler.flush()
 
-    def _group(self, key: tuple[str, ...]) -> _Group:
-        self.flush(everything=False)
-        group = self._groups.get(key)
-        if group is None:
-            if len(self._groups) >= _MOST_GROUPS:
-                self._end(*self._groups.popitem(last=False))
-            group = self._groups[key] = _Group(time.monotonic() + _PERIOD)
-        return group
-
-    def _end(self, _: object, group: _Group) -> None:
-        if group.rest is not None:
-            contextvars.Context().run(self._tell, group.rest)  # not as a line of the request that happens to be served
-
-    def _log_later(self) -> None:
-        """See to it that the count is written even if nothing else happens."""
-        if self._timer is None:
-            try:
-                self._timer = asyncio.get_running_loop().call_later(_PERIOD, self._on_time)
-            except RuntimeError:  # no loop: the next event, or `flush`, writes it
-                return
-
-    def _on_time(self) -> None:
-        self._timer = None
-        self.flush(everything=False)
-        if any(group.rest is not None for group in self._groups.values()):
-            self._log_later()
-
-    def _tell(self, entry: SecurityEvent) -> None:
+    def _write(self, item: tuple[int, SecurityEvent], _: int) -> None:
+        entry = item[1]
         if self.forward is not None:
             self.forward(entry)
         log.warning("security_event", kind=entry.event, identifier=entry.identifier, severity=entry.severity,
@@ -177,29 +162,13 @@ class EventLog:
 
     def recent(self, limit: int = 100, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the newest events first, as JSON-ready dictionaries."""
-        chosen = (event for event in reversed(self._ring.values()) if kind is None or event.event == kind)
-        return [asdict(event) for _, event in zip(range(limit), chosen, strict=False)]
-
-    def _bounded(self, value: object) -> object:
-        if isinstance(value, bool | int | float) or value is None:
-            return value
-        if isinstance(value, list | tuple):
-            return [self._bounded(item) for item in value[:20]]
-        text = str(value)
-        for secret in self._secrets:  # before the cut, which could leave half of it
-            text = text.replace(secret, BLOT)
-        text = blot_tokens(text)
-        if text.isascii():
-            return text[:_LONGEST_DETAIL]
-        # Without halves of surrogate pairs: one of them would make every answer of /security/events fail.
-        return text[:_LONGEST_DETAIL].encode(errors="replace").decode()
+        chosen = (event for event in self._ring.newest_first() if kind is None or event.event == kind)
+        return [asdict(event) for event in islice(chosen, limit)]
 
 
-def _neighbourhood(identifier: str) -> str:
-    """Return what is one for a flood: IPv6 addresses of one /64 are."""
-    if identifier.count(":") > 1:
-        try:
-            return str(ipaddress.IPv6Address(int(ipaddress.IPv6Address(identifier)) >> 64 << 64))
-        except ValueError:
-            pass  # a principal's id
-    return identifier
+def _bounded(value: object) -> object:
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    if isinstance(value, list | tuple):
+        return [_bounded(item) for item in value[:20]]
+    return shown(str(value))

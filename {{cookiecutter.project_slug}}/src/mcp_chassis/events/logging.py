@@ -1,31 +1,34 @@
 """One pipeline for every log line: ours, uvicorn's and the SDK's, as JSON or for a terminal, on standard error.
 
 Standard output is never used: on stdio it is the protocol. No input can forge a line: JSON escapes by itself, the
-terminal form shows control characters as escapes. Credentials are blotted out by name, by the value of the configured
-key, and by the look of other keys and tokens, wherever they turn up.
+terminal form shows control characters as escapes. Credentials are redacted by name and, in the whole line, as
+`untrusted.redact` knows them. Texts of exceptions are left out, and so are the details of what the SDK and asyncio log:
+they may hold values of arguments.
 """
 
 import functools
 import json
 import logging
 import logging.config
-import re
+import os
 import sys
+import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TextIO
 
 import pydantic_core
 import structlog
-from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from .untrusted import REDACTED, add_secrets, escape_controls, redact
 
 _SECRET_NAMES = frozenset(
     {"authorization", "api_key", "x-api-key", "cookie", "set-cookie", "password", "secret", "token", "access_token"}
 )
-BLOT = "[redacted]"
-# API keys of the keys file and JWTs: nobody knows their values here, but they look like nothing else.
-_TOKENS = re.compile(r"mcp_[0-9a-z]{10}_[0-9A-Za-z]{20,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
+_PACKAGE = __name__.partition(".")[0]
+_OF_CALLS = frozenset({"mcp", "asyncio"})
+"""Loggers of libraries whose messages repeat what clients send, or what tools raise."""
 
 
 def configure_logging(
@@ -36,17 +39,24 @@ def configure_logging(
     Call it before `MCPServer` is made: the SDK configures the root logger if nobody has.
 
     Args:
-        level: a standard level name.
+        level: a standard level name. Of libraries, lines below INFO are never written: some hold whole messages.
         log_format: `auto` is `console` on a terminal and `json` elsewhere.
         secrets: values that must never be written, whatever line they turn up in.
     """
+    add_secrets(secrets)
     console = log_format == "console" or (log_format == "auto" and _is_terminal())
     context = structlog.contextvars.merge_contextvars
-    render = [_redact_names, *(_console() if console else _json()), _redact_values(secrets)]
+    render = [_redact_names, *(_console() if console else _json()), _redact_line]
     _configure_ours(level, [context, _say_who_and_when, *render])
     _configure_others(
         level, [context, structlog.stdlib.add_logger_name, structlog.stdlib.add_log_level, _add_time], render
     )
+
+
+def log_thread_crash(crash: threading.ExceptHookArgs) -> None:
+    """As `threading.excepthook`: Python's own would write the text of the exception straight to standard error."""
+    if crash.exc_type is not SystemExit:
+        logging.getLogger(_PACKAGE).error("a thread crashed", exc_info=crash.exc_value)
 
 
 class _Output:
@@ -96,6 +106,8 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
+        if record.name.partition(".")[0] in _OF_CALLS:
+            record.msg, record.args = str(record.msg).partition("\n")[0], ()
         try:
             line = self.format(record)
         except Exception as error:  # whatever a library has logged
@@ -134,23 +146,50 @@ def _configure_others(level: str, prepare: list[Processor], render: list[Process
                 }
             },
             "handlers": {"stderr": {"()": _Handler, "formatter": "all"}},
-            "root": {"handlers": ["stderr"], "level": level},
+            "root": {"handlers": ["stderr"], "level": _at_least("INFO", level)},
             "loggers": {
+                _PACKAGE: {"level": level},
                 # Our access line replaces uvicorn's; a client library's line for every request is not ours to print.
                 "uvicorn.access": {"handlers": [], "propagate": False},
-                "httpx2": {"level": "WARNING"},
-                "httpcore2": {"level": "WARNING"},
                 # The SDK narrates every session; what it warns of stays.
-                "mcp": {"level": "WARNING" if level != "DEBUG" else "DEBUG"},
+                **{name: {"level": _at_least("WARNING", level)} for name in ("httpx2", "httpcore2", "mcp")},
             },
         }
     )
 
 
+def _at_least(lowest: str, level: str) -> str:
+    return max(lowest, level, key=logging.getLevelNamesMapping().__getitem__)
+
+
+# Locals would put tool arguments into the log.
+_tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+
 def _json() -> list[Processor]:
-    # Locals would put tool arguments into the log.
-    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-    return [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer(_dumps)]
+    return [
+        structlog.processors.ExceptionRenderer(_exceptions_without_texts),
+        structlog.processors.JSONRenderer(_dumps),
+    ]
+
+
+def _exceptions_without_texts(exc_info: Any) -> list[dict[str, Any]]:
+    """Return types and places. Only the system's own words for an error number are kept of what exceptions say."""
+    stacks = _tracebacks(exc_info)
+    error = exc_info[1]
+    for stack in stacks:
+        _leave_out_texts(stack)
+    if isinstance(error, OSError) and error.errno is not None:
+        stacks[0]["exc_value"] = os.strerror(error.errno)
+    return stacks
+
+
+def _leave_out_texts(stack: dict[str, Any]) -> None:
+    for name in ("exc_value", "exc_notes", "syntax_error"):
+        stack.pop(name, None)
+    for group in stack.get("exceptions", ()):
+        for inner in group:
+            _leave_out_texts(inner)
 
 
 def _dumps(event: EventDict, default: Callable[[Any], Any]) -> str:
@@ -165,9 +204,8 @@ def _dumps(event: EventDict, default: Callable[[Any], Any]) -> str:
 def _console() -> list[Processor]:
     return [
         _escape_message,
-        structlog.dev.ConsoleRenderer(
-            colors=_is_terminal(), repr_native_str=True, exception_formatter=_indented_traceback
-        ),
+        structlog.processors.ExceptionRenderer(_indented_traceback),
+        structlog.dev.ConsoleRenderer(colors=_is_terminal(), repr_native_str=True),
     ]
 
 
@@ -175,17 +213,13 @@ def _is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def _indented_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
-    """Print a traceback whose lines cannot be mistaken for log lines, whatever the exception's text holds."""
-    text = "".join(traceback.format_exception(*exc_info))
-    stream.write("".join(f"\n    | {escape_controls(line)}" for line in text.splitlines()))
-
-
-def escape_controls(text: str) -> str:
-    """Show control, format and line-separator characters as escapes, so that text stays on its line."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
+def _indented_traceback(exc_info: Any) -> str:
+    """Return a traceback whose lines cannot be mistaken for log lines."""
+    lines = []
+    for stack in _exceptions_without_texts(exc_info):
+        lines += [f"{frame['filename']}:{frame['lineno']} in {frame['name']}" for frame in stack["frames"]]
+        lines.append(f"{stack['exc_type']} {stack.get('exc_value', '')}".rstrip())
+    return "\n".join(f"    | {escape_controls(line)}" for line in lines)
 
 
 def _escape_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -220,28 +254,9 @@ def _redact_names(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if not _SECRET_NAMES.isdisjoint(map(str.lower, event)):
         for name in event:
             if name.lower() in _SECRET_NAMES:
-                event[name] = BLOT
+                event[name] = REDACTED
     return event
 
 
-def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return what takes `secrets`, and whatever looks like a key or a token, out of a text."""
-    known = [secret for secret in secrets if secret]
-
-    def redact(line: str) -> str:
-        for secret in known:
-            if secret in line:
-                line = line.replace(secret, BLOT)
-        return blot_tokens(line)
-
-    return redact
-
-
-def _redact_values(secrets: Iterable[str]) -> Processor:
-    redact = redactor(secrets)
-    return lambda _, __, line: redact(line)  # type: ignore[arg-type]  # the renderer has made text of it
-
-
-def blot_tokens(text: str) -> str:
-    """Return `text` without what looks like a key or a token."""
-    return _TOKENS.sub(BLOT, text) if "mcp_" in text or "eyJ" in text else text
+def _redact_line(_: WrappedLogger, __: str, line: Any) -> str:
+    return redact(line)  # the renderer has made text of it

@@ -39,15 +39,16 @@ from mcp_types.methods import validate_client_request
 from pydantic import AnyUrl, ValidationError
 
 from ..auth.principal import ALL_SCOPES, current_principal
-from ..calls.arguments import rejection
+from ..calls.arguments import broken_rule, rejection
 from ..calls.confirmation import LIFETIME, OpenQuestions
 from ..calls.declarations import PromptPolicy, ResourcePolicy, policy_of
 from ..calls.output import ResultTooLarge, clean_text, error_text, fit_to_send
 from ..calls.pipeline import ToolGuard, would_end_the_server
-from ..calls.record import audited, caller, sizes
+from ..calls.record import audited, caller
 from ..calls.scopes import NO_SCOPES, Access, missing_scopes, require
 from ..calls.tools import GuardedTool, guarded_tool
 from ..events.log import EventLog, Severity
+from ..events.untrusted import declare, named
 from ..limits.rate_limiter import LimiterFactory, RateLimiter
 from ..sinks.errors import InvalidInput
 
@@ -141,6 +142,7 @@ class GuardedServer(MCPServer[Any]):
             subscriptions=self.bus,
             request_state_security=security,
         )
+        declare(self.access.names | {name for g in guarded for name in g.tool.parameters.get("properties", ())})
         self.middleware.insert(0, self._outermost)
         self._listings: dict[tuple[str, frozenset[str]], HandlerResult] = {}
         self.middleware.append(self._list_once)
@@ -166,10 +168,11 @@ class GuardedServer(MCPServer[Any]):
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
         """Read a resource through the guard."""
         uri = str(uri)
-        with audited("resource_read", uri=uri[:200]) as audit:
-            require(self.access.required("resources/read", {"uri": uri}), self.events, audit, resource=uri)
-            with self._explained(audit, "resource", uri):
-                return self._fit(await super().read_resource(uri, context), resource=uri)
+        name = named(self.access.resource_of(uri))
+        with audited("resource_read", {"uri": uri}, resource=name) as audit:
+            require(self.access.required("resources/read", {"uri": uri}), self.events, audit, resource=name)
+            with self._explained(audit, "resource", name, uri):
+                return self._fit(await super().read_resource(uri, context), resource=name)
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
@@ -177,7 +180,7 @@ class GuardedServer(MCPServer[Any]):
         """Render a prompt through the guard."""
         if not self.access.has_prompt(name):
             await self._unknown("prompt_get", "prompt", name)
-        with audited("prompt_get", arguments, prompt=name, arguments=sizes(arguments or {})) as audit:
+        with audited("prompt_get", arguments or {}, prompt=name) as audit:
             require(self.access.required("prompts/get", {"name": name}), self.events, audit, prompt=name)
             with self._explained(audit, "prompt", name):
                 return self._fit(await super().get_prompt(name, arguments, context), prompt=name)
@@ -201,53 +204,54 @@ class GuardedServer(MCPServer[Any]):
 
     async def _unknown(self, action: str, kind: str, name: str) -> NoReturn:
         """Refuse a name that nobody has declared. Guessing names leaves a trail."""
-        with audited(action, **{kind: name[:64]}) as audit:
+        what = {kind: named(name)}
+        with audited(action, **what) as audit:
             audit["outcome"] = "unknown"
-            self.events.record("input_validation_failed", caller(), severity=None, reason="unknown", **{kind: name})
+            self.events.record("input_validation_failed", caller(), severity=None, reason="unknown", **what)
             raise MCPError(code=INVALID_PARAMS, message=f"Unknown {kind}")
 
     @contextmanager
-    def _explained(self, audit: dict[str, Any], kind: str, name: str) -> Iterator[None]:
+    def _explained(self, audit: dict[str, Any], kind: str, name: str, uri: str | None = None) -> Iterator[None]:
         """Make an outcome, an event and an error of the protocol of whatever a resource or a prompt ends with."""
         try:
             yield
         except BaseException as error:
             if not isinstance(error, ResourceError | ResultTooLarge | ValueError) and not would_end_the_server(error):
                 raise
-            outcome, said = self._judge(error)
+            outcome, reason, said = self._judge(error)
             audit["outcome"] = outcome
             theirs = outcome in {"rejected", "unknown"}
             self.events.record(
                 "input_validation_failed" if theirs else "tool_execution_failed",
                 caller(),
                 severity=_SEVERITY[outcome],
-                reason=said if outcome == "rejected" else outcome,
+                reason=reason,
                 **{kind: name},
             )
             if outcome == "crashed":
                 said = f"The {kind} failed"
                 error_log.exception(f"{kind} crashed", **{kind: name})
             code = INVALID_PARAMS if theirs else INTERNAL_ERROR
-            data = {"uri": clean_text(name)} if kind == "resource" else None
+            data = {"uri": clean_text(uri)} if uri is not None else None
             raise MCPError(code=code, message=said, data=data) from None
 
-    def _judge(self, error: BaseException) -> tuple[str, str]:
-        """Return the outcome and what the caller is told. A crash (argparse ends the process) does not speak."""
+    def _judge(self, error: BaseException) -> tuple[str, str, str]:
+        """Return the outcome, the reason for the event, and what the caller is told. A crash does not speak."""
         cause = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
         # The function's own models have other titles, and what they say may be a secret.
         if isinstance(cause, ValidationError) and cause.title in self._functions:
-            return "rejected", f"Invalid arguments: {rejection(cause)}"
+            return "rejected", broken_rule(cause), f"Invalid arguments: {rejection(cause)}"
         if isinstance(cause, InvalidInput) or _MISSING.fullmatch(str(error)):
-            return "rejected", f"Invalid arguments: {cause}"
+            return "rejected", broken_rule(cause), f"Invalid arguments: {cause}"
         if isinstance(error, ResourceNotFoundError):
-            return "unknown", error_text(error)
+            return "unknown", "unknown", error_text(error)
         if isinstance(error, ResultTooLarge):
-            return "too_large", str(error)
+            return "too_large", "too_large", str(error)
         if isinstance(error, ResourceError) and not isinstance(error, UnexpectedResourceError):
-            return "failed", error_text(error)
-        return "crashed", ""
+            return "failed", "failed", error_text(error)
+        return "crashed", "crashed", ""
 
     def _fit(self, result: _Result, **what: str) -> _Result:
         return fit_to_send(result, self.events, max_bytes=self._max_result_bytes, **what)
@@ -260,21 +264,24 @@ class GuardedServer(MCPServer[Any]):
         kind = _KINDS.get(ctx.method)
         if kind is None:
             return await call_next(ctx)
-        what = {kind: str((ctx.params or {}).get("uri" if kind == "resource" else "name", ""))}
+
+        def what() -> dict[str, str]:
+            name = str((ctx.params or {}).get("uri" if kind == "resource" else "name", ""))
+            return {kind: named(self.access.resource_of(name) if kind == "resource" else name)}
+
         try:
             return await call_next(ctx)
         except ValidationError as error:
-            reason = rejection(error)
-            self.events.record("input_validation_failed", caller(), severity=None, reason=reason, **what)
-            raise MCPError(code=INVALID_PARAMS, message=f"Invalid params: {reason}") from None
+            self.events.record("input_validation_failed", caller(), severity=None, reason="params", **what())
+            raise MCPError(code=INVALID_PARAMS, message=f"Invalid params: {rejection(error)}") from None
         except MCPError as error:
             data = error.error.data
             # An answer that is forged, expired, somebody else's, or for other arguments.
             if isinstance(data, dict) and data.get("reason") == "invalid_request_state":
                 reason = "invalid_confirmation"
-                self.events.record("input_validation_failed", caller(), severity=None, reason=reason, **what)
+                self.events.record("input_validation_failed", caller(), severity=None, reason=reason, **what())
             try:
-                error.error = self._fit(error.error, **what)
+                error.error = self._fit(error.error, **what())
             except (ResultTooLarge, ValueError):
                 raise MCPError(code=INTERNAL_ERROR, message=f"The {kind} failed") from None
             raise

@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,13 +13,14 @@ from ..audit_trail.records import record_request
 from ..audit_trail.trail import AuditTrail, current_trail
 from ..auth.principal import current_principal
 from ..events.log import EventLog
+from ..events.sampling import Sampler
+from ..events.untrusted import shown
 from ..http.current_request import RequestContext, current_request
 from ..limits.client_address import Network, client_address
 from ..counters import OTHER, count_http_request
 from .responses import Refusal
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
-_LONGEST_PATH = 200
 
 access_log = structlog.get_logger("access")
 error_log = structlog.get_logger("error")
@@ -50,16 +52,15 @@ class RequestContextLayer:
         self._log_requests = log_requests
         self._routes = routes
         self._trail = trail
+        self._sampler: Sampler[tuple[RequestContext, dict[str, Any]]] = Sampler(self._write)
         self._internal_error = Refusal(500, "The server failed. Report the request_id to whoever runs it.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self.app(scope, self._counted_before_the_end(receive), send)
             return
         started = time.perf_counter()
         request = self._request_context(scope)
-        # Set even when nothing is known: a pipelined request inherits the context of the one before it.
-        current_request.set(request)
         current_principal.set(None)
         current_trail.set(self._trail)
         structlog.contextvars.clear_contextvars()
@@ -85,20 +86,30 @@ class RequestContextLayer:
 
     def _request_context(self, scope: Scope) -> RequestContext:
         peer = scope["client"][0] if scope.get("client") else "unknown"
+        client = client_address(peer, scope["headers"], self._trusted_proxies)
+        request = RequestContext(os.urandom(16).hex(), client, scope["headers"])
+        # Set even when nothing is known: a pipelined request inherits the context of the one before it.
+        current_request.set(request)
         given = [value for name, value in scope["headers"] if name == b"x-request-id"]
-        accepted = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
-        return RequestContext(
-            request_id=given[0].decode() if accepted else os.urandom(16).hex(),
-            client=client_address(peer, scope["headers"], self._trusted_proxies),
-        )
+        # An id that holds a credential would put it into every line and into the answer.
+        if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) and shown(text := given[0].decode()) == text:
+            request.request_id = text
+        return request
 
     def _finish(self, scope: Scope, request: RequestContext, status: int, seconds: float) -> None:
         principal = current_principal.get()
         identifier = principal.id if principal is not None else request.client
-        path = scope["path"][:_LONGEST_PATH]
-        count_http_request(path if path in self._routes else OTHER, status, seconds)
-        record_request(request, method=scope["method"], path=path, status=status,
-                       principal=principal.id if principal is not None else None)  # fmt: skip
+        is_known = scope["path"] in self._routes
+        path = scope["path"] if is_known else shown(scope["path"])
+        count_http_request(path if is_known else OTHER, status, seconds)
+        line = {
+            "method": scope["method"],
+            "path": path,  # without the query: clients have put tokens there
+            "status": status,
+            "duration_ms": round(seconds * 1000, 2),
+            "client": request.client,
+            "principal": principal.id if principal is not None else None,
+        }
         if status >= 400 and not request.event_recorded:
             self._events.record(
                 "http_error",
@@ -108,13 +119,28 @@ class RequestContextLayer:
                 method=scope["method"],
                 path=path,
             )
+        request.finished = True
+        if request.calls or (principal is not None and 0 < status < 400):
+            self._write((request, line), 1)  # as many as the rate limit lets pass
+        else:
+            self._sampler.take(identifier, (status,), (request, line))
+
+    def _write(self, item: tuple[RequestContext, dict[str, Any]], count: int) -> None:
+        request, line = item
+        if count > 1:
+            line["count"] = count
+        if self._trail is not None:
+            record_request(self._trail, request, line)
         if self._log_requests:
-            access_log.info(
-                "request",
-                method=scope["method"],
-                path=path,  # without the query: clients have put tokens there
-                status=status,
-                duration_ms=round(seconds * 1000, 2),
-                client=request.client,
-                principal=principal.id if principal is not None else None,
-            )
+            access_log.info("request", **line)
+
+    def _counted_before_the_end(self, receive: Receive) -> Receive:
+        """Write what has been counted before the application stops, and with it the audit trail."""
+
+        async def received() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                self._sampler.flush()
+            return message
+
+        return received

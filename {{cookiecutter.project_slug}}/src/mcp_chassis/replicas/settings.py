@@ -4,6 +4,7 @@ import hmac
 import re
 from importlib.util import find_spec
 from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr
 
@@ -35,8 +36,9 @@ class ReplicaSettings(RoomSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Values that must never be logged: each of several in `STATE_SECRET` too."""
-        return (*super().secrets, *self.state_secrets)
+        """Values that must never be logged. Of the URL its password: the rest is in ordinary lines as well."""
+        password = unquote(urlsplit(self.redis_url.get_secret_value()).password or "") if self.redis_url else ""
+        return (*([password] if password else ()), *self.state_secrets)
 
     def problems(self, settings: SettingsFields) -> list[str]:
         """Say what several processes need so that they are one server to their clients."""

@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from prometheus_client import start_http_server
 
 from ..audit_trail.trail import AuditTrail, current_trail
-from ..events.logging import redactor
 from ..settings import Settings, SettingsError
 from .metrics import registry
 
@@ -21,9 +20,8 @@ def make_trail(settings: Settings, service: str) -> AuditTrail | None:
     """
     if settings.audit_file is None or settings.audit_key is None:
         return None
-    secret, redact = settings.audit_key.get_secret_value(), redactor(settings.secrets)
     try:
-        return AuditTrail(settings.audit_file, secret, redact=redact, service=service)
+        return AuditTrail(settings.audit_file, settings.audit_key.get_secret_value(), service=service)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SettingsError([f"AUDIT_FILE: {settings.audit_file} cannot be written: {reason}."]) from None

@@ -1,23 +1,27 @@
 """Exports the spans that the SDK makes of every message, by the OpenTelemetry protocol over HTTP.
 
-A span says which request it belongs to and who calls. What exceptions say may hold arguments, so it is left out.
+A span says which request it belongs to and who calls. What clients choose is left out (texts of exceptions, the id of a
+message, the trace state), or described where it is no declared name.
 """
 
 from collections.abc import Callable
 
+from mcp_types.methods import SPEC_CLIENT_METHODS, SPEC_CLIENT_NOTIFICATION_METHODS
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Status
+from opentelemetry.trace import SpanContext, Status
 
 from ..auth.principal import current_principal
+from ..events.untrusted import MAX_TEXT, declare, named
 from ..http.current_request import current_request
 
 _OF_THE_SDK = "mcp-python-sdk"
-_LONGEST = 100  # characters of a name or an attribute: clients choose some of them
+_CHOSEN_BY_CLIENTS = ("mcp.method.name", "gen_ai.tool.name", "gen_ai.prompt.name", "mcp.protocol.version")
 
 
 class _RequestSpans(BatchSpanProcessor):
@@ -30,7 +34,7 @@ class _RequestSpans(BatchSpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         scope = span.instrumentation_scope
-        super().on_end(_without_texts(span) if scope is not None and scope.name == _OF_THE_SDK else span)
+        super().on_end(_without_values(span) if scope is not None and scope.name == _OF_THE_SDK else span)
 
 
 def export_traces(endpoint: str, *, service: str, version: str) -> Callable[[], None]:
@@ -42,20 +46,32 @@ def export_traces(endpoint: str, *, service: str, version: str) -> Callable[[], 
         service: the name of this server, unless the environment gives another.
         version: of this server.
     """
+    declare(
+        SPEC_CLIENT_METHODS
+        | SPEC_CLIENT_NOTIFICATION_METHODS
+        | {*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS}
+    )
     resource = Resource({SERVICE_NAME: service, SERVICE_VERSION: version}).merge(Resource.create())
-    provider = TracerProvider(resource=resource, span_limits=SpanLimits(max_attribute_length=_LONGEST))
+    provider = TracerProvider(resource=resource, span_limits=SpanLimits(max_attribute_length=MAX_TEXT))
     provider.add_span_processor(_RequestSpans(OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")))
     trace.set_tracer_provider(provider)
     return provider.shutdown
 
 
-def _without_texts(span: ReadableSpan) -> ReadableSpan:
+def _without_values(span: ReadableSpan) -> ReadableSpan:
+    attributes = dict(span.attributes or {})
+    attributes.pop("jsonrpc.request.id", None)
+    chosen = {name: named(attributes[name]) for name in _CHOSEN_BY_CLIENTS if name in attributes}
+    method, target = (
+        chosen.get("mcp.method.name", ""),
+        chosen.get("gen_ai.tool.name", chosen.get("gen_ai.prompt.name", "")),
+    )
     return ReadableSpan(
-        name=span.name[:_LONGEST],
-        context=span.context,
-        parent=span.parent,
+        name=f"{method} {target}".strip() or span.name,
+        context=_without_state(span.context),
+        parent=_without_state(span.parent),
         resource=span.resource,
-        attributes=span.attributes,
+        attributes=attributes | chosen,
         links=span.links,
         kind=span.kind,
         status=Status(span.status.status_code),
@@ -63,3 +79,9 @@ def _without_texts(span: ReadableSpan) -> ReadableSpan:
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
     )
+
+
+def _without_state(context: SpanContext | None) -> SpanContext | None:
+    if context is None:
+        return None
+    return SpanContext(context.trace_id, context.span_id, context.is_remote, context.trace_flags)
