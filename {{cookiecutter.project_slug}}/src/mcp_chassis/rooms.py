@@ -93,6 +93,7 @@ OFFERS = (
             "OAUTH_INTROSPECTION_URL": "",
             "OAUTH_CLIENT_ID": "",
             "OAUTH_CLIENT_SECRET": "",
+            "OAUTH_ALLOW_KEY_LIKE_TOKENS": "false",
         },
     ),
     Offer(

@@ -72,10 +72,10 @@ def load_settings(kind: type[Settings] = Settings, /, **overrides: Any) -> Setti
     Raises:
         SettingsError: naming every problem.
     """
-    directory = Path(os.environ.get("SECRETS_DIR", "/run/secrets"))
+    directory = secrets_directory()
     env_file = overrides.pop("_env_file", kind.model_config.get("env_file"))
     sources: dict[str, Any] = {"_env_file": env_file}
-    if directory.is_dir():
+    if directory is not None:
         sources["_secrets_dir"] = directory
     problems: list[str] = []
     try:
@@ -97,6 +97,12 @@ def all_fields(kind: type[Settings] = Settings) -> Mapping[str, FieldInfo]:
     return {name: field for each in (kind, *_room_kinds()) for name, field in each.model_fields.items()}
 
 
+def secrets_directory() -> Path | None:
+    """Return the directory of secrets, if there is one."""
+    directory = Path(os.environ.get("SECRETS_DIR", "/run/secrets"))
+    return directory if directory.is_dir() else None
+
+
 def _room_kinds() -> list[type[RoomSettings]]:
     return [room.settings for room in rooms().values() if room.settings is not None]
 
@@ -116,14 +122,15 @@ def _read(kind: type[_Kind], sources: Mapping[str, Any], overrides: Mapping[str,
     return kind(**sources, **(given | {name: kind.model_fields[name].get_default() for name in faulty}))
 
 
-def _of_absent_rooms(env_file: Any, directory: Path) -> Iterator[str]:
+def _of_absent_rooms(env_file: Any, directory: Path | None) -> Iterator[str]:
     """Yield a sentence for every setting that asks for what this project does not have."""
     in_file = dotenv_values(env_file) if env_file is not None else {}
     for offer, name, nothing in _names(absent()):
         # OpenTelemetry's variables are often set for all programs of a machine.
         in_environment = None if name.startswith("OTEL_") else os.environ.get(name)
-        secret = directory / name.lower()
-        value = in_environment or in_file.get(name) or (secret.read_text().strip() if secret.is_file() else "")
+        secret = directory / name.lower() if directory is not None else None
+        in_secret = secret.read_text().strip() if secret is not None and secret.is_file() else ""
+        value = in_environment or in_file.get(name) or in_secret
         if value and value.lower() != nothing:
             yield f"{name}: {offer.remedy}"
 

@@ -59,7 +59,7 @@ for _kind in ("progress", "listen"):
     _open_streams.labels(_kind)
 
 # A series that begins with 1 has not risen, as Prometheus sees it: those of few values begin with 0.
-RESULTS = ("accepted", "anonymous", "absent", "invalid", "ambiguous", "unheard", "unverifiable")
+RESULTS = ("accepted", "anonymous", "absent", "invalid", "ambiguous", "limited", "unverifiable")
 for _result in RESULTS:
     _authentications[_result,].inc(0)
 for _limiter in ("requests", "tool", "wrong_credentials"):
