@@ -463,7 +463,7 @@ def read_env(path: Path) -> dict[str, str]:
 def choose_port(answers: dict[str, str], env: dict[str, str]) -> int:
     """The port of the command line, else of the environment, else of `.env`, in the server's own order."""
     text = answers.get("port") or os.environ.get("PORT") or env.get("PORT") or str(DEFAULT_PORT)
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
         raise Failure(f"`{text}` is not a port. Give a number from 1 to 65535, for example port=8081.")
     return int(text)
 

@@ -9,7 +9,6 @@ cookiecutter, with the standard library alone. Output is ASCII: a Windows consol
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import json
 import keyword
@@ -405,17 +404,6 @@ def set_aside(project: Path, answers: Mapping[str, Any]) -> None:
                 path.rename(kept)
 
 
-def remove_nested(project: Path, output: Path) -> None:
-    """Remove the empty directories that a slug such as `a/b` has made: cookiecutter would leave `a` behind."""
-    if output not in project.parents or project.parent == output:
-        return
-    os.chdir(output)  # Windows removes no directory that a process is in
-    with contextlib.suppress(OSError):
-        while project != output:
-            project.rmdir()
-            project = project.parent
-
-
 def read_answers() -> dict[str, Any]:
     """Return what cookiecutter writes into this file: JSON, so that no answer can be code.
 
@@ -435,7 +423,6 @@ def main() -> int:
     print("Nothing was generated: these answers need another look.\n", file=sys.stderr)
     for problem in found:
         print(f"  {problem}", file=sys.stderr)
-    remove_nested(Path.cwd(), Path(answers.get("_output_dir", ".")).resolve())
     return 1
 
 

@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,10 @@ def compose_faults(text: str) -> list[str]:
             said.append("others than Caddy are believed")
     if not document["networks"]["data"].get("internal") or services["valkey"]["networks"] != ["data"]:
         said.append("Valkey can be reached")
+    if services["valkey"]["command"][1] != "/run/secrets/valkey_conf" or services["valkey"]["secrets"] != [
+        "valkey_conf"
+    ]:
+        said.append("Valkey has no password")
     if any(set(secret) != {"file"} for secret in document["secrets"].values()):
         said.append("a secret that is no file")  # Compose cannot give others to a read-only container
     return said
@@ -290,7 +295,8 @@ COMPOSE_MISTAKES = {
         "  read_only: true\n  tmpfs:\n    - /tmp:",
         "  env_file: .env\n  read_only: true\n  tmpfs:\n    - /tmp:",
     ),
-    "redis-password": ("redis://valkey", "redis://:abc@valkey"),
+    "redis-password": ("    REPLICAS:", "    REDIS_URL: redis://:abc@valkey\n    REPLICAS:"),
+    "open-redis": ("/run/secrets/valkey_conf, ", ""),
     "environment-secret": ("    file: ./secrets/api_key", "    environment: API_KEY"),
     "latest": ("caddy:2.11.4-alpine", "caddy:latest"),
     "no-tag": ("valkey/valkey:8.1.8-alpine", "valkey/valkey"),
@@ -655,8 +661,9 @@ def test_every_secret_that_is_given_as_a_file_is_a_setting(project: Path) -> Non
     if (project / "compose.yaml").exists():
         compose = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))
         unit = (project / "deploy/systemd/mcp-server.service").read_text(encoding="utf-8")
-        names = set(compose["secrets"]) | set(re.findall(r"LoadCredential=(\w+):", unit))
-        assert set(compose["services"]["server-1"]["secrets"]) == set(compose["secrets"])
+        given = set(compose["services"]["server-1"]["secrets"])
+        names = given | set(re.findall(r"LoadCredential=(\w+):", unit))
+        assert given | {"valkey_conf"} == set(compose["secrets"])
     else:
         text = (project / "deploy/kubernetes/production/kustomization.yaml").read_text(encoding="utf-8")
         names = set(re.findall(r"--from-file=(\w+)", text))
@@ -689,7 +696,7 @@ def test_the_server_accepts_its_environment_with_secrets_in_files(project: Path,
             assert (check().returncode, "API_KEY: is missing" in check().stdout) == (78, True)
         (secrets / "api_key").write_text("k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO\n", encoding="utf-8")
         (secrets / "state_secret").write_text("sYb1q8Vr5nEw2kTz7mXc4jLp9dGf6hAu3oQi\n", encoding="utf-8")
-        if place == "kubernetes":  # there is no Valkey among its files
+        if place != "systemd":  # which serves alone
             (secrets / "redis_url").write_text("redis://127.0.0.1:1/0\n", encoding="utf-8")
         done = check()
         assert done.returncode == 0, done.stdout + done.stderr
@@ -704,6 +711,41 @@ def test_no_file_holds_a_secret(project: Path) -> None:
         text = without_comments((project / name).read_text(encoding="utf-8"))
         assert not holds_secret(text), name
         assert not re.search(r"\b(?![a-z_]+\b)[A-Za-z0-9_-]{40,}\b", text), f"{name}: this looks like a key"
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs Redis: apt install redis-server")
+def test_the_redis_of_compose_lets_nobody_in_without_the_password(docker: Path, tmp_path: Path) -> None:
+    compose = (docker / "compose.yaml").read_text(encoding="utf-8")
+    lines = re.findall(r"^#   ((?:for|install|  python|done|password|echo) ?.*)$", compose, re.MULTILINE)
+    subprocess.run(["sh", "-ec", "\n".join(lines)], cwd=tmp_path, check=True)
+    for line in lines:
+        assert line in (docker / "README.md").read_text(encoding="utf-8")
+    assert {path.name for path in (tmp_path / "secrets").iterdir()} == set(yaml.safe_load(compose)["secrets"])
+
+    socket, conf = str(tmp_path / "socket"), str(tmp_path / "secrets" / "valkey_conf")
+    command = [
+        conf if word.startswith("/run") else word for word in yaml.safe_load(compose)["services"]["valkey"]["command"]
+    ]
+    redis = subprocess.Popen(
+        ["redis-server", *command[1:], "--port", "0", "--unixsocket", socket], stdout=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(100):
+            if Path(socket).exists():
+                break
+            time.sleep(0.1)
+        (password,) = re.findall(r"^redis://:([\w-]{43})@valkey:6379/0$", (tmp_path / "secrets/redis_url").read_text())
+        answers = [
+            subprocess.run(
+                ["redis-cli", "-s", socket, *words], capture_output=True, encoding="utf-8", check=True
+            ).stdout
+            for words in (["ping"], ["--pass", password, "--no-auth-warning", "config", "get", "maxmemory"])
+        ]
+    finally:
+        redis.kill()
+        redis.wait()
+    assert "NOAUTH" in answers[0]  # and the exit code is 0: good enough for the health check
+    assert answers[1].split() == ["maxmemory", "134217728"]
 
 
 def test_the_files_of_secrets_are_ignored_by_git(docker: Path) -> None:

@@ -270,7 +270,7 @@ def test_the_port_follows_the_order_of_the_server(monkeypatch: pytest.MonkeyPatc
     assert dev.choose_port({"port": "8092"}, {"PORT": "8090"}) == 8092
 
 
-@pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "8080 "])
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "8080 ", "\u0668\u0660", "9" * 5000])
 def test_an_impossible_port_is_refused(port: str) -> None:
     with pytest.raises(dev.Failure, match="is not a port"):
         dev.choose_port({"port": port}, {})

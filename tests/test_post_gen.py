@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,20 @@ def test_a_file_that_was_there_before_survives_not_being_asked_for(tmp_path: Pat
     assert kept == ["Dockerfile", ".github/workflows/ci.yml"]
     assert files(tmp_path) == set(kept)
     assert {(tmp_path / name).read_text() for name in kept} == {"mine"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making symbolic links needs a privilege on Windows")
+def test_a_link_that_leads_nowhere_survives_not_being_asked_for(tmp_path: Path) -> None:
+    answers = {**TABLE, "deployment": "none", "ci": "none"}
+    (tmp_path / "Dockerfile").symlink_to("nowhere")
+
+    pre_gen.set_aside(tmp_path, answers)
+    write(tmp_path, "Dockerfile")
+    kept = post_gen.remove_unwanted(tmp_path, answers)
+
+    assert kept == ["Dockerfile"]
+    assert os.readlink(tmp_path / "Dockerfile") == "nowhere"
+    assert len(os.listdir(tmp_path)) == 1
 
 
 def test_a_file_that_an_interrupted_run_has_set_aside_is_not_lost_in_the_next(tmp_path: Path) -> None:
@@ -229,6 +244,21 @@ def test_a_failure_is_one_ascii_sentence_and_a_non_zero_exit(
     assert len(said.err.splitlines()) == 1
 
 
+def test_a_failure_that_names_a_file_in_another_script_is_one_ascii_line(
+    default_answers: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(21, "Is a directory", "caf\u00e9\nsecond line")
+
+    monkeypatch.setattr(post_gen, "read_answers", lambda: default_answers)
+    monkeypatch.setattr(post_gen, "remove_unwanted", fail)
+
+    assert post_gen.main() == 1
+    said = capsys.readouterr().err
+    assert said.isascii()
+    assert len(said.splitlines()) == 1
+
+
 # scripts/create_env.py -----------------------------------------------------------------------------------------------
 
 
@@ -268,15 +298,87 @@ def test_an_existing_env_is_left_byte_for_byte(bare: Path) -> None:
     assert (bare / ".env").read_bytes() == content
 
 
+def dangling_link(env: Path) -> None:
+    env.symlink_to(env.parent.parent / "elsewhere")
+
+
+def link_to_itself(env: Path) -> None:
+    env.symlink_to(env)
+
+
+def link_to_a_directory(env: Path) -> None:
+    env.symlink_to(env.parent)
+
+
+NO_FILES = [dangling_link, link_to_itself, link_to_a_directory, Path.mkdir, *([os.mkfifo] if os.name != "nt" else [])]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="making symbolic links needs a privilege on Windows")
-def test_a_symbolic_link_in_place_of_env_is_not_written_through(bare: Path, tmp_path: Path) -> None:
-    target = tmp_path / "elsewhere"
-    (bare / ".env").symlink_to(target)
+@pytest.mark.parametrize("make", NO_FILES, ids=lambda make: make.__name__)
+def test_an_env_that_is_no_file_is_left_and_is_a_failure(bare: Path, make: Callable[[Path], None]) -> None:
+    make(bare / ".env")
+    before = (bare / ".env").lstat()
 
-    run_create_env(bare, cwd=bare)
+    done = run_create_env(bare, cwd=bare)
 
-    assert not target.exists()
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Remove it and try again" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (bare / ".env").lstat() == before
+    assert not (bare.parent / "elsewhere").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making symbolic links needs a privilege on Windows")
+def test_the_hook_does_not_end_well_without_a_key(tmp_path: Path) -> None:
+    project = bake(tmp_path)
+    (project / ".env").unlink()
+    dangling_link(project / ".env")
+
+    done = cookiecutter_command(tmp_path, "-f")
+
+    assert done.returncode == 1
+    assert "The project is ready" not in done.stdout
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making symbolic links needs a privilege on Windows")
+def test_a_link_to_a_file_in_place_of_env_is_left(bare: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("API_KEY=mine")
+    (bare / ".env").symlink_to(tmp_path / "elsewhere")
+
+    assert run_create_env(bare, cwd=bare).returncode == 0
     assert (bare / ".env").is_symlink()
+    assert (tmp_path / "elsewhere").read_text() == "API_KEY=mine"
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs file modes, and root reads every file")
+def test_an_env_that_cannot_be_read_is_left_and_is_a_failure(bare: Path) -> None:
+    (bare / ".env").write_text("API_KEY=mine")
+    (bare / ".env").chmod(0)
+
+    done = run_create_env(bare, cwd=bare)
+
+    assert done.returncode == 1
+    assert "cannot be read: Permission denied" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no file modes: the directory's access rights decide there")
+def test_nobody_else_can_read_env_at_any_moment(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_env = load_module(bare / "scripts" / "create_env.py")
+    modes, opened = set(), os.fdopen
+
+    def record(descriptor: int, mode: str) -> Any:
+        modes.add(os.fstat(descriptor).st_mode & 0o777)
+        return opened(descriptor, mode)
+
+    monkeypatch.setattr(create_env.os, "fdopen", record)
+    mask = os.umask(0)
+    try:
+        assert create_env.main() == 0
+    finally:
+        os.umask(mask)
+    assert modes == {0o600}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no file modes: the directory's access rights decide there")

@@ -39,6 +39,39 @@ def test_a_named_test_exists(path: str, name: str) -> None:
     assert name in functions_of(path)
 
 
+STARTERS = {"running_server", "server_for", "server_process", "running_site", "Campaign", "PACKAGE"}
+"""What starts a server in the tests; `PACKAGE` is what `python -m` starts as a process."""
+
+
+def starts_a_server(path: str, name: str) -> bool:
+    """Whether a test leads to one of `STARTERS`, through the functions of its file and through fixtures."""
+    trees = [ast.parse((PROJECT / file).read_text(encoding="utf-8")) for file in ("tests/conftest.py", path)]
+    shared, own = ({node.name: node for node in tree.body if hasattr(node, "name")} for tree in trees)
+    reached: set[str] = set()
+    names = {name}
+    while names := names - reached:
+        reached |= names
+        nodes = [node for one in names if one in own or one in shared for node in ast.walk(own.get(one) or shared[one])]
+        fixtures = {node.arg for node in nodes if isinstance(node, ast.arg)}
+        called = {node.id for node in nodes if isinstance(node, ast.Name)} - shared.keys()
+        names = fixtures | called
+    return not STARTERS.isdisjoint(reached)
+
+
+def test_the_tests_without_a_server_are_listed_and_no_others() -> None:
+    section = DOCUMENT.partition("\n## Tests without a server\n")[2].partition("\n## ")[0]
+    rows = [re.findall(r"\w+\.py|\btest_\w+", row) for row in section.split("\n- ")[1:]]
+    whole, listed = set(rows[0]) - {"test_every_tool.py"}, {file: set(names) for file, *names in rows[1:]}
+    without: dict[str, set[str]] = {}
+    for path, name in NAMED:
+        file = Path(path).name
+        if not starts_a_server(path, name):
+            without.setdefault(file, set()).add(name)
+        else:
+            assert file not in whole, f"{name} starts a server"
+    assert without == listed | {file: without[file] for file in whole}
+
+
 @pytest.mark.parametrize("path", FILES)
 def test_a_file_of_attacks_is_behind_a_promise(path: str) -> None:
     assert path in {named for named, _ in NAMED}

@@ -36,7 +36,8 @@ def fill(example: str) -> str:
 def write_private(path: Path, text: str) -> None:
     """Create `path`, readable by its owner only, and write all of `text` or leave no file.
 
-    O_EXCL makes this one step: no other program can put a file, or a symbolic link to elsewhere, in between.
+    O_EXCL makes this one step: no other program can put a file, or a symbolic link to elsewhere, in between. The
+    mode is right from the start: others could keep a file open that they could read for a moment.
 
     Raises:
         FileExistsError: if there is anything at `path`, a dangling link included.
@@ -52,13 +53,26 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
+def judge_existing(path: Path) -> int:
+    """Leave what is there, and fail if the server could not read it: then there is no key."""
+    try:
+        if not path.is_file():
+            raise OSError(0, "it is not a file, or a link that leads to none. Remove it and try again.")
+        path.read_bytes()
+    except OSError as error:
+        print(f".env is there but cannot be read: {error.strerror}", file=sys.stderr)
+        return 1
+    print(".env exists already and was left as it is.")
+    return 0
+
+
 def main() -> int:
     """Make `.env`, or say why not."""
     try:
         example = (PROJECT / ".env.example").read_text(encoding="utf-8")
         write_private(PROJECT / ".env", fill(example))
     except FileExistsError:
-        print(".env exists already and was left as it is.")
+        return judge_existing(PROJECT / ".env")
     except FileNotFoundError:
         print(".env.example is missing: restore it from the template or from git, and try again.", file=sys.stderr)
         return 1

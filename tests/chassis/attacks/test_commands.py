@@ -1,11 +1,13 @@
 """Arguments that want to be commands or options, and programs that want to outlive their call."""
 
 import asyncio
+import ctypes
 import os
-import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from mcp_chassis.sinks import (
     options,
     run_argv,
 )
+
+from ..support.running import wait_until
+from .processes import environment
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX programs")
 
@@ -130,15 +135,110 @@ async def test_what_a_program_leaves_behind_is_ended_when_it_ends(tmp_path: Path
     await assert_silent(beats)
 
 
+PYTHON = {"python": sys.executable}
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to another than init")
+BEAT = """
+import os, signal, sys, time
+def beat():
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        with open(sys.argv[1], "a") as file:
+            file.write("x")
+        time.sleep(0.02)
+    os._exit(0)
+"""
+ESCAPES = {
+    "a session of its own": "if os.fork() == 0: os.setsid(); beat()",
+    "a daemon": """
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.chdir("/")
+    os.closerange(0, 256)
+    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+    beat()
+""",
+    "a daemon that is stopped": "if os.fork() == 0: os.setsid(); os.kill(os.getpid(), signal.SIGSTOP); beat()",
+    "an orphan of a group of its own": "if os.fork() == 0:\n if os.fork() == 0: os.setpgid(0, 0); beat()\n os._exit(0)",
+    "a process that flees": """
+def flee():
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        with open(sys.argv[1], "a") as file:
+            file.write("x")
+for _ in range(10):
+    if os.fork() == 0: flee()
+""",
+}
+
+
+@LINUX
 @pytest.mark.anyio
-@pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid")
-async def test_a_grandchild_that_left_the_group_and_holds_the_pipes_is_not_waited_for(tmp_path: Path) -> None:
-    code = f"echo done; setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 20' & sleep 0.3"
-    started = time.monotonic()
-    finished = await run_argv(["sh", *options("-c", code)], programs=SHELL)
-    assert time.monotonic() - started < 4
-    assert finished.stdout == "done\n"
-    os.kill(int((tmp_path / "pid").read_text()), 9)
+@pytest.mark.parametrize("end", ["time.sleep(0.3)", "time.sleep(60)", "os.kill(os.getpid(), signal.SIGKILL)"])
+@pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES)
+async def test_what_leaves_the_group_is_ended_too(tmp_path: Path, escape: str, end: str) -> None:
+    beats = tmp_path / "beats"
+    code = f"{BEAT}{escape}\nwhile not os.path.exists(sys.argv[1]) and 'STOP' not in {escape!r}: pass\n{end}"
+    with pytest.raises(CommandError, match="was ended") if "60" in end else nullcontext():
+        await run_argv(["python", *options("-IS", "-c", code), str(beats)], programs=Programs(PYTHON, timeout=1.5))
+    beats.touch()
+    await assert_silent(beats)
+    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and str(beats) in command_line(pid)]
+
+
+def command_line(pid: str) -> str:
+    """Return the command line of a process, or nothing if it has ended."""
+    try:
+        return Path("/proc", pid, "cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+@LINUX
+@pytest.mark.anyio
+@pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES)
+async def test_cancellation_ends_what_left_the_group(tmp_path: Path, escape: str) -> None:
+    beats = tmp_path / "beats"
+    argv = ["python", *options("-IS", "-c", f"{BEAT}{escape}\ntime.sleep(60)"), str(beats)]
+    await by_asyncio(lambda: run_argv(argv, programs=Programs(PYTHON)), 0.5)
+    beats.touch()
+    await assert_silent(beats)
+
+
+@LINUX
+def test_a_server_that_is_killed_leaves_no_program_behind(tmp_path: Path) -> None:
+    beats, code = tmp_path / "beats", f"{BEAT}{ESCAPES['a daemon']}\ntime.sleep(60)"
+    package = run_argv.__module__.rpartition(".")[0]
+    server = f"import asyncio, sys; from {package} import *; asyncio.run(run_argv(['python', "
+    server += f"*options('-IS', '-c', {code!r}), {str(beats)!r}], programs=Programs({PYTHON!r}, timeout=60)))"
+    with subprocess.Popen([sys.executable, "-c", server], env=environment()) as process:
+        wait_until(beats.exists, seconds=30)
+        process.kill()
+    asyncio.run(assert_silent(beats))
+
+
+@LINUX
+def test_processes_that_others_started_are_neither_ended_nor_waited_for() -> None:
+    with (
+        subprocess.Popen(["/bin/sh", "-c", "sleep 60 & echo $!; exit 7"], stdout=subprocess.PIPE, text=True) as ended,
+        subprocess.Popen(["/bin/sh", "-c", "read line; exit 8"], stdin=subprocess.PIPE, text=True) as running,
+    ):
+        assert ended.stdout is not None
+        orphan = int(ended.stdout.readline())
+        asyncio.run(run_argv(["sh", *options("-c", "(sleep 60 &) ; exit 3")], programs=SHELL))
+        assert "sleep" in command_line(str(orphan))
+        os.kill(orphan, 9)
+        assert running.poll() is None
+        running.communicate("go\n")
+    assert (ended.returncode, running.returncode) == (7, 8)
+    subreaper = ctypes.c_int(-1)
+    assert ctypes.CDLL(None).prctl(37, ctypes.byref(subreaper), 0, 0, 0) == 0  # PR_GET_CHILD_SUBREAPER
+    assert subreaper.value == 0, "the orphans of other children would be the server's"
 
 
 @pytest.mark.anyio

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,20 @@ async def test_a_program_gets_its_values_and_returns_what_it_wrote() -> None:
     code = "import sys; print(sys.argv[1:]); print('ä', file=sys.stderr); sys.exit(3)"
     finished = await python(code, "a b", "*", "$HOME", "é")
     assert finished == Finished(3, "['a b', '*', '$HOME', 'é']\n", "ä\n", truncated=False)
+
+
+@pytest.mark.parametrize("name", ["PIPE", "XFSZ", "TERM", "KILL", "SEGV", "CHLD"])
+async def test_a_signal_does_to_a_program_what_it_does_in_a_shell_and_is_reported(name: str) -> None:
+    programs = Programs({"sh": "/bin/sh"})
+    finished = await run_argv(["sh", *options("-c", f"kill -{name} $$; echo it went on")], programs=programs)
+    expected = (0, "it went on\n") if name == "CHLD" else (-getattr(signal, f"SIG{name}"), "")
+    assert (finished.code, finished.stdout) == expected
+
+
+def test_it_works_in_a_loop_of_any_thread() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda number: asyncio.run(python(f"print({number})")).stdout, range(4)))
+    assert found == ["0\n", "1\n", "2\n", "3\n"]
 
 
 async def test_bytes_that_are_no_text_do_not_fail() -> None:

@@ -1,4 +1,9 @@
-"""Starts a program without a shell, with nothing but what it was given, and ends it with everything it started."""
+"""Starts a program without a shell, with nothing but what it was given, and ends it with everything it started.
+
+On Linux that is everything that came from it, whatever it did to get away: a supervisor starts the program, see
+`supervisor.py`. On macOS it is the program's process group, which a program leaves with `setsid`; on Windows it is the
+program alone. A program that runs as the server's own user can end the supervisor, as it can end the server.
+"""
 
 import asyncio
 import functools
@@ -12,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, cast
 
 import anyio
 import anyio.to_thread
@@ -24,6 +30,8 @@ from .text import check_argument
 _ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
 if sys.platform == "win32":
     _ENVIRONMENT["SYSTEMROOT"] = os.environ.get("SYSTEMROOT", r"C:\Windows")  # without it no DLL is found
+_SUPERVISOR = (sys.executable, "-IS", "-Xutf8", str(Path(__file__).with_name("supervisor.py")))
+_END_SECONDS = 10.0
 _DRAIN_SECONDS = 1.0
 
 
@@ -122,81 +130,90 @@ def _value(word: str) -> str:
 
 
 class _Child(asyncio.SubprocessProtocol):
-    """Collects what a program writes, up to a limit."""
+    """Collects what a program writes, up to a limit, and ends it."""
 
     def __init__(self, max_output: int) -> None:
         self.output = {1: bytearray(), 2: bytearray()}
         self.truncated = False
-        self.ended = asyncio.Event()
         self.closed = asyncio.Event()
         self._max_output = max_output
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._stopped = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.SubprocessTransport, transport)
+        if self._stopped:
+            self.stop()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         room = self._max_output - len(self.output[fd])
         self.output[fd] += data[:room]
         if len(data) > room:
             self.truncated = True
-            self.ended.set()
+            self.stop()
 
     def process_exited(self) -> None:
-        self.ended.set()
+        self.stop()
+        if self._transport is not None:  # its output is still in the pipes; others may keep them open
+            asyncio.get_running_loop().call_later(_DRAIN_SECONDS, self._transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed.set()
 
+    def stop(self) -> None:
+        """End the program and what came from it, now or as soon as it is there. Safe to call when all are gone."""
+        self._stopped = True
+        if self._transport is None:
+            return
+        pid, ended = self._transport.get_pid(), self._transport.get_returncode() is not None
+        # The number of a group is the group's as long as one of it lives, and not given away for a long time after.
+        with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+            if sys.platform != "linux" and sys.platform != "win32":
+                os.killpg(pid, signal.SIGKILL)
+            elif not ended:
+                os.kill(pid, signal.SIGTERM)  # on Windows there is no handling it
+
 
 async def _run(name: str, command: list[str], directory: str, programs: Programs) -> Finished:
-    starting = asyncio.ensure_future(_start(command, directory, programs))
-    try:
-        transport, child = await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        starting.add_done_callback(_end_late)
-        raise
-    except OSError as error:
-        raise CommandError(f"{name} could not be started: {error.strerror}.") from None
-    try:
-        async with asyncio.timeout(programs.timeout):
-            await child.ended.wait()
-    except TimeoutError:
-        raise CommandError(f"{name} did not finish in {programs.timeout:g} seconds and was ended.") from None
-    finally:
-        _end_group(transport)
-        # Nobody of its group can write any more, but what was written is still in the pipes. Whoever left the group
-        # and keeps them open is not waited for.
-        with anyio.move_on_after(_DRAIN_SECONDS, shield=True):
-            await child.closed.wait()
-        transport.close()
+    child, late = _Child(programs.max_output), False
+    with tempfile.TemporaryFile(dir=directory) as report:
+        running = asyncio.ensure_future(_until_closed(child, command, directory, programs, report))
+        try:
+            async with asyncio.timeout(programs.timeout):
+                code = await asyncio.shield(running)
+            report.seek(0)
+            if error := report.read():
+                raise OSError(int(error), os.strerror(int(error)))
+        except TimeoutError:
+            late = True
+        except OSError as error:
+            raise CommandError(f"{name} could not be started: {error.strerror}.") from None
+        finally:
+            child.stop()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([running], timeout=_END_SECONDS)
+    if late:
+        end = "was ended" if running.done() else "cannot be ended"
+        raise CommandError(f"{name} did not finish in {programs.timeout:g} seconds and {end}.")
     stdout, stderr = (child.output[number].decode("utf-8", "replace") for number in (1, 2))
-    code = transport.get_returncode()
-    return Finished(-signal.SIGTERM if code is None else code, stdout, stderr, child.truncated)
+    return Finished(code, stdout, stderr, child.truncated)
 
 
-async def _start(command: list[str], directory: str, programs: Programs) -> tuple[asyncio.SubprocessTransport, _Child]:
+async def _until_closed(
+    child: _Child, command: list[str], directory: str, programs: Programs, report: IO[bytes]
+) -> int:
     own = {"HOME": directory, "TMPDIR": directory, "TEMP": directory, "TMP": directory}
-    return await asyncio.get_running_loop().subprocess_exec(
-        functools.partial(_Child, programs.max_output),
+    supervised = sys.platform == "linux"
+    transport, _ = await asyncio.get_running_loop().subprocess_exec(
+        lambda: child,
+        *((*_SUPERVISOR, str(os.getpid())) if supervised else ()),
         *command,
-        stdin=subprocess.DEVNULL,
+        stdin=report if supervised else subprocess.DEVNULL,
         cwd=directory,
         env=_ENVIRONMENT | own | dict(programs.environment),
         start_new_session=True,  # on Windows this does nothing, and only the program itself is ended
         close_fds=True,
     )
-
-
-def _end_group(transport: asyncio.SubprocessTransport) -> None:
-    """Kill a program and whatever it started that stayed in its group. Safe to call when all of them are gone."""
-    if sys.platform == "win32":
-        if transport.get_returncode() is None:
-            transport.kill()
-        return
-    # The number is the group's as long as one of it lives, and is not given away for a long time after that.
-    with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
-        os.killpg(transport.get_pid(), signal.SIGKILL)
-
-
-def _end_late(starting: asyncio.Future[tuple[asyncio.SubprocessTransport, _Child]]) -> None:
-    if not starting.cancelled() and starting.exception() is None:
-        transport, _ = starting.result()
-        _end_group(transport)
-        transport.close()
+    await child.closed.wait()
+    transport.close()
+    return transport.get_returncode() or 0
