@@ -416,6 +416,9 @@ def read_answers() -> dict[str, Any]:
 def main() -> int:
     """Judge the answers, and print the problems."""
     answers = read_answers()
+    # A slug that is a path would lead cookiecutter to directories of the user, which it removes when a hook fails. So
+    # `__safe_slug` in cookiecutter.json has replaced it before anything was made; here the answer itself is judged.
+    answers["project_slug"] = answers.get("__asked_slug", answers["project_slug"])
     found = problems(answers)
     if not found:
         set_aside(Path.cwd(), answers)

@@ -24,11 +24,11 @@ def fill(example: str) -> str:
     """Return the text of `.env`.
 
     Raises:
-        ValueError: if `example` has no line, or several, for a secret.
+        ValueError: if `example` has no line for the key, or several for a secret.
     """
     lines = example.splitlines()
     for empty in EMPTY:
-        if lines.count(empty) != 1:
+        if lines.count(empty) != 1 and (empty == "API_KEY=" or empty in lines):
             raise ValueError(f".env.example must have exactly one line that is {empty}. Put it back as it was.")
     return "\n".join(line + secrets.token_urlsafe(32) if line in EMPTY else line for line in lines) + "\n"
 
