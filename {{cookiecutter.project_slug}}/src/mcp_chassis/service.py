@@ -34,7 +34,7 @@ def build_server(
         SettingsError: in production, if the tools are not as approved in the lock file.
     """
     server = unchecked_server(events, settings, fleet=fleet, make_limiter=make_limiter)
-    if against := objections(server.guarded_tools, settings.tools_lock):
+    if against := objections(server.guarded_tools, settings.tools_lock, server.other_texts):
         if settings.environment == "production":
             raise SettingsError(against)
         for line in against:

@@ -17,6 +17,7 @@ from pydantic_core import PydanticSerializationError
 from ..events.log import EventLog, Kind
 from ..limits.slots import Slots, current_slot
 from ..sinks.errors import InvalidInput
+from ..sinks.hidden import without_hidden
 from ..telemetry.metrics import count_decision
 from .arguments import rejection
 from .confirmation import Confirmations, OpenQuestions, is_answer
@@ -161,7 +162,7 @@ class ToolGuard:
         """Note an outcome in the audit line and as an event, and return `text` as a result that is an error."""
         audit["outcome"] = outcome
         self._events.record(event, caller(), **{"tool": audit["tool"], "reason": outcome, **details})
-        return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+        return CallToolResult(content=[TextContent(type="text", text=without_hidden(text))], is_error=True)
 
 
 def would_end_the_server(error: BaseException) -> bool:

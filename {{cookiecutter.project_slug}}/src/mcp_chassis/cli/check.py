@@ -155,8 +155,9 @@ def _audit_trail(settings: Settings) -> Iterator[Finding]:
 
 
 def _tools(settings: Settings) -> Finding:
-    tools = unchecked_server(EventLog(), settings).guarded_tools
-    against = objections(tools, settings.tools_lock)
+    server = unchecked_server(EventLog(), settings)
+    tools = server.guarded_tools
+    against = objections(tools, settings.tools_lock, server.other_texts)
     if not against:
         return Finding("OK", "tools", f"{len(tools)} as approved in {settings.tools_lock}")
     level: Literal["WARN", "FAIL"] = "FAIL" if settings.environment == "production" else "WARN"

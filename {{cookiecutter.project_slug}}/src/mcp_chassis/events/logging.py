@@ -20,6 +20,8 @@ import pydantic_core
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from ..sinks.hidden import escape_hidden
+
 _SECRET_NAMES = frozenset(
     {"authorization", "api_key", "x-api-key", "cookie", "set-cookie", "password", "secret", "token", "access_token"}
 )
@@ -184,7 +186,8 @@ def _indented_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
 def escape_controls(text: str) -> str:
     """Show control, format and line-separator characters as escapes, so that text stays on its line."""
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in escape_hidden(text)
     )
 
 
