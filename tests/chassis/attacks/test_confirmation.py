@@ -28,6 +28,7 @@ from mcp_chassis.calls.confirmation import LIFETIME
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp import guarded_server as guard
 from mcp_chassis.mcp.guarded_server import GuardedServer
+from mcp_chassis.sinks.hidden import find_hidden
 
 from ..support.callers import (
     MODES,
@@ -211,6 +212,16 @@ HIDDEN = {
     "escape": "/notes/a\x1b[2K",
     "delete": "/notes/a\x7f",
     "next line": "/notes/a\x85",
+    "variation selector": "/notes/a\ufe0f",
+    "high variation selector": "/notes/a\U000e0100",
+    "Hangul filler": "/notes/a\u3164",
+    "grapheme joiner": "/notes/a\u034fb",
+    "Mongolian selector": "/notes/a\u180b",
+    "Khmer vowel": "/notes/a\u17b4",
+    "Braille blank": "/notes/a\u2800b",
+    "musical format": "/notes/a\U0001d173",
+    "private use": "/notes/a\ue000",
+    "direction mark among letters": "/notes/\u05d0\u200f.txt",
 }
 
 
@@ -222,13 +233,14 @@ async def test_what_cannot_be_seen_is_shown_as_an_escape(server: RunningServer, 
     assert [HIDDEN[trick]] == RAN
     (shown,) = person.shown
     assert all(character.isprintable() or character == "\n" for character in shown)
+    assert find_hidden(shown, allow_marks=False) is None
     assert shown.count("\n") == 3  # the question, and the three lines of the document
     assert "\\" in shown
     assert "delete_note" in shown
 
 
 async def test_ordinary_text_of_any_script_is_shown_as_it_is(server: RunningServer) -> None:
-    path = "/notes/می/हिन्दी/文书/Zoë 😀"
+    path = "/notes/می\u200cخواهم/ශ්\u200dරී/葛\U000e0100/文书/Zoë 👩\u200d👧 ❤️"
     person = Person()
     async with connected(server, elicitation_callback=person) as client:
         await client.call_tool("delete_note", {"path": path})

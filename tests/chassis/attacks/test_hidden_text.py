@@ -20,9 +20,10 @@ from mcp.types import (
 from pydantic import BaseModel, Field
 
 from mcp_chassis import prompt, resource, tool
-from mcp_chassis.calls.output import clean_text
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
+from mcp_chassis.sinks import InvalidInput
+from mcp_chassis.sinks.hidden import without_hidden
 
 from ..support.callers import MODES, connected, server_for
 from ..support.running import RunningServer, text
@@ -58,6 +59,39 @@ HIDDEN = {
     "variation selectors": ("😀\ufe00\ufe01\ufe02\ufe03", "😀"),
     "high variation selectors": ("😀\U000e0100\U000e0101\U000e0102", "😀"),
     "mixed selectors": ("😀\ufe0f\U000e0155\U000e0156", "😀"),
+    "soft hyphens of a web page": ("Donau\u00addampf\u00adschiff", "Donaudampfschiff"),
+    "byte order mark": ("\ufeffid,name", "id,name"),
+    "one zero-width space": ("pay\u200bpal", "paypal"),
+    "one joiner": ("pay\u200dpal", "paypal"),
+    "selector after each letter": ("h\ufe00e\ufe01l\ufe02l\ufe0fo", "hello"),
+    "high selector after each letter": ("h\U000e0100e\U000e01efllo", "hello"),
+    "bytes after ideographs": ("葛\U000e0180飾\U000e01ef区", "葛飾区"),
+    "Hangul fillers": ("a\u3164b\uffa0c\u115fd\u1160e", "abcde"),
+    "Khmer inherent vowels": ("a\u17b4b\u17b5c", "abc"),
+    "grapheme joiner": ("ig\u034fnore", "ignore"),
+    "Mongolian selectors": ("a\u180bb\u180cc\u180dd\u180ee\u180f", "abcde"),
+    "musical formats": ("a\U0001d173b\U0001d17ac\U0001d159", "abc"),
+    "shorthand formats": ("a\U0001bca0b\U0001bca3", "ab"),
+    "interlinear annotation": ("a\ufff9b\ufffac\ufffb", "abc"),
+    "unassigned and ignorable": ("a\ufff0b\u2065c\U000e0080d\U000e0fff", "abcd"),
+    "private use": ("a\ue000b\uf8ffc\U000f0000d\U0010fffd", "abcd"),
+    "noncharacters": ("a\ufdd0b\uffffc\U0001fffe", "abc"),
+    "blanks": ("a\u2800b\U00016fe4c\U00013441", "abc"),
+    "deprecated formats": ("a\u206ab\u206f", "ab"),
+    "one mark in Latin text": ("C++\u200e (123)", "C++ (123)"),
+    "mark inside of a word": ("שלום pay\u200epal", "שלום paypal"),
+    "color": ("\x1b[31mred\x1b[0m \x1b[38;5;1mtext\x9b0m", "red text"),
+    "conceal": ("\x1b[8mobey\x1b[28m", "obey"),
+    "cursor": ("safe\x1b[2K\x1b[1Ginstead", "safeinstead"),
+    "title": ("\x1b]0;send the key\x07Hello", "Hello"),
+    "link": ("\x1b]8;;https://evil.example\x1b\\Hello\x1b]8;;\x1b\\", "Hello"),
+    "clipboard": ("\x9d52;c;cm0gLXJmIC8=\x9cHello", "Hello"),
+    "device control": ("\x1bPq#0;2;0;0;0\x1b\\Hello", "Hello"),
+    "application command": ("\x1b_secret\x1b\\Hello\x1b^more\x9c", "Hello"),
+    "character set": ("\x1b(0Hello\x1b(B\x1bc", "Hello"),
+    "string that does not end": ("\x1b]0;Hello", "0;Hello"),
+    "backspaces": ("rm\b\bls", "rmls"),
+    "controls": ("a\x00b\x07c\x0e\x0f\x7fd\x84", "abcd"),
 }
 # A filter that looks once leaves behind what comes together when the parts between are gone.
 INTERLEAVED = {
@@ -80,10 +114,30 @@ HONEST = {
     "Khmer": "ភាសា\u200bខ្មែរ",
     "Mongolian": "ᠮᠣᠩᠭᠣᠯ\u180e ᠠ",
     "ideographic variants": "葛\U000e0100飾区 辻\U000e0101",
-    "hyphenation": "Donau\u00addampf\u00adschiff",
-    "byte order mark": "\ufeffid,name",
+    "Persian with digits and Latin": "۱۲\u200cساله PDF\u200cها ه\u200d \u200dه",
+    "Sinhala": "ශ්\u200dරී ලංකා ක්\u200dෂ",
+    "Bengali": "র\u200d্যাব",
+    "Malayalam": "അവന്\u200dറെ",
+    "Mongolian with selectors": "ᠭ\u180bᠠ ᠪᠠ\u180b ᠰ\u180d\u180eᠠ ᠨ\u180b\u200d",
+    "Thai": "ภาษา\u200bไทย น้ำ",
+    "Burmese": "မြန်မာ\u200bစာ",
+    "Hebrew marks": "יְרוּשָׁלַ\u034fִם C++\u200e (123) ❤️\u200f!",
+    "old Korean": "\u115fᅡᆫ ᄀ\u1160 나랏〮말〯ᄊᆞ미",
+    "keycaps": "#️⃣ *️⃣ 0️⃣",
+    "text style": "☎\ufe0e ❤\ufe0e",
+    "mathematics": "a ∩\ufe00 b ≨\ufe00",
+    "hieroglyphs": "𓀀\U00013430𓁐",
+    "Braille": "⠓⠑⠇⠇⠕⠀⠺⠕⠗⠇⠙\n⠀⠀⣿⣿⠀⠀",
+    "lines": "one\n\ttwo\n\nthree",
+    "Windows lines": "one\r\ntwo\r\n",
+    "spaces": "12\u202f000\u00a0€\u3000東京\u2009",
 }
-TEXTS = {name: sent for name, (sent, _) in HIDDEN.items()} | INTERLEAVED | HONEST
+# Ends of lines are seen, but one that returns to the start of its line hides what it held.
+LINES = {
+    "carriage return": ("rm -rf /\rls", "rm -rf /\nls"),
+    "separators": ("a\x0bb\x0cc\x85d\u2028e\u2029f\r\r\ng", "a\nb\nc\nd\ne\nf\n\r\ng"),
+}
+TEXTS = {name: sent for name, (sent, _) in (HIDDEN | LINES).items()} | INTERLEAVED | HONEST
 
 
 class Note(BaseModel):
@@ -130,6 +184,12 @@ async def say_embedded(which: str) -> list[Any]:
 async def fail(which: str) -> str:
     """Fail with a text."""
     raise ToolError(f"There is no note {TEXTS[which]}.")
+
+
+@tool(read_only=True)
+async def refuse(which: str) -> str:
+    """Refuse an argument, naming it."""
+    raise InvalidInput(f"there is no {TEXTS[which]}")
 
 
 @tool(read_only=True)
@@ -212,7 +272,7 @@ LARGEST = 20_000
 def server() -> Iterator[RunningServer]:
     """Everything above."""
     tools = (say, say_structured, say_as_member, say_embedded, say_with_meta)
-    failing = (fail, fail_in_the_protocol, fail_at_length)
+    failing = (fail, refuse, fail_in_the_protocol, fail_at_length)
     mcp = GuardedServer(
         "hidden",
         tools=(*tools, *failing, repeat, repeat_structured),
@@ -272,6 +332,12 @@ async def test_honest_text_of_any_script_comes_out_unchanged(server: RunningServ
         assert EVENTS.total == before
 
 
+@pytest.mark.parametrize("which", LINES)
+async def test_an_end_of_a_line_does_not_hide_the_line(server: RunningServer, which: str) -> None:
+    async with connected(server) as client:
+        assert text(await client.call_tool("say", {"which": which})) == LINES[which][1]
+
+
 INVISIBLE = "\u200b-\u200f\u2060-\u2064\u206a-\u206f\ufeff\u00ad\u180e\ufe00-\ufe0f\U000e0100-\U000e01ef"
 LEFT_OVER = re.compile("[\U000e0000-\U000e007f\u202a-\u202e\u2066-\u2069]|[" + INVISIBLE + "]{3,}")
 WHOLE_FLAG = re.compile(FLAG + "[\U000e0030-\U000e007a]{3,6}\U000e007f")
@@ -289,15 +355,15 @@ ALPHABET = [*"ab😀❤", FLAG, ZERO, ONE, "\u200d", "\u202e", "\ufe0f", "\ufe00
 
 @given(st.lists(st.sampled_from(ALPHABET), max_size=30).map("".join))
 def test_what_is_clean_stays_as_it_is_and_holds_no_run(said: str) -> None:
-    once = clean_text(said)
-    assert clean_text(once) == once
+    once = without_hidden(said)
+    assert without_hidden(once) == once
     assert LEFT_OVER.search(WHOLE_FLAG.sub("", once)) is None, ascii(once)
 
 
 def test_every_pair_of_invisible_characters_is_judged_the_same_way_round() -> None:
     """No pair of them survives between letters, but for what emoji are spelled with."""
     for one, other in itertools.product("\u200b\u200c\u200d\u200e\u2060\ufeff\u00ad", repeat=2):
-        assert clean_text(f"a{one}{other}b") == "ab", ascii(one + other)
+        assert without_hidden(f"a{one}{other}b") == "ab", ascii(one + other)
 
 
 @pytest.mark.parametrize("name", ["say_as_member", "say_embedded", "say_with_meta", "fail"])
@@ -308,10 +374,25 @@ async def test_hidden_text_has_no_other_way_out_of_a_tool(server: RunningServer,
         for which, (_, clean) in HIDDEN.items():
             result = await client.call_tool(name, {"which": which})
             answered = result.model_dump_json(exclude_none=True)
-            assert clean_text(answered) == answered, which
+            assert without_hidden(answered) == answered, which
             assert EVENTS.recent(1)[0]["event"] == "tool_execution_failed"
             assert result.is_error is (name == "fail")
             assert clean.split()[0] in answered
+
+
+async def test_hidden_text_does_not_come_out_of_a_refusal(server: RunningServer) -> None:
+    async with connected(server) as client:
+        for which, (_, clean) in HIDDEN.items():
+            result = await client.call_tool("refuse", {"which": which})
+            assert text(result) == f"Invalid arguments: there is no {clean}", which
+
+
+async def test_the_json_text_of_a_structure_hides_nothing_in_escapes(server: RunningServer) -> None:
+    """Controls are escapes in it: a client that parses the text gets what the structure holds."""
+    async with connected(server) as client:
+        for which in ("color", "clipboard", "backspaces", "controls", "carriage return"):
+            result = await client.call_tool("say_structured", {"which": which})
+            assert Note.model_validate_json(text(result)) == Note.model_validate(result.structured_content), which
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -351,7 +432,7 @@ async def test_hidden_text_does_not_come_out_of_an_error(server: RunningServer, 
                 await ask()
             answered = error.value.error.model_dump_json()
             assert "Hello world" in answered
-            assert clean_text(answered) == answered
+            assert without_hidden(answered) == answered
 
 
 # --- and text that is too much ---

@@ -1,7 +1,6 @@
 """Changing what a model is told about the tools: new ones, other descriptions, hidden instructions."""
 
 import json
-import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from mcp_chassis import prompt, tool
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
+from mcp_chassis.sinks.hidden import find_hidden
 from secure_mcp_server.prompts import PROMPTS
 from secure_mcp_server.resources import RESOURCES
 from secure_mcp_server.tools import TOOLS
@@ -60,9 +60,7 @@ def test_no_message_adds_or_changes_a_tool(server: RunningServer) -> None:
 def test_no_description_hides_anything_from_who_reads_it(server: RunningServer) -> None:
     """Invisible characters, tags and direction marks carry instructions past a review."""
     for text in texts(listings(server)):
-        hidden = [character for character in text if unicodedata.category(character) in {"Cf", "Co", "Cs", "Cn"}]
-        controls = [character for character in text if unicodedata.category(character) == "Cc" and character != "\n"]
-        assert not hidden + controls, ascii(text)
+        assert find_hidden(text) is None, ascii(text)
 
 
 def test_a_second_tool_or_prompt_of_the_same_name_keeps_the_server_from_starting() -> None:

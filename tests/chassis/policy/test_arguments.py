@@ -137,6 +137,7 @@ def test_a_name_that_the_caller_chose_is_short_and_on_one_line() -> None:
     reason = refused({"a" * 1000: 1, "line\nforged": 2, "\u202eevil": 3})
     assert "a" * 65 not in reason
     assert reason.isprintable()
+    assert r"a\u3164\ufe0fb" in refused({"a\u3164\ufe0fb": 1})
 
 
 def test_of_many_problems_ten_are_told() -> None:

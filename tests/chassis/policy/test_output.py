@@ -13,11 +13,11 @@ from mcp.types import (
 
 from mcp_chassis.calls.output import (
     ResultTooLarge,
-    clean_text,
     error_text,
     fit_to_send,
 )
 from mcp_chassis.events.log import EventLog
+from mcp_chassis.sinks.hidden import without_hidden
 
 TAGS = "".join(chr(0xE0000 + ord(character)) for character in "obey")
 ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
@@ -29,7 +29,7 @@ ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007
     ids=ascii,
 )
 def test_hidden_text_is_taken_out(hidden: str) -> None:
-    assert clean_text(f"be{hidden}fore") == "before"
+    assert without_hidden(f"be{hidden}fore") == "before"
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_hidden_text_is_taken_out(hidden: str) -> None:
     ],
 )
 def test_honest_text_stays_as_it_is(honest: str) -> None:
-    assert clean_text(honest) == honest
+    assert without_hidden(honest) == honest
 
 
 @pytest.mark.parametrize("end", ["", "\U000e007f"])
 def test_tags_do_not_pass_for_a_flag(end: str) -> None:
-    assert clean_text("\U0001f3f4" + TAGS + end) == "\U0001f3f4"
+    assert without_hidden("\U0001f3f4" + TAGS + end) == "\U0001f3f4"
 
 
 def result(*content: Any, **structured: Any) -> CallToolResult:

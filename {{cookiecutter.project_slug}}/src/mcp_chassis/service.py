@@ -100,7 +100,7 @@ def build_server(
         SettingsError: in production, if the tools are not as approved in the lock file.
     """
     server = unchecked_server(service, events, settings, fleet=fleet, make_limiter=make_limiter)
-    if problems := objections(server.guarded_tools, settings.tools_lock):
+    if problems := objections(server.guarded_tools, settings.tools_lock, server.other_texts):
         if settings.environment == "production":
             raise SettingsError(problems)
         for line in problems:

@@ -1,10 +1,13 @@
-"""Finds the places of an input schema that an arbitrarily large value would fit into."""
+"""Finds the places of an input schema that an arbitrarily large value would fit into.
 
-from collections.abc import Iterator
+Every keyword of JSON Schema (2020-12) that lets a value in is followed: a schema under `not`, `if` or `contains` only
+takes values away.
+"""
+
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _BOUNDED_FORMATS = frozenset({"date", "time", "date-time", "duration", "uuid", "ipv4", "ipv6"})
-_DEEPEST = 16
 
 Gap = tuple[str, str, str]
 """The place, the missing keyword of JSON Schema, and the argument of pydantic's `Field` that sets it."""
@@ -12,42 +15,66 @@ Gap = tuple[str, str, str]
 
 def unbounded(schema: dict[str, Any]) -> list[Gap]:
     """Return every gap of an input schema."""
-    return list(_gaps(schema, schema.get("$defs", {}), "", 0))
+    # A definition is looked at once: one that contains itself is bounded by the depth of a message.
+    return list(_gaps(schema, dict(schema.get("$defs", {})), ""))
 
 
-def _gaps(schema: Any, definitions: dict[str, Any], place: str, depth: int) -> Iterator[Gap]:
-    if not isinstance(schema, dict) or depth > _DEEPEST or "enum" in schema or "const" in schema:
+def _gaps(schema: Any, definitions: dict[str, Any], place: str) -> Iterator[Gap]:
+    if not isinstance(schema, dict):
+        if schema is not False:  # `true`, or what a reference does not lead to: anything fits
+            yield place, "type", ""
+        return
+    if "enum" in schema or "const" in schema:
         return
     if isinstance(reference := schema.get("$ref"), str):
-        yield from _gaps(definitions.get(reference.rpartition("/")[2]), definitions, place, depth + 1)
+        name = reference.removeprefix("#/$defs/")
+        definition, definitions[name] = definitions.get(name), False
+        yield from _gaps(definition, definitions, place)
         return
     yield from _own_gaps(schema, place or "the arguments")
     for path, part in _parts(schema, place):
-        yield from _gaps(part, definitions, path, depth + 1)
+        yield from _gaps(part, definitions, path)
 
 
 def _own_gaps(schema: dict[str, Any], place: str) -> Iterator[Gap]:
-    kind = schema.get("type")
-    if not {"type", "anyOf", "oneOf", "allOf"} & schema.keys():  # Any takes everything, at any depth
+    kinds = {schema["type"]} if isinstance(schema.get("type"), str) else set(schema.get("type", ()))
+    if not kinds and not {"anyOf", "oneOf", "allOf"} & schema.keys():  # Any takes everything, at any depth
         yield place, "type", ""
-    if kind == "string" and "maxLength" not in schema and schema.get("format") not in _BOUNDED_FORMATS:
+    if "string" in kinds and "maxLength" not in schema and schema.get("format") not in _BOUNDED_FORMATS:
         yield place, "maxLength", "max_length"
-    if kind in {"integer", "number"}:
+    if kinds & {"integer", "number"}:
         if not {"minimum", "exclusiveMinimum"} & schema.keys():
             yield place, "minimum", "ge"
         if not {"maximum", "exclusiveMaximum"} & schema.keys():
             yield place, "maximum", "le"
-    if kind == "array" and "maxItems" not in schema:
+    if "array" in kinds and "maxItems" not in schema:
         yield place, "maxItems", "max_length"
-    if kind == "object" and schema.get("additionalProperties", False) is not False and "maxProperties" not in schema:
+    if "object" in kinds and _is_map(schema) and "maxProperties" not in schema:
         yield place, "maxProperties", "max_length"
+
+
+def _is_map(schema: Mapping[str, Any]) -> bool:
+    """Whether a caller chooses names of members. What is not said is closed by `closed_schema`, if it is a model."""
+    further = schema.get("additionalProperties", "properties" not in schema)
+    return further is not False or bool(schema.get("patternProperties"))
 
 
 def _parts(schema: dict[str, Any], place: str) -> Iterator[tuple[str, Any]]:
     for combined in ("anyOf", "oneOf", "allOf"):
         yield from ((place, part) for part in schema.get(combined, ()))
-    for item in (schema.get("items"), *schema.get("prefixItems", ())):
-        yield f"{place}[]", item
-    yield f"{place}.*", schema.get("additionalProperties")
+    kinds = schema.get("type", ())
+    if "array" in kinds:
+        first = schema.get("prefixItems", ())
+        yield from ((f"{place}[]", item) for item in first)
+        if schema.get("maxItems", len(first) + 1) > len(first):
+            yield f"{place}[]", schema.get("items", True)
+    if "object" in kinds and _is_map(schema):
+        yield f"a key of {place or 'the arguments'}", {"type": "string"} | _schema(schema.get("propertyNames", {}))
+        yield f"{place}.*", schema.get("additionalProperties", not schema.get("patternProperties"))
+        yield from ((f"{place}.*", part) for part in schema.get("patternProperties", {}).values())
     for name, member in schema.get("properties", {}).items():
         yield f"{place}.{name}".lstrip("."), member
+
+
+def _schema(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

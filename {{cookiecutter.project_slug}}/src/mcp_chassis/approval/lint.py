@@ -4,12 +4,14 @@ Tool poisoning hides instructions where a model reads and a person does not look
 tool does, in the imperative if it likes; it does not tell the model what to do with everything else.
 """
 
+import html
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..calls.output import clean_text
 from ..calls.tools import GuardedTool
+from ..sinks.hidden import find_hidden, without_hidden
 from .bounds import unbounded
 from .lock import definition
 
@@ -29,38 +31,54 @@ _ORDERS = [
     )
 ]
 
+INSTRUCTIONS = "the server's instructions"
+"""They are orders. No tool has this name: it holds spaces."""
+
+# Letters of Greek and Cyrillic that look like Latin ones (UTS #39), and the typographic apostrophe.
+_LOOK_ALIKES = str.maketrans("аеіјорсухѕԁһӏοαινυρκɡ’", "aeijopcyxsdhloaivupkg'")
+_BETWEEN_WORDS = re.compile(r"[_\-*`\"|\\]+|(?<=[a-z])(?=[A-Z])")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # SEP-986; with a letter of another script one tool passes for another
 
 
 def findings(guarded: GuardedTool) -> list[str]:
     """Return what is wrong with a tool's texts and schema, a sentence each with what to do."""
     name = guarded.tool.name
-    described = definition(guarded)
     problems = []
     if not _NAME.fullmatch(name):
         problems.append(f"{name!a}: is not a name that looks like no other. Use letters a-z, digits and _.")
     if not (guarded.tool.description or "").strip():
         problems.append(f"{name}: has no description. Write a docstring: the model chooses by it.")
-    for text in _strings(described):
-        if clean_text(text) != text:
-            problems.append(f"{name}: a text holds hidden characters: {ascii(text)[:80]}. Remove them.")
-        if match := next(filter(None, (order.search(text) for order in _ORDERS)), None):
-            problems.append(
-                f"{name}: a text gives the model orders: {ascii(match[0])[:80]}. Describe the tool instead."
-            )
+    problems += text_findings(name, definition(guarded))
     for place, missing, field in unbounded(guarded.tool.parameters):
         advice = f"Add it: Annotated[..., Field({field}=...)]" if field else "Write a type instead of Any"
         problems.append(f"{name}: {place} has no {missing}. {advice}.")
     return problems
 
 
+def text_findings(name: str, value: Any) -> list[str]:
+    """Return what is wrong with the texts of what has this name, names of members among them."""
+    problems = []
+    for text in _strings(value):
+        if find_hidden(text) is not None:
+            problems.append(f"{name}: a text holds hidden characters: {ascii(text)[:80]}. Remove them.")
+        if name != INSTRUCTIONS and (order := _order_in(text)):
+            problems.append(f"{name}: a text gives the model orders: {ascii(order)[:80]}. Describe the tool instead.")
+    return problems
+
+
+def _order_in(text: str) -> str:
+    """Return the first order in `text`, however it is spelled: in other alphabets, in markup, as a name in code."""
+    folded = unicodedata.normalize("NFKD", html.unescape(without_hidden(text))).translate(_LOOK_ALIKES)
+    folded = "".join(character for character in folded if not unicodedata.combining(character))
+    spellings = (folded, _BETWEEN_WORDS.sub(" ", folded))
+    return next((match[0] for order in _ORDERS for said in spellings if (match := order.search(said))), "")
+
+
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, list):
+    elif isinstance(value, Mapping):
+        yield from _strings([*value.keys(), *value.values()])
+    elif isinstance(value, Iterable):
         for item in value:
-            yield from _strings(item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield key
             yield from _strings(item)

@@ -7,6 +7,7 @@ from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from pydantic import ValidationError
 
 from ..sinks.errors import InvalidInput
+from ..sinks.hidden import find_hidden
 
 _LONGEST_NAME = 64
 
@@ -56,7 +57,7 @@ def broken_rule(error: BaseException) -> str:
 def _shown(part: str | int) -> str:
     """A name that the caller may have chosen itself: short, and on one line."""
     text = str(part)[:_LONGEST_NAME]
-    return text if text.isprintable() else ascii(text)
+    return text if text.isprintable() and find_hidden(text) is None else ascii(text)
 
 
 def closed_schema(schema: Any) -> Any:

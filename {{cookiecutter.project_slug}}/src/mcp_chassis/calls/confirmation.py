@@ -7,6 +7,7 @@ channel back (stdio) are asked over it. Where nobody can be asked, the tool is n
 
 import asyncio
 import json
+import re
 import secrets
 import time
 from typing import Any, Literal, Protocol
@@ -16,11 +17,14 @@ from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, Inpu
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, Field
 
+from ..sinks.hidden import escape_hidden
+
 LIFETIME = 300.0
 """Seconds that a person has to answer."""
 
 _LONGEST_QUESTION = 4000
 _KEY = "confirm"
+_OTHER_SPACES = re.compile(r"[^\S \n]")
 
 Outcome = Literal["accepted", "declined", "cancelled", "replayed", "cannot_check", "cannot_ask", "too_long_to_show"]
 
@@ -121,7 +125,7 @@ def _input_required(question: str, state: str) -> InputRequiredResult:
 
 
 def _question(tool: str, arguments: dict[str, Any]) -> str:
-    shown = json.dumps(arguments, indent=2, ensure_ascii=False)
-    # What a person cannot see must not be in what the person agrees to.
-    shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in shown)
+    # What a person cannot see must not be in what the person agrees to. No other space passes for a common one.
+    shown = escape_hidden(json.dumps(arguments, indent=2, ensure_ascii=False))
+    shown = _OTHER_SPACES.sub(lambda space: f"\\u{ord(space[0]):04x}", shown)
     return f"Run the tool {tool} with these arguments?\n{shown}"

@@ -1,8 +1,4 @@
-"""Output hygiene: what a model reads is what a person would see, and no more of it than fits.
-
-Characters that are invisible to people but not to models carry instructions past every reviewer: tags (ASCII
-smuggling), bidirectional overrides (CVE-2021-42574), runs of zero-width characters and of variation selectors.
-"""
+"""Output filtering: what a model reads is what a person would see, and no more of it than fits."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,26 +6,17 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import pydantic_core
+from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel
 
 from ..events.log import EventLog
-from ..sinks.text import FLAG
+from ..sinks.hidden import without_hidden
 from .record import caller
 
 _Result = TypeVar("_Result")
 
-_HIDDEN = re.compile(
-    f"({FLAG.pattern})"
-    "|[\U000e0000-\U000e007f]"  # tags
-    "|[\u202a-\u202e\u2066-\u2069]"  # bidirectional embeddings, overrides and isolates
-)
-_JOINERS = "\u200b-\u200f\u2060-\u2064\u206a-\u206f\ufeff\u00ad\u180e"
-_SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
-# One of them is spelling, and so is a selector beside a joiner, in emoji; every longer run is a code. Looked for when
-# the others are gone, which may have stood between them.
-_RUN = re.compile("[" + _JOINERS + _SELECTORS + "]{3,}|[" + _JOINERS + "]{2}|[" + _SELECTORS + "]{2}")
-
-
+# What `to_json` writes for controls; all else that is hidden is not ASCII.
+_ESCAPED = re.compile(rb"\\[ubfr]|\x7f")
 _LONGEST_ERROR = 2000  # characters of what a function says when it refuses
 
 
@@ -54,17 +41,19 @@ def fit_to_send(result: _Result, events: EventLog, *, max_bytes: int, **what: st
     document = pydantic_core.to_json(result, bytes_mode="base64", by_alias=True, exclude_none=True)
     if len(document) > max_bytes:
         raise ResultTooLarge(f"The result is larger than {max_bytes} bytes. Ask for less at a time.")
-    if document.isascii():  # almost every result: what is hidden is never ASCII
+    if document.isascii() and not _ESCAPED.search(document):  # almost every result
         return result
     removed = 0
 
     def clean(text: str) -> str:
         nonlocal removed
-        kept = clean_text(text)
+        kept = without_hidden(text)
         removed += len(text) - len(kept)
         return kept
 
     cleaned: _Result = _each_string(result, clean)
+    if isinstance(result, CallToolResult) and isinstance(cleaned, CallToolResult):
+        _fit_text(cleaned, result)
     if removed:
         events.record(
             "tool_execution_failed", caller(), severity="medium", reason="hidden_text", removed=removed, **what
@@ -72,15 +61,31 @@ def fit_to_send(result: _Result, events: EventLog, *, max_bytes: int, **what: st
     return cleaned
 
 
+def _fit_text(cleaned: CallToolResult, given: CallToolResult) -> None:
+    """Write the JSON text of a structure anew: controls are escapes in it, which cleaning has not seen."""
+    if cleaned.structured_content == given.structured_content:
+        return
+    texts = {_as_text(before): _as_text(after) for before, after in zip(_parts(given), _parts(cleaned), strict=True)}
+    for block in cleaned.content:
+        if isinstance(block, TextContent):
+            block.text = texts.get(block.text, block.text)
+
+
+def _parts(result: CallToolResult) -> list[Any]:
+    """Return what the SDK may have made a text of: the structure, or each item of a list in it."""
+    structure = result.structured_content
+    items = structure.get("result") if isinstance(structure, dict) else None
+    return [structure, *(items if isinstance(items, list | tuple) else [items])]
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else without_hidden(pydantic_core.to_json(value, indent=2).decode())
+
+
 def error_text(error: BaseException) -> str:
     """Return what is sent of what a function says when it refuses."""
     text = str(error).encode(errors="replace").decode()  # a file's name may hold half of a surrogate pair
-    return clean_text(text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}…")
-
-
-def clean_text(text: str) -> str:
-    """Return `text` without hidden characters; emoji flags and single joiners are not hidden but spelling."""
-    return text if text.isascii() else _RUN.sub("", _HIDDEN.sub(lambda match: match[1] or "", text))
+    return without_hidden(text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}…")
 
 
 def _each_string(value: Any, clean: Callable[[str], str]) -> Any:

@@ -18,6 +18,7 @@ from ..events.log import EventLog, Kind
 from ..limits.slots import Slots, current_slot
 from ..sinks.errors import InvalidInput
 from ..counters import count_decision
+from ..sinks.hidden import without_hidden
 from .arguments import broken_rule, rejection
 from .confirmation import Confirmations, OpenQuestions, is_answer
 from .output import ResultTooLarge, error_text, fit_to_send
@@ -160,7 +161,7 @@ class ToolGuard:
         """Note an outcome in the audit line and as an event, and return `text` as a result that is an error."""
         audit["outcome"] = outcome
         self._events.record(event, caller(), **{"tool": audit["tool"], "reason": outcome, **details})
-        return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+        return CallToolResult(content=[TextContent(type="text", text=without_hidden(text))], is_error=True)
 
 
 def would_end_the_server(error: BaseException) -> bool:

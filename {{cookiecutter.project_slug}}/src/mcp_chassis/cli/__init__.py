@@ -230,10 +230,11 @@ def _tell_replicas(service: Service, settings: Settings, key_id: str) -> bool:
     return asyncio.run(tell())
 
 
-def _tools(command: Callable[[Mapping[str, GuardedTool], Path], int]) -> _Command:
+def _tools(command: Callable[[Mapping[str, GuardedTool], Path, Mapping[str, Any]], int]) -> _Command:
     def on_tools(_: argparse.Namespace, service: Service, settings: Settings) -> int:
         _log_to_stderr(settings)
-        return command(unchecked_server(service, EventLog(), settings).guarded_tools, settings.tools_lock)
+        server = unchecked_server(service, EventLog(), settings)
+        return command(server.guarded_tools, settings.tools_lock, server.other_texts)
 
     return on_tools
 

@@ -168,8 +168,9 @@ def _audit_trail(settings: Settings) -> Iterator[Finding]:
 
 
 def _tools(service: Service, settings: Settings) -> Finding:
-    tools = unchecked_server(service, EventLog(), settings).guarded_tools
-    against = objections(tools, settings.tools_lock)
+    server = unchecked_server(service, EventLog(), settings)
+    tools = server.guarded_tools
+    against = objections(tools, settings.tools_lock, server.other_texts)
     if not against:
         return Finding("OK", "tools", f"{len(tools)} as approved in {settings.tools_lock}")
     level: Literal["WARN", "FAIL"] = "FAIL" if settings.environment == "production" else "WARN"

@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from ..approval.check import objections
-from ..approval.lint import findings
+from ..approval.check import objections, refusals
 from ..approval.lock import LockError, definition, digest, locked_digests, write_lock
 from ..calls.tools import GuardedTool
 from .terminal import table
@@ -13,7 +13,7 @@ from .terminal import table
 _COLUMNS = ("TOOL", "SCOPES", "LIMITS", "ANNOTATIONS", "LOCK")
 
 
-def list_tools(tools: Mapping[str, GuardedTool], lock: Path) -> int:
+def list_tools(tools: Mapping[str, GuardedTool], lock: Path, _: Mapping[str, Any] | None = None) -> int:
     """Print a table of the tools."""
     try:
         locked = locked_digests(lock)
@@ -24,10 +24,9 @@ def list_tools(tools: Mapping[str, GuardedTool], lock: Path) -> int:
     return 0
 
 
-def lock_tools(tools: Mapping[str, GuardedTool], lock: Path) -> int:
-    """Record the tools as approved, unless the lint refuses one. Return the exit code."""
-    refused = [finding for guarded in tools.values() for finding in findings(guarded)]
-    if refused:
+def lock_tools(tools: Mapping[str, GuardedTool], lock: Path, other_texts: Mapping[str, Any] | None = None) -> int:
+    """Record the tools as approved, unless the lint refuses one, a resource or a prompt. Return the exit code."""
+    if refused := refusals(tools, other_texts or {}):
         print("Not locked:", *(f"  {line}" for line in refused), sep="\n", file=sys.stderr)
         return 1
     write_lock(lock, tools)
@@ -35,9 +34,9 @@ def lock_tools(tools: Mapping[str, GuardedTool], lock: Path) -> int:
     return 0
 
 
-def check_tools(tools: Mapping[str, GuardedTool], lock: Path) -> int:
+def check_tools(tools: Mapping[str, GuardedTool], lock: Path, other_texts: Mapping[str, Any] | None = None) -> int:
     """Print what has changed since the lock. Return the exit code."""
-    if lines := objections(tools, lock):
+    if lines := objections(tools, lock, other_texts or {}):
         print(*lines, sep="\n", file=sys.stderr)
         return 1
     print(f"{len(tools)} tool{'s' if len(tools) != 1 else ''} as approved in {lock}.")

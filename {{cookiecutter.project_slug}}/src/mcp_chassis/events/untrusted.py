@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from urllib.parse import quote, unquote
 
 from ..http.current_request import current_request
+from ..sinks.hidden import escape_hidden
 
 REDACTED = "[redacted]"
 MAX_TEXT = 200  # characters
@@ -90,10 +91,11 @@ def redact(text: str) -> str:
 
 def escape_controls(text: str) -> str:
     """Show control, format and line-separator characters as escapes, so that text stays on its line."""
-    if text.isprintable():
+    if text.isascii() and text.isprintable():
         return text
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in escape_hidden(text)
     )
 
 

@@ -38,11 +38,12 @@ from mcp.types import Tool as ToolListing
 from mcp_types.methods import validate_client_request
 from pydantic import AnyUrl, ValidationError
 
+from ..approval.lint import INSTRUCTIONS
 from ..auth.principal import ALL_SCOPES, current_principal
 from ..calls.arguments import broken_rule, rejection
 from ..calls.confirmation import LIFETIME, OpenQuestions
 from ..calls.declarations import PromptPolicy, ResourcePolicy, policy_of
-from ..calls.output import ResultTooLarge, clean_text, error_text, fit_to_send
+from ..calls.output import ResultTooLarge, error_text, fit_to_send
 from ..calls.pipeline import ToolGuard, would_end_the_server
 from ..calls.record import audited, caller
 from ..calls.scopes import NO_SCOPES, Access, missing_scopes, require
@@ -51,6 +52,7 @@ from ..events.log import EventLog, Severity
 from ..events.untrusted import declare, named
 from ..limits.rate_limiter import LimiterFactory, RateLimiter
 from ..sinks.errors import InvalidInput
+from ..sinks.hidden import without_hidden
 
 # What the SDK says; a prompt's own text could only pass for it by being a set of names.
 _MISSING = re.compile(r"Missing required arguments: \{('\w+'(, )?)+\}")
@@ -232,7 +234,7 @@ class GuardedServer(MCPServer[Any]):
                 said = f"The {kind} failed"
                 error_log.exception(f"{kind} crashed", **{kind: name})
             code = INVALID_PARAMS if theirs else INTERNAL_ERROR
-            data = {"uri": clean_text(uri)} if uri is not None else None
+            data = {"uri": without_hidden(uri)} if uri is not None else None
             raise MCPError(code=code, message=said, data=data) from None
 
     def _judge(self, error: BaseException) -> tuple[str, str, str]:
@@ -255,6 +257,18 @@ class GuardedServer(MCPServer[Any]):
 
     def _fit(self, result: _Result, **what: str) -> _Result:
         return fit_to_send(result, self.events, max_bytes=self._max_result_bytes, **what)
+
+    @property
+    def other_texts(self) -> dict[str, Any]:
+        """What clients are told beside the tools, by kind and name."""
+        manager = self._resource_manager
+        listed = {f"resource {item.uri}": item for item in manager.list_resources()}
+        templates = {f"resource {item.uri_template}": item for item in manager.list_templates()}
+        prompts = {f"prompt {item.name}": item for item in self._prompt_manager.list_prompts()}
+        told = {"name", "title", "description", "mime_type", "uri", "uri_template", "arguments"}
+        items = {**listed, **templates, **prompts}
+        texts = {key: item.model_dump(mode="json", include=told) for key, item in items.items()}
+        return {INSTRUCTIONS: self.instructions, **texts}
 
     def _visible(self, method: str, member: str, name: str) -> bool:
         return not missing_scopes(self.access.required(method, {member: name}))

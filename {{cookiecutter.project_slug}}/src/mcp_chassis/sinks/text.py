@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from .errors import InvalidInput
+from .hidden import find_hidden
 
 # Letters, marks, digits and dashes of every script (UAX #44, general categories). Nl holds the Chinese zero.
 _NAME_CATEGORIES = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd", "Nl", "Pd"})
@@ -34,21 +35,7 @@ _NAME_CHARACTERS = frozenset(
 # A shell's «and», HTML's character reference (which browsers read without its semicolon), SQL's comment.
 _NAME_SEQUENCES = ("&&", "&#", "--")
 
-# Letters and marks without any shape: Hangul fillers, inherent vowels of Khmer.
-_BLANKS = frozenset("\u115f\u1160\u3164\uffa0\u17b4\u17b5")
-# Invisible, and spelling only in scripts whose letters join or whose words are not spaced: zero-width space,
-# non-joiner, joiner, grapheme joiner, Mongolian vowel separator.
-_JOINERS = frozenset("\u200b\u200c\u200d\u034f\u180e")
-_JOINING_SCRIPTS = re.compile("[\u0590-\u109f\u1700-\u1cff\ua800-\uabff\ufb50-\ufdff\U00010a00-\U00011fff]")
-_DIRECTION_MARKS = frozenset("\u200e\u200f\u061c")
-_VARIATION_SELECTOR = re.compile("[\ufe00-\ufe0f\u180b-\u180d\u180f\U000e0100-\U000e01ef]")
-# Characters of category Cf that are seen: signs that enclose digits in Arabic, Syriac and Kaithi.
-_VISIBLE_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
-# Reserved for invisible characters (UAX #44, Default_Ignorable_Code_Point): tags among them, which spell hidden ASCII.
-_RESERVED = re.compile("[\u2065\ufff0-\ufff8\U000e0000-\U000e0fff]")
-# The only use of tags that Unicode recommends: the flags of England, Scotland and Wales (UTS #51).
-_REGIONS = ("".join(chr(0xE0000 + ord(letter)) for letter in region) for region in ("gbeng", "gbsct", "gbwls"))
-FLAG = re.compile(f"\U0001f3f4(?:{'|'.join(_REGIONS)})\U000e007f")
+_JOINERS = frozenset("\u200b\u200c\u200d\u180e")
 # Hebrew with points and accents has five marks on a letter, Tibetan no more. Zalgo has dozens.
 _MOST_MARKS = 6
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
@@ -63,16 +50,20 @@ def check_name(text: str, *, max_length: int = 1000) -> str:
     for sequence in _NAME_SEQUENCES:
         if (index := normal.find(sequence)) >= 0:
             raise InvalidInput(f"'{sequence}' at character {index + 1} is not allowed in a name")
-    return _each(normal, _in_name, "a name")
+    _visible(normal, "a name", not_even="")
+    padded = ["", *normal, ""]
+    for index, character in enumerate(normal):
+        if not _in_name(character, padded[index], padded[index + 2]):
+            raise _not_there(normal, index, "a name")
+    return normal
 
 
 def check_text(text: str, *, max_length: int = 10_000) -> str:
-    """Return `text` in NFC if everything in it can be seen, or is spelling in the script around it.
+    """Return `text` in NFC if everything in it can be seen, or is spelling in the script around it (`hidden.py`).
 
-    Refuses controls but newline and tab, surrogates, noncharacters, bidirectional controls that reorder what is shown
-    (CVE-2021-42574), tags, blank letters, heaps of marks, and invisible characters outside of words that need them.
+    Refuses hidden characters, ends of lines other than a line feed, and heaps of marks.
     """
-    return _each(_normal(text, max_length), _in_text, "text")
+    return _visible(_normal(text, max_length), "text", not_even="\r")
 
 
 def check_identifier(text: str, *, max_length: int = 64) -> str:
@@ -91,7 +82,7 @@ def check_argument(text: str, *, max_length: int = 4096) -> str:
     """
     normal = _normal(text, max_length)
     _refuse_leading_dash(normal)
-    return _each(normal, _in_argument, "an argument")
+    return _visible(normal, "an argument", not_even="\n\t\r")
 
 
 Profile = Literal["name", "text", "identifier", "argument"]
@@ -152,17 +143,16 @@ def _refuse_leading_dash(text: str) -> None:
         raise InvalidInput("it must not start with a dash: programs would read it as an option")
 
 
-_Rule = Callable[[str, str, str], bool]
-"""Whether a character may stand between its neighbours, which are empty at the ends."""
-
-
-def _each(text: str, allowed: _Rule, what: str) -> str:
-    padded = ["", *FLAG.sub(lambda flag: "\U0001f3f4" * len(flag[0]), text), ""]
-    for index in range(1, len(padded) - 1):
-        character = padded[index]
-        if not allowed(character, padded[index - 1], padded[index + 1]):
-            raise InvalidInput(f"character {index} (U+{ord(character):04X}) is not allowed there in {what}")
+def _visible(text: str, what: str, *, not_even: str) -> str:
+    found = find_hidden(text)
+    places = [text.find(character) for character in not_even] + [-1 if found is None else found]
+    if (first := min((place for place in places if place >= 0), default=None)) is not None:
+        raise _not_there(text, first, what)
     return text
+
+
+def _not_there(text: str, index: int, what: str) -> InvalidInput:
+    return InvalidInput(f"character {index + 1} (U+{ord(text[index]):04X}) is not allowed there in {what}")
 
 
 def _in_name(character: str, before: str, after: str) -> bool:
@@ -172,53 +162,9 @@ def _in_name(character: str, before: str, after: str) -> bool:
         return before.isalnum() and (after.isalnum() or after == " ")
     if character == '"':  # the Hebrew abbreviation mark, typed with the key everybody has
         return "\u05d0" <= before <= "\u05ea" and "\u05d0" <= after <= "\u05ea"
-    if character in _JOINERS:
-        return _is(after, "L", "M") and _is_spelling(character, before, after)
-    return unicodedata.category(character) in _NAME_CATEGORIES and _in_text(character, before, after)
-
-
-def _in_argument(character: str, before: str, after: str) -> bool:
-    return character not in "\n\t" and _in_text(character, before, after)
-
-
-def _in_text(character: str, before: str, after: str) -> bool:
-    if character.isascii():
-        return character.isprintable() or character in "\n\t"
-    category = unicodedata.category(character)
-    if category == "Cf" or character in _JOINERS:
-        return character in _VISIBLE_FORMATS or _is_spelling(character, before, after)
-    if _VARIATION_SELECTOR.match(character):
-        return _is_variant(character, before)
-    # What is not assigned yet may be next year's emoji; the last two of every plane will never be (noncharacters).
-    never = category == "Cn" and (ord(character) & 0xFFFE == 0xFFFE or "\ufdd0" <= character <= "\ufdef")
-    return not (
-        never or category in {"Cc", "Cs", "Zl", "Zp"} or character in _BLANKS or _RESERVED.match(character) is not None
-    )
-
-
-def _is_spelling(character: str, before: str, after: str) -> bool:
-    """Whether an invisible character does something that a reader sees."""
-    if _is(after, "Cf") or after in _JOINERS:
-        return False  # two in a row are a code
-    if character in _DIRECTION_MARKS:
-        return not (before.isascii() and before.isalnum() and after.isascii() and after.isalnum())
-    if character == "\u200d" and _is_emoji(before):
-        return _is_emoji(after)
-    return character in _JOINERS and _is(before, "L", "M") and _JOINING_SCRIPTS.match(before) is not None
-
-
-def _is_variant(selector: str, before: str) -> bool:
-    """Whether a variation selector follows something that has variants (UTS #37, UTS #51)."""
-    if selector < "\u1810":
-        return "\u1807" <= before <= "\u18aa"  # Mongolian
-    if selector in "\ufe0e\ufe0f":  # as text or as emoji; ℹ is a letter
-        return _is(before, "N", "P", "S") or before == "\u2139"
-    return _is(before, "Lo", "Sm") and before >= "\u1000"  # Burmese, ideographs, mathematics
-
-
-def _is_emoji(character: str) -> bool:
-    # Some are younger than this Python.
-    return _is(character, "S") or "\U0001f000" <= character <= "\U0001faff" or character == "\ufe0f"
+    if character in _JOINERS:  # spelling, and inside of a word
+        return _is(after, "L", "M")
+    return unicodedata.category(character) in _NAME_CATEGORIES
 
 
 def _is(character: str, *categories: str) -> bool:

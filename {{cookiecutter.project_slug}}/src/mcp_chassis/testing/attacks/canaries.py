@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-from ...calls.output import clean_text
+from ...sinks.hidden import find_hidden
 
 TOKEN = re.compile(r"canary[0-9a-f]{12}")
 _INTERNAL = re.compile(
@@ -130,7 +130,7 @@ class Canaries:
         match = _INTERNAL.search(text) or (_IN_ERRORS.search(text) if is_error else None)
         if internal or match:
             seen["internal text in the answer"] = f"the answer holds {(internal or (match and match[0]))!r}"
-        if clean_text(text) != text:
+        if find_hidden(text) is not None:
             seen["hidden text in the answer"] = "characters that nobody sees came back"
         return seen
 
