@@ -170,11 +170,11 @@ def test_the_limit_counts_callers_and_spares_probes() -> None:
         assert {server.get(path).status_code for path in ("/livez", "/readyz") for _ in range(5)} == {200}
 
 
-def test_a_guessing_address_is_put_aside() -> None:
+def test_wrong_credentials_are_limited_and_the_right_one_is_served() -> None:
     with running_server(max_failed_auth_per_minute=2) as server:
         wrong = {"Authorization": "Bearer wrong"}
         assert [server.get("/mcp", headers=wrong).status_code for _ in range(3)] == [401, 401, 429]
-        assert server.get("/mcp", headers=server.credentials).status_code == 429
+        assert server.post(LIST_TOOLS).status_code == 200
 
 
 def test_hsts_follows_the_public_url() -> None:

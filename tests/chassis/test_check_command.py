@@ -2,8 +2,10 @@
 
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,11 +115,109 @@ def test_a_key_in_env_that_was_never_rotated(report: Report) -> None:
     assert "unchanged for 100 days" in report()["key age"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="Windows has no permission bits")
-def test_an_env_file_that_others_may_read(report: Report) -> None:
-    Path(".env").write_text(f"API_KEY={KEY}\n", encoding="utf-8")
-    Path(".env").chmod(0o644)
-    assert "chmod 600" in report()[".env"]
+def secret_files(directory: Path) -> dict[str, tuple[Path, dict[str, str]]]:
+    """Make every file that holds secrets, alone in a directory. Return where it is, and the setting that names it."""
+    files = {}
+    names = {".env": ".env", "keys file": "keys.json", "secrets": "audit_key", "audit file": "audit.log"}
+    for about, name in names.items():
+        path = directory / about.replace(" ", "-").strip(".") / name
+        path.parent.mkdir(mode=0o700)
+        files[about] = path
+    add_key(files["keys file"])
+    for path in (files[".env"], files["secrets"], files["audit file"]):
+        path.touch(mode=0o600)
+    files["secrets"].write_text(new_secret(), encoding="utf-8")
+    return {
+        ".env": (files[".env"], {}),
+        "keys file": (files["keys file"], {"KEYS_FILE": str(files["keys file"])}),
+        "secrets": (files["secrets"], {"SECRETS_DIR": str(files["secrets"].parent)}),
+        "audit file": (files["audit file"], {"AUDIT_FILE": str(files["audit file"]), "AUDIT_KEY": new_secret()}),
+    }
+
+
+on_posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no permission bits")
+ABOUT = [".env", "keys file", "secrets", "audit file"]
+
+
+@pytest.fixture
+def warned(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Change the rights of a file or of its directory, and return the warning about that file, if there is one."""
+    files = secret_files(tmp_path)
+    monkeypatch.chdir(files[".env"][0].parent)
+    assert cli.main(["tools", "lock"]) == 0
+
+    def check(about: str, *, mode: int | None = None, directory: int | None = None, owner: int | None = None) -> str:
+        path, settings = files[about]
+        for changed, bits in ((path, mode), (path.parent, directory)):
+            if bits is not None:
+                changed.chmod(bits)
+        with monkeypatch.context() as patched:
+            if owner is not None:
+                patched.setattr(os, "geteuid", lambda: owner)
+            found = report(**settings)
+        assert report.code == 0
+        assert about not in found or found[about].startswith("WARN")
+        return found.get(about, "")
+
+    return check
+
+
+@on_posix
+@pytest.mark.parametrize("about", ABOUT)
+def test_a_secret_file_that_only_the_server_may_use_is_no_warning(warned: Callable[..., str], about: str) -> None:
+    assert warned(about) == ""
+    assert warned(about, mode=0o400) == ""
+    assert warned(about, mode=0o600, directory=0o755) == ""
+
+
+@on_posix
+@pytest.mark.parametrize("about", ABOUT)
+@pytest.mark.parametrize("mode", [0o666, 0o604, 0o620], ids=oct)
+def test_a_secret_file_that_others_may_use_is_a_warning(warned: Callable[..., str], about: str, mode: int) -> None:
+    said = warned(about, mode=mode)
+    assert "others on this machine" in said
+    assert f"chmod 6{'4' if about == 'audit file' and mode & 0o040 else '0'}0 " in said
+
+
+@on_posix
+def test_a_group_may_read_the_audit_trail_and_no_secret(warned: Callable[..., str]) -> None:
+    assert [about for about in ABOUT if warned(about, mode=0o640)] == [".env", "keys file", "secrets"]
+
+
+@on_posix
+@pytest.mark.parametrize("about", ABOUT)
+def test_a_directory_in_which_others_may_replace_the_file_is_a_warning(warned: Callable[..., str], about: str) -> None:
+    assert "may replace" in warned(about, directory=0o777)
+    assert warned(about, directory=0o1777) == "", "as /tmp: only the owner may"
+
+
+@on_posix
+@pytest.mark.parametrize("about", ABOUT)
+def test_a_secret_file_of_another_user_is_a_warning(warned: Callable[..., str], tmp_path: Path, about: str) -> None:
+    mine = os.geteuid()
+    if mine == 0:
+        for path in tmp_path.rglob("*"):
+            os.chown(path, 12345, -1)
+    assert "belongs to the user" in warned(about, owner=12345 + 1)
+
+
+@on_posix
+def test_a_link_is_judged_by_what_it_leads_to(warned: Callable[..., str], tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o777)
+    elsewhere.chmod(0o777)
+    (tmp_path / "env" / ".env").replace(elsewhere / "env")
+    (tmp_path / "env" / ".env").symlink_to(elsewhere / "env")
+    assert str(elsewhere) in warned(".env")
+
+
+@on_posix
+def test_a_secret_on_a_read_only_mount_is_no_warning(
+    warned: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers and systemd hand secrets over in that way, often readable by all who are in there."""
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    assert warned("secrets", mode=0o444, directory=0o755) == ""
 
 
 def test_a_redis_that_does_not_answer(report: Report) -> None:

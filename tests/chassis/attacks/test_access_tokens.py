@@ -4,6 +4,8 @@ import base64
 import hashlib
 import hmac
 import json
+import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,10 +17,12 @@ from jwt.algorithms import ECAlgorithm
 from starlette.routing import Route
 
 from mcp_chassis.app import create_app
+from mcp_chassis.auth.keys.format import new_id, new_key
+from mcp_chassis.auth.oauth import introspection as introspecting
 from secure_mcp_server.tools import TOOLS
 
-from ..support.issuer import KEYS, Issuer, oauth, public_jwk, running_issuer
-from ..support.running import RunningServer, free_port, running_server, wait_until
+from ..support.issuer import KEYS, Issuer, introspection, oauth, public_jwk, running_issuer
+from ..support.running import RunningServer, free_port, new_secret, running_server, wait_until
 from .wire import ACCEPT, JSON, Header, send
 
 LIST_TOOLS = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).encode()
@@ -41,7 +45,7 @@ def foreign() -> Iterator[Issuer]:
 
 @pytest.fixture(scope="module")
 def server(issuer: Issuer) -> Iterator[RunningServer]:
-    """A server whose penalty box is out of the way."""
+    """A server without a limit for wrong credentials in the way."""
     with running_server(**oauth(issuer.url), max_failed_auth_per_minute=10_000) as running:
         yield running
 
@@ -205,17 +209,83 @@ def test_while_the_issuer_is_away_a_forged_token_is_still_a_401(issuer: Issuer) 
 
 def test_a_wrong_key_is_not_shown_to_the_authorization_server(issuer: Issuer, foreign: Issuer) -> None:
     """Opaque tokens are sent to the introspection endpoint. API keys and JWTs are none, however wrong they are."""
-    introspection: dict[str, Any] = {
-        "oauth_introspection_url": issuer.url + "/introspect",
-        "oauth_client_id": "mcp",
-        "oauth_client_secret": "s" * 32,
-    }
-    with running_server(**oauth(issuer.url), **introspection, max_failed_auth_per_minute=10_000) as server:
-        issuer.requests.clear()
+    with running_server(**introspection(issuer), max_failed_auth_per_minute=10_000) as server:
+        issuer.shown.clear()
         forged = [forge(audience(server), issuer, foreign) for forge, _ in ATTACKS.values()]
         wrong = ["mcp_abc", "mcp_0123456789_" + "a" * 49, "mcp_", *(token for token in forged if token.count(".") == 2)]
         for token in wrong:
             assert send(server, "GET", "/security/events", [bearer(token)]).status == 401
-        assert "/introspect" not in issuer.requests
-        assert send(server, "GET", "/security/events", [bearer("opaque")]).status == 503, "nobody answers there"
-        assert "/introspect" in issuer.requests
+        assert issuer.shown == []
+        assert send(server, "GET", "/security/events", [bearer("opaque")]).status == 401
+        assert issuer.shown == ["opaque"]
+
+
+@pytest.mark.parametrize("configured", [new_secret(), secrets.token_hex(32), base64.b64encode(os.urandom(33)).decode()])
+def test_no_key_is_shown_to_the_authorization_server(issuer: Issuer, configured: str) -> None:
+    """A key that was rotated, mistyped or made for another server looks like an opaque token, and may open a door."""
+    made = new_key(new_id())
+    env_keys = [new_secret(), new_secret() + "=", base64.b64encode(os.urandom(32)).decode()]
+    rotated = [secrets.choice("abcdefgh") + configured[1:], configured[::-1].strip("="), configured.swapcase()]
+    mistyped = [configured[1:], configured[:-1], configured + "x"]
+    marked = [made, made.upper(), f"x{made}", f"{made}{made}", made[:-1], made[:30], "MCP_" + "a" * 20]
+    with running_server(**introspection(issuer), api_key=configured, max_failed_auth_per_minute=10_000) as server:
+        issuer.shown.clear()
+        for key in (*env_keys, *rotated, *mistyped, *marked):
+            assert send(server, "GET", "/mcp", [bearer(key)]).status == 401, key
+        assert issuer.shown == []
+        events = server.get("/security/events", headers={"Authorization": f"Bearer {configured}"}).json()["events"]
+        assert "key_form" in {event["details"]["reason"] for event in events}
+
+
+def test_no_key_of_before_is_shown_where_no_key_is_configured(issuer: Issuer) -> None:
+    with running_server(**introspection(issuer), api_key=None) as server:
+        issuer.shown.clear()
+        assert send(server, "GET", "/mcp", [bearer(new_secret())]).status == 401
+        assert issuer.shown == []
+
+
+def test_opaque_tokens_of_any_other_length_are_good_and_those_of_a_keys_length_if_the_operator_says_so(
+    issuer: Issuer,
+) -> None:
+    lengths = (1, 20, 32, 41, 42, 45, 64, 86, 128, 2048)
+    issuer.opaque = {secrets.token_hex(1024)[:length]: {"sub": "alice"} for length in lengths}
+    as_long = new_secret()
+    for allow in (False, True):
+        with running_server(**introspection(issuer), api_key=None, oauth_allow_key_like_tokens=allow) as server:
+            active = {"sub": "alice", "aud": audience(server)}
+            issuer.opaque = dict.fromkeys(issuer.opaque, active) | {as_long: active}
+            statuses = {len(token): post_list(server, token) for token in issuer.opaque}
+            assert statuses == dict.fromkeys(lengths, 200) | {43: 200 if allow else 401}
+            assert post_list(server, new_key(new_id())) == 401
+
+
+# --- a shared address ---
+
+
+def test_wrong_tokens_do_not_lock_out_a_jwt_of_the_same_address(issuer: Issuer, foreign: Issuer) -> None:
+    with running_server(**oauth(issuer.url), max_failed_auth_per_minute=3) as server:
+        statuses = [post_list(server, foreign.token(audience(server))) for _ in range(5)]
+        assert statuses == [401, 401, 401, 429, 429]
+        assert [post_list(server, issuer.token(audience(server))) for _ in range(3)] == [200] * 3
+
+
+def test_wrong_tokens_do_not_lock_out_an_opaque_one_that_was_good_before(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The issuer is asked again, as the verdict has ended; and not about what nobody knows."""
+    monkeypatch.setattr(introspecting, "_REMEMBERED", 0.0)
+    with running_server(**introspection(issuer), max_failed_auth_per_minute=3) as server:
+        issuer.opaque = {"good": {"sub": "alice", "aud": audience(server)}}
+        issuer.shown.clear()
+        assert post_list(server, "good") == 200
+        assert [post_list(server, f"wrong-{number}") for number in range(6)] == [401] * 3 + [429] * 3
+        assert [post_list(server, "good") for _ in range(5)] == [200] * 5
+        assert issuer.shown == ["good", "wrong-0", "wrong-1", "wrong-2", *["good"] * 5]
+        issuer.opaque.clear()
+        assert [post_list(server, "good") for _ in range(3)] == [429] * 3
+        assert issuer.shown.count("good") == 7, "once good, it is asked about once more"
+
+
+def post_list(server: RunningServer, token: str) -> int:
+    """List the tools with a token, and return the status."""
+    return send(server, "POST", "/mcp", (JSON, ACCEPT, bearer(token)), LIST_TOOLS).status

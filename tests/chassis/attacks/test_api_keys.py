@@ -45,7 +45,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(path: Path) -> Iterator[RunningServer]:
-    """A server with a keys file beside the key in `.env`, whose penalty box is out of the way."""
+    """A server with a keys file beside the key in `.env`, without a limit for wrong credentials in the way."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(key_store, "_CHECK_EVERY", 0.0)
         mcp = GuardedServer("a-server", tools=[read_secret_notes, write_secret_notes], events=EventLog())

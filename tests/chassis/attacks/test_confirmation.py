@@ -1,16 +1,21 @@
 """Making a destructive tool run although no person has agreed to exactly that."""
 
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import anyio
 import pytest
 from mcp import Client, MCPError
+from mcp.server import request_state
 from mcp.server.mcpserver import Context
 from mcp.types import (
     CallToolResult,
+    ElicitRequest,
+    ElicitRequestFormParams,
     ElicitRequestParams,
     ElicitResult,
     InputRequiredResult,
@@ -18,6 +23,8 @@ from mcp.types import (
 from pydantic import Field
 
 from mcp_chassis import tool
+from mcp_chassis.calls import confirmation
+from mcp_chassis.calls.confirmation import LIFETIME
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp import guarded_server as guard
 from mcp_chassis.mcp.guarded_server import GuardedServer
@@ -59,9 +66,21 @@ async def tidy_up(path: Path, ctx: Context[Any, Any]) -> str:
     return repr(await ctx.mcp_server.call_tool("delete_note", {"path": path}, ctx))
 
 
+@tool(read_only=True, calls_per_minute=2)
+async def ask_for_more(path: Path, ctx: Context[Any, Any]) -> str | InputRequiredResult:
+    """Ask a question of its own, without being a tool that a person has to confirm."""
+    if ctx.request_state is not None:
+        RAN.append(path)
+        return f"more of {path}"
+    form = ElicitRequestFormParams(message="How much?", requested_schema={"type": "object", "properties": {}})
+    return InputRequiredResult(input_requests={"more": ElicitRequest(params=form)}, request_state="a state of its own")
+
+
 def make_server(events: EventLog | None = None) -> GuardedServer:
     """Return a server of everything above."""
-    return GuardedServer("confirm", tools=(delete_note, delete_folder, tidy_up), events=events or EventLog())
+    return GuardedServer(
+        "confirm", tools=(delete_note, delete_folder, tidy_up, ask_for_more), events=events or EventLog()
+    )
 
 
 EVENTS = EventLog()
@@ -418,3 +437,31 @@ async def test_agreeing_to_one_tool_is_not_agreeing_to_those_it_calls(server: Ru
             except MCPError:
                 assert state is not None
     assert RAN == []
+
+
+async def test_a_sealed_state_of_a_tool_without_confirmation_does_not_go_around_its_rate_limit(
+    server: RunningServer,
+) -> None:
+    async with attacker(server) as client:
+        state = await asked(client, "ask_for_more")
+        results = [await answered(client, state, name="ask_for_more") for _ in range(5)]
+    assert len(RAN) == 1, "two calls a minute, and the question was one"
+    assert all("Too many calls" in text(result) for result in results[1:] if isinstance(result, CallToolResult))
+
+
+async def test_an_answer_is_not_open_for_longer_than_its_question(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that was used is replayed as late as its seal allows, and once it has ended."""
+    now, ticks = time.time, time.monotonic
+    async with attacker(server) as client:
+        used, unused = await asked(client), await asked(client, path="/notes/b")
+        await answered(client, used)
+        for late in (LIFETIME / 2 + 1, LIFETIME - 30, LIFETIME + 1):
+            monkeypatch.setattr(request_state, "time", SimpleNamespace(time=lambda late=late: now() + late))
+            monkeypatch.setattr(confirmation, "time", SimpleNamespace(monotonic=lambda late=late: ticks() + late))
+            with suppress(MCPError):
+                await answered(client, used)
+        with pytest.raises(MCPError):
+            await answered(client, unused, path="/notes/b")
+    assert RAN == ["/notes/a"]

@@ -22,7 +22,7 @@ ALG_NONE = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZG1pbiJ9."
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    """A server whose penalty box is out of the way."""
+    """A server without a limit for wrong credentials in the way."""
     with running_server(max_failed_auth_per_minute=10_000) as running:
         yield running
 

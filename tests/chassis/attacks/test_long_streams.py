@@ -1,46 +1,37 @@
 """Holding streams open: more than one caller needs, for longer than anybody needs, or so that nobody gets one back."""
 
-import json
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 
+from mcp_chassis import tool
+from mcp_chassis.auth.keys.api_key import ApiKeyVerifier
+from mcp_chassis.auth.keys.format import digest, id_of
+from mcp_chassis.auth.keys.store import changing_keys
+from mcp_chassis.auth.oauth import introspection as introspecting
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.mcp.guarded_server import GuardedServer
+
 from ..support.callers import headers, message
+from ..support.issuer import introspection, oauth, running_issuer
+from ..support.keys import add_key, put, record_of
 from ..support.running import RunningServer, running_server, wait_until
 from .processes import server_process
-from .wire import RESET, key_of, request_text, send
+from .streams import LISTEN, PROMISED, is_stream, listen, seconds_until_the_end
+from .wire import RESET, key_of, send
 
-LISTEN = {"notifications": {"toolsListChanged": True}}
 MOST_EACH, MOST = 3, 5
-
-
-def listen(server: RunningServer, key: str | None = None) -> tuple[socket.socket, bytes]:
-    """Ask for a stream. Return the connection and the beginning of the answer, its first event if it is a stream."""
-    names = headers(server, "subscriptions/listen", "", mode="auto") | {"Content-Type": "application/json"}
-    names["Authorization"] = f"Bearer {key or server.key}"
-    del names["Mcp-Name"]
-    body = json.dumps(message("subscriptions/listen", LISTEN, mode="auto"))
-    lines = [f"{name}: {value}" for name, value in names.items()]
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
-    connection.sendall(request_text(server, "POST /mcp HTTP/1.1", lines, body))
-    received = b""
-    while b"acknowledged" not in received and b'"error"' not in received and b"detail" not in received:
-        chunk = connection.recv(65536)
-        if not chunk:
-            break
-        received += chunk
-    return connection, received
-
-
-def is_stream(received: bytes) -> bool:
-    """Whether the answer was a stream."""
-    return b"text/event-stream" in received
 
 
 def has_room(server: RunningServer) -> bool:
@@ -134,12 +125,98 @@ def test_a_stream_ends_with_a_result_when_it_is_too_old() -> None:
             connection, received = listen(small)
             assert is_stream(received)
             with connection:
-                end = b""
-                while b'"result"' not in end:
-                    chunk = connection.recv(65536)
-                    assert chunk, "the stream broke off instead of ending"
-                    end += chunk
+                seconds_until_the_end(connection)
             assert time.monotonic() - started < 5
+
+
+# --- a stream and its credential ---
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"revoked": datetime.now(UTC)},
+        {"expires": datetime.now(UTC)},
+        {"sha256": digest("a new secret")},
+        {"scopes": ("notes:write",)},
+        None,
+    ],
+    ids=["revoked", "expired", "rotated without an overlap", "other scopes", "removed"],
+)
+def test_a_stream_ends_with_its_key_and_no_other_stream(tmp_path: Path, change: dict[str, Any] | None) -> None:
+    path = tmp_path / "keys.json"
+    key, other = add_key(path), add_key(path)
+    with running_server(keys_file=path) as server, listen(server, key)[0] as stream, listen(server, other)[0] as kept:
+        with changing_keys(path) as keys:
+            if change is None:
+                del keys[id_of(key)]
+            else:
+                keys[id_of(key)] = keys[id_of(key)].model_copy(update=change)
+        assert seconds_until_the_end(stream) < PROMISED
+        again, received = listen(server, key)
+        again.close()
+        assert is_stream(received) == (change is not None and "scopes" in change)
+        kept.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            kept.recv(1)
+
+
+def test_a_stream_ends_when_its_key_expires(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    key = add_key(path, expires=datetime.now(UTC) + timedelta(seconds=2))
+    with running_server(keys_file=path) as server, listen(server, key)[0] as stream:
+        assert seconds_until_the_end(stream) < 2 + PROMISED
+
+
+def test_a_stream_ends_with_its_access_token() -> None:
+    with running_issuer() as issuer, running_server(**oauth(issuer.url)) as server:
+        # Half a minute is granted to clocks that differ.
+        token = issuer.token(f"{server.url}/mcp", exp=int(time.time()) - 27)
+        with listen(server, token)[0] as stream:
+            assert seconds_until_the_end(stream) < 3 + PROMISED
+
+
+def test_a_stream_ends_when_its_opaque_token_is_revoked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The issuer is asked every half a minute; that time is not waited for here."""
+    monkeypatch.setattr(introspecting, "_REMEMBERED", 0.5)
+    with running_issuer() as issuer, running_server(**introspection(issuer)) as server:
+        issuer.opaque["opaque"] = {"sub": "alice", "aud": f"{server.url}/mcp"}
+        with listen(server, "opaque")[0] as stream:
+            wait_until(lambda: issuer.shown.count("opaque") >= 3)
+            issuer.opaque.clear()
+            assert seconds_until_the_end(stream) < PROMISED
+
+
+def test_a_stream_ends_where_its_credential_cannot_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise OSError
+
+    with running_server() as server, listen(server)[0] as stream:
+        monkeypatch.setattr(ApiKeyVerifier, "verify", broken)
+        assert seconds_until_the_end(stream) < PROMISED
+
+
+def test_a_call_under_way_ends_by_itself_although_its_key_was_revoked(tmp_path: Path) -> None:
+    """It was allowed when it began, its deadline bounds it, and half of it may be worse than all of it."""
+    path, released = tmp_path / "keys.json", threading.Event()
+
+    @tool(read_only=True)
+    async def slow() -> str:
+        """Take its time."""
+        while not released.is_set():  # noqa: ASYNC110
+            await anyio.sleep(0.05)
+        return "finished"
+
+    key = add_key(path)
+    mcp = GuardedServer("a-server", tools=[slow], events=EventLog())
+    credentials = {"Authorization": f"Bearer {key}"}
+    with running_server(mcp, keys_file=path) as server, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(server.call, "slow", {}, headers=credentials)
+        time.sleep(0.5)
+        put(path, record_of(key, revoked=datetime.now(UTC)))
+        wait_until(lambda: server.get("/mcp", headers=credentials).status_code == 401)
+        released.set()
+        assert "finished" in call.result(10).text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to be polite with")

@@ -4,6 +4,7 @@ import base64
 import json
 import time
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -12,7 +13,7 @@ import anyio.lowlevel
 import pytest
 from structlog.testing import capture_logs
 
-from mcp_chassis.auth.oauth import introspection
+from mcp_chassis.auth.oauth import introspection, verdict_cache
 from mcp_chassis.auth.oauth.introspection import IntrospectionVerifier
 from mcp_chassis.auth.oauth.jwks import IssuerUnavailable
 from mcp_chassis.auth.principal import Principal
@@ -33,6 +34,7 @@ GOOD: dict[str, Any] = {
     "exp": NOW + 7200,
     "token_type": "Bearer",
 }
+KEY_LIKE = "as-a-key"
 
 
 class Issuer(SafeFetcher):
@@ -66,6 +68,7 @@ def verifier(issuer: Issuer, client_id: str = "mcp") -> IntrospectionVerifier:
         issuer=ISSUER,
         audience=AUDIENCE,
         fetcher=issuer,
+        may_be_key=lambda token: token == KEY_LIKE,
     )
 
 
@@ -110,6 +113,8 @@ async def test_a_token_without_a_person_stands_for_its_client() -> None:
         ({"iss": ISSUER + "/"}, "issuer"),
         ({"exp": NOW - 60}, "expired"),
         ({"exp": "never"}, "claims"),
+        ({"exp": 10**400}, "claims"),
+        ({"exp": -1}, "claims"),
         ({"exp": True}, "claims"),
         ({"exp": float("nan")}, "claims"),
         ({"nbf": NOW + 7200}, "claims"),
@@ -149,6 +154,67 @@ async def test_a_good_verdict_is_remembered_for_half_a_minute_and_never_longer_t
     known = short._verdicts.get("token")
     assert known is not None
     assert known.until == ended + 30
+
+
+async def test_a_token_ends_at_its_end_and_begins_at_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both with the half minute that clocks may differ by. `exp` is the first moment of the end (RFC 7519)."""
+    monkeypatch.setattr(introspection, "time", SimpleNamespace(time=lambda: float(NOW), monotonic=time.monotonic))
+    assert await reason(exp=NOW - 30) == "expired"
+    assert await reason(nbf=NOW + 31) == "claims"
+    for changes in ({"exp": NOW - 29}, {"nbf": NOW + 30}):
+        assert (await verifier(Issuer(**changes)).verify("token")).id == "oauth:alice"
+
+
+async def test_what_may_be_a_key_is_not_asked_about() -> None:
+    issuer = Issuer()
+    with pytest.raises(InvalidCredential) as refusal:
+        await verifier(issuer).verify(KEY_LIKE)
+    assert (refusal.value.reason, issuer.asked) == ("key_form", [])
+
+
+async def test_a_token_that_was_good_once_is_no_guess_when_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(introspection, "_REMEMBERED", 0.0)
+    issuer = Issuer()
+    judge = verifier(issuer)
+    assert not judge.knows("token")
+    await judge.verify("token")
+    issuer.status = 0
+    with pytest.raises(IssuerUnavailable):
+        await judge.verify("token")
+    assert judge.knows("token"), "no answer is no verdict"
+    judge._again_at = 0.0
+    issuer.status, issuer.body = 200, b'{"active": false}'
+    outcomes = []
+    for _ in range(2):
+        with pytest.raises(InvalidCredential) as refusal:
+            await judge.verify("token")
+        outcomes.append((refusal.value.whose, refusal.value.was_good))
+    assert outcomes == [("oauth:alice", True), (None, False)]
+    assert not judge.knows("token")
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+async def test_of_many_requests_with_one_known_token_one_asks(monkeypatch: pytest.MonkeyPatch, is_active: bool) -> None:
+    issuer = Issuer()
+    judge = verifier(issuer)
+    await judge.verify("token")
+    monkeypatch.setattr(verdict_cache, "time", SimpleNamespace(time=lambda: time.time() + 31))
+    monkeypatch.setattr(judge, "_at_once", anyio.CapacityLimiter(1))
+    issuer.asked.clear()
+    issuer.body = json.dumps(GOOD | {"active": is_active}).encode()
+    found = []
+
+    async def ask() -> None:
+        try:
+            found.append((await judge.verify("token")).id)
+        except InvalidCredential as error:
+            found.append(f"{error.reason} {error.whose}")
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(ask)
+    assert len(issuer.asked) == 1
+    assert found == ["oauth:alice" if is_active else "inactive oauth:alice"] * 50
 
 
 async def test_a_bad_verdict_is_not_remembered() -> None:

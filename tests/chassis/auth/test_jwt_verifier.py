@@ -89,9 +89,32 @@ async def test_one_of_several_audiences_is_enough(issuer: Issuer) -> None:
     assert (await verifier(issuer).verify(token)).id == "oauth:alice"
 
 
-async def test_clocks_may_differ_by_half_a_minute(issuer: Issuer) -> None:
-    token = issuer.token(AUDIENCE, iat=NOW + 20, nbf=NOW + 20, exp=NOW + 3600)
+async def test_the_longest_lifetime_is_good_and_a_second_more_is_not(issuer: Issuer) -> None:
+    token = issuer.token(AUDIENCE, iat=NOW, exp=NOW + 86_400)
     assert (await verifier(issuer).verify(token)).id == "oauth:alice"
+    with pytest.raises(InvalidCredential) as refusal:
+        await verifier(issuer).verify(issuer.token(AUDIENCE, iat=NOW, exp=NOW + 86_401))
+    assert refusal.value.reason == "lifetime"
+
+
+async def test_a_verdict_ends_when_the_token_does(issuer: Issuer) -> None:
+    judge, token = verifier(issuer), issuer.token(AUDIENCE, exp=NOW + 300)
+    await judge.verify(token)
+    known = judge._verdicts.last(token)
+    assert known is not None
+    assert known.until == NOW + 300 + 30
+
+
+async def test_clocks_may_differ_by_half_a_minute(issuer: Issuer) -> None:
+    now = int(time.time())
+    good: list[dict[str, Any]] = [{"iat": now + 20, "nbf": now + 20}, {"exp": now - 20}]
+    for changes in good:
+        assert (await verifier(issuer).verify(issuer.token(AUDIENCE, **changes))).id == "oauth:alice"
+    bad: list[dict[str, Any]] = [{"iat": now + 50}, {"nbf": now + 50}, {"exp": now - 30}]
+    for changes in bad:
+        with pytest.raises(InvalidCredential) as refusal:
+            await verifier(issuer).verify(issuer.token(AUDIENCE, **changes))
+        assert refusal.value.was_good == ("exp" in changes), "tokens of all users expire: to present one is no guess"
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS512"])

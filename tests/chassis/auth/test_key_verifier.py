@@ -3,6 +3,7 @@
 import hmac
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,6 +73,28 @@ async def test_a_key_that_is_not_good_any_more(changes: dict[str, Any], expected
         with pytest.raises(InvalidCredential) as refusal:
             await verifier(record).verify(KEY)
         assert refusal.value.whose == f"key:{record.id}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"expires": NOW}, "expired"),
+        ({"sha256": digest("another"), "previous_sha256": digest(KEY), "previous_until": NOW}, "rotated"),
+    ],
+    ids=["expires", "previous_until"],
+)
+async def test_a_key_ends_at_its_end_and_not_after_it(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], expected: str
+) -> None:
+    record = record_of(KEY, **changes)
+    for early, is_good in ((timedelta(microseconds=1), True), (timedelta(0), False)):
+        monkeypatch.setattr(key_verifier, "datetime", SimpleNamespace(now=lambda _, early=early: NOW - early))
+        if is_good:
+            assert (await verifier(record).verify(KEY)).id == f"key:{record.id}"
+        else:
+            assert await reason(KEY, record) == expected
+    assert record_of(KEY, expires=NOW).state(NOW) == "expired"
+    assert record_of(KEY, expires=NOW).state(NOW - timedelta(microseconds=1)) == "valid"
 
 
 async def test_of_a_key_whose_secret_is_wrong_nothing_is_said() -> None:

@@ -19,12 +19,13 @@ async def test_an_address_may_fail_a_few_times() -> None:
     attempts = FailedAttempts(per_minute=3, overall_per_minute=100)
     for _ in range(3):
         assert await attempts.wait("a") == 0
-        await attempts.note("a")
+        assert await attempts.note("a") == 0
     assert 0 < await attempts.wait("a") <= 20
+    assert 0 < await attempts.note("a") <= 20
     assert await attempts.wait("b") == 0
 
 
-async def test_a_distributed_attack_locks_out_those_who_failed_and_nobody_else() -> None:
+async def test_during_a_distributed_attack_the_limit_is_for_addresses_that_have_failed() -> None:
     attempts = FailedAttempts(per_minute=10, overall_per_minute=20)
     await fail(attempts, *(f"bot-{number}" for number in range(20)))
     assert 0 < await attempts.wait("bot-0") <= 3, "one failure is enough while there are so many in all"
@@ -33,15 +34,32 @@ async def test_a_distributed_attack_locks_out_those_who_failed_and_nobody_else()
     assert await attempts.wait("bot-20") > 0
 
 
-async def test_who_failed_long_ago_is_nobody_special(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failure_is_forgotten_after_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(failed_attempts, "time", SimpleNamespace(monotonic=lambda: clock.now))
     attempts = FailedAttempts(per_minute=10, overall_per_minute=20)
     await fail(attempts, "a", *(f"bot-{number}" for number in range(20)))
-    clock.now += 599
+    clock.now += 599.9
     assert await attempts.wait("a") > 0
-    clock.now += 2
+    clock.now = 1600
     assert await attempts.wait("a") == 0
+
+
+async def test_what_was_good_once_is_limited_by_its_address_only() -> None:
+    attempts = FailedAttempts(per_minute=2, overall_per_minute=2)
+    await fail(attempts, "bot-1", "bot-2", "bot-3")
+    assert await attempts.note("user", guess=False) == 0
+    assert await attempts.wait("user") == 0
+    assert await attempts.note("user", guess=False) == 0
+    assert await attempts.note("user", guess=False) > 0
+
+
+async def test_what_was_good_once_is_not_counted_among_the_guesses_of_all() -> None:
+    attempts = FailedAttempts(per_minute=10, overall_per_minute=2)
+    for number in range(10):
+        await attempts.note(f"user-{number}", guess=False)
+    await fail(attempts, "bot")
+    assert await attempts.wait("bot") == 0
 
 
 async def test_the_memory_for_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_refusals_of_the_limiters_are_counted() -> None:
         return [
             value("mcp_rate_limit_decisions_total", limiter="requests", decision="refused"),
             value("mcp_rate_limit_decisions_total", limiter="wrong_credentials", decision="refused"),
-            value("mcp_authentications_total", result="unheard"),
+            value("mcp_authentications_total", result="limited"),
         ]
 
     before = counted()

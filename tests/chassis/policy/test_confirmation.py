@@ -1,6 +1,7 @@
 """Asking a person: what each answer comes to."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 import anyio
@@ -19,6 +20,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_chassis.calls import confirmation
 from mcp_chassis.calls.confirmation import (
+    LIFETIME,
     Answer,
     Confirmations,
     is_answer,
@@ -121,12 +123,44 @@ async def test_an_answer_counts_once_whatever_it_was(first: Literal["accept", "d
     assert await confirmations.ask(again, "delete", {}) == "replayed"
 
 
+async def test_a_question_of_an_outage_is_answered_here_once_the_others_can_be_told_again() -> None:
+    class Others:
+        """Redis is unavailable at the question, and knows nothing of it at the answer."""
+
+        async def put(self) -> str | None:
+            return None
+
+        async def answer(self, state: str) -> bool | None:
+            return False
+
+    confirmations = Confirmations(Others())
+    question = await confirmations.ask(call(), "delete", ARGUMENTS)
+    assert isinstance(question, InputRequiredResult)
+    answer = call(request_state=question.request_state, input_responses=answered("accept", confirm=True))
+    foreign = call(request_state="of another", input_responses=answered("accept", confirm=True))
+    outcomes = [await confirmations.ask(context, "delete", ARGUMENTS) for context in (answer, answer, foreign)]
+    assert outcomes == ["accepted", "replayed", "replayed"]
+
+
 async def test_used_answers_are_forgotten_when_they_can_no_longer_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     confirmations = Confirmations()
     monkeypatch.setattr(confirmation, "LIFETIME", 0.0)
     for number in range(100):
         await confirmations.ask(call(request_state=f"state-{number}"), "delete", ARGUMENTS)
     assert len(vars(confirmations)["_used"]) <= 2
+
+
+async def test_a_used_answer_is_remembered_as_long_as_its_seal_may_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seal begins with the question, and the answer comes later."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(confirmation, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    confirmations, yes = Confirmations(), answered("accept", confirm=True)
+    assert await confirmations.ask(call(request_state="used", input_responses=yes), "delete", ARGUMENTS) == "accepted"
+    for age in (0, 1, LIFETIME / 2, LIFETIME - 1, LIFETIME, LIFETIME + 60):
+        clock.now = 1000 + age
+        await confirmations.ask(call(request_state=f"other-{age}", input_responses=yes), "delete", ARGUMENTS)
+        again = await confirmations.ask(call(request_state="used", input_responses=yes), "delete", ARGUMENTS)
+        assert again == "replayed", age
 
 
 @pytest.mark.parametrize(

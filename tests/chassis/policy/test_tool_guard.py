@@ -13,7 +13,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from mcp_chassis import tool
 from mcp_chassis.auth.principal import Principal, current_principal
@@ -86,7 +86,23 @@ async def refuse() -> str:
     raise ToolError("There is no such note.")
 
 
-TOOLS = (too_slow, blocks, times_out_by_itself, seldom, one_at_a_time, delete, large, smuggle, refuse)
+@tool(read_only=True)
+async def validates_something_else() -> str:
+    """Fail over data that the caller did not send."""
+    TypeAdapter(int).validate_python("hunter2")
+    return ""
+
+
+@tool(read_only=True)
+async def half_a_pair() -> str:
+    """Answer with what cannot be sent."""
+    return "hunter2 \ud800"
+
+
+TOOLS = (
+    *(too_slow, blocks, times_out_by_itself, seldom, one_at_a_time, delete, large, smuggle, refuse),
+    *(validates_something_else, half_a_pair),
+)
 
 
 class Guarded:
@@ -251,6 +267,14 @@ async def test_hidden_text_is_taken_out_and_reported(log: list[Any]) -> None:
     assert (text(result), result.structured_content) == ("seen", {"result": "seen"})
     assert guarded.outcomes == ["ok"]
     assert guarded.events_noted == [("tool_execution_failed", "medium", "hidden_text")]
+
+
+@pytest.mark.parametrize("name", ["validates_something_else", "half_a_pair"])
+async def test_an_error_of_the_tools_own_data_is_a_crash_and_not_the_callers_fault(log: list[Any], name: str) -> None:
+    guarded = Guarded(log)
+    assert await guarded.call(name) == (True, f"The tool {name} failed. The server's log says why.")
+    assert guarded.outcomes == ["crashed"]
+    assert guarded.events_noted == [("tool_execution_failed", "high", "crashed")]
 
 
 async def test_an_anticipated_failure_is_told_as_the_tool_says_it(log: list[Any]) -> None:

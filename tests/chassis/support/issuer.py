@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -15,12 +16,14 @@ from jwt.algorithms import ECAlgorithm
 
 METADATA = "/.well-known/oauth-authorization-server"
 KEYS = "/keys"
+INTROSPECT = "/introspect"
 
 
 class Issuer:
     """What the tests may change: `documents` (by path), `status` (of every answer), the signing key.
 
-    `requests` holds every path that was asked for.
+    `opaque` holds the claims of the opaque tokens that are active, and may be changed too. `requests` holds every path
+    that was asked for, `shown` every token.
     """
 
     def __init__(self, origin: str, path: str = "") -> None:
@@ -28,6 +31,8 @@ class Issuer:
         self.origin = origin
         self.status = 200
         self.requests: list[str] = []
+        self.opaque: dict[str, dict[str, Any]] = {}
+        self.shown: list[str] = []
         self.documents: dict[str, Any] = {}
         where = METADATA + path.rstrip("/")
         self.documents[where] = {"issuer": self.url, "jwks_uri": origin + KEYS}
@@ -77,6 +82,12 @@ def oauth(issuer_url: str) -> dict[str, Any]:
     return {"auth_mode": "oauth", "oauth_issuer": issuer_url, "oauth_allow_http_issuer": True}
 
 
+def introspection(issuer: Issuer) -> dict[str, Any]:
+    """Return the settings of a server that asks this issuer about opaque tokens as well."""
+    client = {"oauth_client_id": "mcp", "oauth_client_secret": "s" * 32}
+    return oauth(issuer.url) | client | {"oauth_introspection_url": issuer.url + INTROSPECT}
+
+
 @contextmanager
 def running_issuer(path: str = "") -> Iterator[Issuer]:
     """Start an issuer whose identifier ends in `path`, and stop it at the end."""
@@ -84,14 +95,21 @@ def running_issuer(path: str = "") -> Iterator[Issuer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             issuer.requests.append(self.path)
-            document = issuer.documents.get(self.path)
+            self.answer(issuer.documents.get(self.path))
+
+        def do_POST(self) -> None:
+            issuer.requests.append(self.path)
+            form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            (token,) = form["token"]
+            issuer.shown.append(token)
+            self.answer({"active": token in issuer.opaque} | issuer.opaque.get(token, {}))
+
+        def answer(self, document: Any) -> None:
             body = document if isinstance(document, bytes) else json.dumps(document).encode()
             self.send_response(issuer.status if document is not None else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
-
-        do_POST = do_GET
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class's name)
             pass

@@ -4,9 +4,11 @@ from collections import ChainMap
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from ..settings import Settings, SettingsError
 from .keys.api_key import ApiKeyVerifier
+from .keys.format import key_lengths, may_be_key
 from .keys.records import KeyRecord, KeysError, parse_records
 from .keys.store import KeysFile
 from .keys.verifier import KeyVerifier
@@ -50,7 +52,7 @@ def make_credentials(settings: Settings, revoked: Container[str] = frozenset()) 
         # A key that is revoked in the file stays revoked, whatever an older copy in the settings says.
         return fixed if keys_file is None else ChainMap(keys_file.records(), fixed)
 
-    # Even without any key: what looks like one must not be shown to an authorization server.
+    # Even without any key: what begins like one is nothing else.
     verifiers.append(KeyVerifier(records, revoked))
     any_valid = any(record.state(datetime.now(UTC)) == "valid" for record in records().values())
     if settings.auth_mode == "oauth" and settings.oauth_issuer is not None:
@@ -94,6 +96,7 @@ def _oauth(settings: Settings, issuer: str) -> list[Verifier]:
     from .oauth.jwks import IssuerKeys, issuer_fetcher  # noqa: PLC0415
     from .oauth.jwt_verifier import JwtVerifier  # noqa: PLC0415
 
+    api_key = settings.api_key.get_secret_value() if settings.api_key is not None else None
     audience = settings.oauth_audience or settings.resource_url
     keys = IssuerKeys(issuer, networks=settings.oauth_networks)
     lifetime = settings.oauth_max_token_lifetime
@@ -107,6 +110,9 @@ def _oauth(settings: Settings, issuer: str) -> list[Verifier]:
                 issuer=issuer,
                 audience=audience,
                 fetcher=issuer_fetcher(settings.oauth_introspection_url, settings.oauth_networks),
+                may_be_key=partial(
+                    may_be_key, lengths=() if settings.oauth_allow_key_like_tokens else key_lengths(api_key)
+                ),
             )
         )
     return verifiers

@@ -1,5 +1,6 @@
 """Who is calling. A principal is made by a verifier, cannot be changed, and never holds the credential."""
 
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
@@ -28,6 +29,9 @@ ANONYMOUS = Principal("anonymous", "anonymous", frozenset({ALL_SCOPES}))
 """Everyone, when authentication is switched off."""
 
 current_principal: ContextVar[Principal | None] = ContextVar("current_principal", default=None)
+
+credential_is_valid: ContextVar[Callable[[], Awaitable[bool]] | None] = ContextVar("credential_is_valid", default=None)
+"""Asks the verifier again whether the credential stands for the same principal. None: there is no credential."""
 
 
 def get_principal() -> Principal:

@@ -21,7 +21,7 @@ class InvalidCredential(Exception):
     @property
     def was_good(self) -> bool:
         """Whether the credential was genuine once. Clients present those in good faith: it is no guess."""
-        return self.reason in {"expired", "revoked", "rotated"}
+        return self.whose is not None or self.reason == "expired"
 
 
 class NotMine(InvalidCredential):

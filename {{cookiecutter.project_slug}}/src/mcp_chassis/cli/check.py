@@ -16,7 +16,8 @@ from ..auth.keys.records import KeyRecord
 from ..events.log import EventLog
 from ..http.origins import is_loopback
 from ..service import unchecked_server
-from ..settings import EXIT_CONFIG, Settings, SettingsError
+from ..settings import EXIT_CONFIG, Settings, SettingsError, secrets_directory
+from .file_rights import READ_OR_WRITE, WRITE_OR_READ_BY_ALL, too_open
 from .terminal import colored
 
 _QUARTER = timedelta(days=90)  # as SECURITY.md has keys rotated
@@ -66,7 +67,8 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
     )
     yield _switch("request log", settings.enable_request_logging, "ENABLE_REQUEST_LOGGING", settings.log_level)
     yield from _exposure(settings)
-    yield from _env_file(settings, now)
+    yield from _files(settings)
+    yield from _env_key(settings, now)
     for record in credentials.records().values():
         yield from _key(record, now)
     yield from _redis(settings)
@@ -103,13 +105,24 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
             yield Finding("WARN", "origins", f"{origin} can be posed as by whoever is on its network. Use https.")
 
 
-def _env_file(settings: Settings, now: datetime) -> Iterator[Finding]:
+def _files(settings: Settings) -> Iterator[Finding]:
+    """The rights of the files that hold secrets, and of the audit trail."""
+    directory = secrets_directory()
+    names = sorted(os.listdir(directory)) if directory is not None else ()
+    secrets = [directory / name for name in names if name.lower() in Settings.model_fields] if directory else []
+    files = [(".env", Path(".env")), ("keys file", settings.keys_file), *(("secrets", path) for path in secrets)]
+    for about, path in files:
+        for problem in too_open(path, READ_OR_WRITE) if path is not None else ():
+            yield Finding("WARN", about, problem)
+    for problem in too_open(settings.audit_file, WRITE_OR_READ_BY_ALL) if settings.audit_file is not None else ():
+        yield Finding("WARN", "audit file", problem)
+
+
+def _env_key(settings: Settings, now: datetime) -> Iterator[Finding]:
     try:
         found = Path(".env").stat()
     except FileNotFoundError:
         return
-    if os.name == "posix" and found.st_mode & 0o077:
-        yield Finding("WARN", ".env", "others on this machine may read it. Run: chmod 600 .env")
     age = now - datetime.fromtimestamp(found.st_mtime, UTC)
     if settings.api_key is not None and age > _QUARTER:
         text = f'unchanged for {age.days} days, and the key in it too. See "Key rotation" in SECURITY.md.'

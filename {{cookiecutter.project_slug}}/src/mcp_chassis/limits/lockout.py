@@ -1,10 +1,9 @@
-"""Counts wrong credentials, by address and in all, and says who is not heard for now.
+"""Counts wrong credentials, by address and in all, and says when there are too many.
 
 One address may fail a few times a minute. A guesser with many addresses stays below that everywhere, so all failures
-are counted together as well. While there are too many in all, an address that has failed lately is not heard; one that
-has not is. So a distributed attack buys one guess for every fresh address, and nobody who comes with a good credential
-is locked out by the failures of others. A credential that was good once is no guess: tokens of every user expire, and
-each user would be an address that has failed lately.
+are counted together as well. While there are too many in all, the limit is reached for an address that has failed
+within the last ten minutes, and for no other. A credential that was good once is no guess: tokens of every user expire,
+and each user would be an address that has failed. `authentication` says what follows when a limit is reached.
 """
 
 import math
@@ -51,7 +50,7 @@ class FailedAttempts:
         self._turns: WeakValueDictionary[str, anyio.Semaphore] = WeakValueDictionary()
 
     async def wait(self, address: str) -> int:
-        """Return for how many seconds `address` is not heard; 0 if it is heard now."""
+        """Return the seconds until `address` may fail again; 0 if it may now."""
         now = time.monotonic()
         failed_at, guessed_at = self._failed_at.get(address, _NEVER)
         if now - failed_at >= _LATELY:
@@ -65,16 +64,23 @@ class FailedAttempts:
         """Return what a question about a credential of `address` waits for: else a thousand at once count as none."""
         return self._turns.setdefault(address, anyio.Semaphore(_AT_ONCE))
 
-    async def note(self, address: str, *, guess: bool = True) -> None:
-        """Count one wrong credential of `address`; among those of all addresses only if it was never good."""
+    async def note(self, address: str, *, guess: bool = True) -> int:
+        """Count one wrong credential of `address`, unless it has too many: then return the seconds to wait.
+
+        Args:
+            address: where it came from.
+            guess: it was never good, so it counts among those of all addresses.
+        """
+        if wait := await self.wait(address):
+            return wait
         self._remember(address, guess=guess)
-        await self._each.hit(address)
-        if not guess:
-            return
-        await self._all.hit(_ALL)
-        if self._shared is not None:
-            with suppress(RedisAway):
-                await self._shared.tell(address)
+        each = await self._each.hit(address)
+        if guess:
+            await self._all.hit(_ALL)
+            if self._shared is not None:
+                with suppress(RedisAway):
+                    await self._shared.tell(address)
+        return each.retry_after  # not 0 if others have taken the last place since
 
     def _remember(self, address: str, *, guess: bool = True) -> None:
         now = time.monotonic()

@@ -1,6 +1,12 @@
-"""Long streams, `subscriptions/listen`: a number of them for each caller and in all, each with an end."""
+"""Long streams, `subscriptions/listen`: a number of them for each caller and in all, each with an end.
+
+A stream ends with its credential: when the key is revoked, the token expires or the scopes change, it is closed as if
+it were too old, and the client that listens again gets a 401. With the second that a change of the keys file takes to
+be noticed, that is within two seconds.
+"""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mcp import MCPError
@@ -8,9 +14,12 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.subscriptions import ListenHandler, SubscriptionBus
 from mcp.types import INTERNAL_ERROR, SubscriptionsListenRequestParams, SubscriptionsListenResult
 
+from ..auth.principal import credential_is_valid
 from ..calls.record import caller
 from ..events.log import EventLog
 from ..telemetry.metrics import listen_streams
+
+_CHECK_SECONDS = 0.5  # between two checks of a stream's credential
 
 
 class ListenStreams:
@@ -50,12 +59,17 @@ class ListenStreams:
             raise MCPError(INTERNAL_ERROR, "Too many open streams. Close one, or try again later.")
         handler = ListenHandler(self._bus)
         self._open[handler] = principal
-        end = asyncio.get_running_loop().call_later(self._max_age, handler.close)
+        loop = asyncio.get_running_loop()
+        end = loop.call_later(self._max_age, handler.close)
+        is_valid = credential_is_valid.get()
+        watch = loop.create_task(_close_with(is_valid, handler)) if is_valid is not None else None
         try:
             with listen_streams.track_inprogress():
                 return await handler(ctx, params)
         finally:
             end.cancel()
+            if watch is not None:
+                watch.cancel()
             del self._open[handler]
 
     def close(self) -> None:
@@ -63,3 +77,12 @@ class ListenStreams:
         self._closing = True
         for handler in list(self._open):
             handler.close()
+
+
+async def _close_with(is_valid: Callable[[], Awaitable[bool]], handler: ListenHandler) -> None:
+    """Close a stream as soon as its credential is not valid any more, or cannot be checked."""
+    try:
+        while await is_valid():  # noqa: ASYNC110  (keys expire and files change without a signal)
+            await asyncio.sleep(_CHECK_SECONDS)
+    finally:
+        handler.close()

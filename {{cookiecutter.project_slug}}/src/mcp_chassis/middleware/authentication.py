@@ -1,16 +1,20 @@
-"""Finds out who is calling. An address that keeps presenting wrong credentials is put aside before they are looked at.
+"""Finds out who calls. A correct credential is served, however many wrong ones came from the same address.
 
-Wrong credentials count, missing ones do not: real clients ask once without, to learn how to authenticate.
+Checking a key or a signature costs less than the rest of a request, so it comes before any limit: an address is shared
+by everyone behind one NAT or proxy, and a limit in front of the check would let one of them lock out the others. What
+is limited by address: 401s with their events and log lines, and questions about unknown tokens to the authorization
+server. Missing credentials do not count: real clients ask once without, to learn how to authenticate.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..auth.bearer import AmbiguousCredential, bearer_token
 from ..auth.oauth.introspection import IntrospectionVerifier
 from ..auth.oauth.jwks import IssuerUnavailable
-from ..auth.principal import Principal, current_principal
+from ..auth.principal import Principal, credential_is_valid, current_principal
 from ..auth.verifier import InvalidCredential, NotMine, Verifier
 from ..events.log import EventLog
 from ..http.current_request import current_request
@@ -20,11 +24,11 @@ from ..telemetry.metrics import count_authentication, count_decision
 from .responses import Refusal
 
 
-class _NotHeard(Exception):
-    """Too many wrong credentials came from this address. `wait` is in seconds."""
+class _NotAsked(InvalidCredential):
+    """The issuer is not asked: too many wrong credentials came from this address. `wait` is in seconds."""
 
     def __init__(self, wait: int) -> None:
-        super().__init__(wait)
+        super().__init__("not_asked")
         self.wait = wait
 
 
@@ -33,7 +37,7 @@ class AuthenticationLayer:
     app: the next layer.
     events: where failures are noted.
     verifiers: asked in order; the first whose kind of token it is decides.
-    failures: the penalty box.
+    failures: counts wrong credentials.
     challenge: the value of `WWW-Authenticate` (RFC 9110, section 11.6.1).
     anonymous: who calls without a valid credential, when that is allowed; None when it is not.
     """
@@ -62,7 +66,7 @@ class AuthenticationLayer:
             503, "Tokens cannot be verified right now. Try again later.", headers=[(b"retry-after", b"30")]
         )
         self._ambiguous = Refusal(400, "Send exactly one Authorization header.")
-        self._penalty = Refusal(429, "Too many wrong credentials. Wait for the number of seconds in Retry-After.")
+        self._limited = Refusal(429, "Too many wrong credentials. Wait for the number of seconds in Retry-After.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,22 +75,16 @@ class AuthenticationLayer:
         request = current_request.get()
         address = client_key(request.client if request is not None else "unknown")
         try:
-            if self._anonymous is None and any(name == b"authorization" for name, _ in scope["headers"]):
-                await self._hear(address)
             token = bearer_token(scope["headers"])
             principal = None if token is None else await self._verified(token, address)
-        except _NotHeard as error:
-            count_authentication("unheard")
-            self._events.record("rate_limit_exceeded", reason="wrong_credentials", retry_after=error.wait)
-            await self._penalty(scope, receive, send, headers=[(b"retry-after", str(error.wait).encode())])
-            return
         except IssuerUnavailable:
             count_authentication("unverifiable")
             await self._unavailable(scope, receive, send)
             return
         except (AmbiguousCredential, InvalidCredential) as error:
+            wait = error.wait if isinstance(error, _NotAsked) else await self._note(error, address)
             if self._anonymous is None:
-                await self._refuse(error, address, scope, receive, send)
+                await self._refuse(error, wait, scope, receive, send)
                 return
             principal = None
         count_authentication("accepted" if principal else "anonymous" if self._anonymous else "absent")
@@ -94,32 +92,47 @@ class AuthenticationLayer:
         await self.app(scope, receive, send)
 
     async def _refuse(
-        self, error: AmbiguousCredential | InvalidCredential, address: str, scope: Scope, receive: Receive, send: Send
+        self, error: AmbiguousCredential | InvalidCredential, wait: int, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        count_authentication("invalid" if isinstance(error, InvalidCredential) else "ambiguous")
-        await self._failures.note(address, guess=not (isinstance(error, InvalidCredential) and error.was_good))
-        if isinstance(error, InvalidCredential):
+        count_decision("wrong_credentials", allowed=not wait)
+        if wait:
+            count_authentication("limited")
+            self._events.record("rate_limit_exceeded", reason="wrong_credentials", retry_after=wait)
+            await self._limited(scope, receive, send, headers=[(b"retry-after", str(wait).encode())])
+        elif isinstance(error, InvalidCredential):
+            count_authentication("invalid")
             self._events.record("authentication_failed", error.whose, path=scope["path"], reason=error.reason)
             await self._invalid(scope, receive, send)
         else:
+            count_authentication("ambiguous")
             self._events.record("authentication_failed", path=scope["path"], reason="ambiguous")
             await self._ambiguous(scope, receive, send)
 
-    async def _hear(self, address: str) -> None:
-        wait = await self._failures.wait(address)
-        count_decision("wrong_credentials", allowed=not wait)
-        if wait:
-            raise _NotHeard(wait)
+    async def _note(self, error: AmbiguousCredential | InvalidCredential, address: str) -> int:
+        return await self._failures.note(address, guess=not (isinstance(error, InvalidCredential) and error.was_good))
 
     async def _verified(self, token: str, address: str) -> Principal:
         reason = "unknown"
         for verifier in self._verifiers:
             try:
-                if not isinstance(verifier, IntrospectionVerifier):
-                    return await verifier.verify(token)
-                async with self._failures.turn(address):
-                    await self._hear(address)  # those before it may have been wrong
-                    return await verifier.verify(token)
+                if not isinstance(verifier, IntrospectionVerifier) or verifier.knows(token):
+                    principal = await verifier.verify(token)
+                else:
+                    async with self._failures.turn(address):
+                        if wait := await self._failures.wait(address):  # those before it may have been wrong
+                            raise _NotAsked(wait)
+                        principal = await verifier.verify(token)
             except NotMine as error:
                 reason = error.reason
+            else:
+                credential_is_valid.set(partial(_is_still_valid, verifier, token, principal))
+                return principal
         raise InvalidCredential(reason)
+
+
+async def _is_still_valid(verifier: Verifier, token: str, principal: Principal) -> bool:
+    """Whether a request with `token` would be served now, as the same principal with the same scopes."""
+    try:
+        return await verifier.verify(token) == principal
+    except (InvalidCredential, IssuerUnavailable):
+        return False

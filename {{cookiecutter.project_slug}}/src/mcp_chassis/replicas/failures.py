@@ -1,7 +1,7 @@
 """Addresses that have sent a wrong credential: a stream in Redis that every replica follows.
 
 So the question whether an address has failed lately costs no request a trip to Redis. A replica that has not heard of
-an address yet, for a second at most, looks at one credential of it; then it knows by itself.
+an address yet, for a second at most, answers one wrong credential of it with 401; then it knows by itself.
 """
 
 import time

@@ -43,8 +43,8 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsError: naming every problem.
     """
-    directory = Path(os.environ.get("SECRETS_DIR", "/run/secrets"))
-    sources: dict[str, Any] = {"_secrets_dir": directory} if directory.is_dir() else {}
+    directory = secrets_directory()
+    sources: dict[str, Any] = {"_secrets_dir": directory} if directory is not None else {}
     try:
         return Settings(**sources, **overrides)
     except ValidationError as error:
@@ -59,6 +59,12 @@ def load_settings(**overrides: Any) -> Settings:
         except ValidationError as error:
             problems += _sentences(error)[0]
     raise SettingsError(problems)
+
+
+def secrets_directory() -> Path | None:
+    """Return the directory of secrets, if there is one."""
+    directory = Path(os.environ.get("SECRETS_DIR", "/run/secrets"))
+    return directory if directory.is_dir() else None
 
 
 def _sentences(error: ValidationError) -> tuple[list[str], set[str]]:

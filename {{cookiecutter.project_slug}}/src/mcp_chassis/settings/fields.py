@@ -53,6 +53,7 @@ class SettingsFields(BaseSettings):
     oauth_introspection_url: str | None = None
     oauth_client_id: str | None = None
     oauth_client_secret: SecretStr | None = None
+    oauth_allow_key_like_tokens: bool = False
 
     enable_rate_limit: bool = True
     max_requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 100

@@ -60,7 +60,7 @@ _open_streams = Gauge("mcp_open_streams", "Open event streams.", ["kind"], multi
 progress_streams, listen_streams = _open_streams.labels("progress"), _open_streams.labels("listen")
 
 # A series that begins with 1 has not risen, as Prometheus sees it: those of few values begin with 0.
-RESULTS = ("accepted", "anonymous", "absent", "invalid", "ambiguous", "unheard", "unverifiable")
+RESULTS = ("accepted", "anonymous", "absent", "invalid", "ambiguous", "limited", "unverifiable")
 for _result in RESULTS:
     _authentications[_result,].inc(0)
 for _limiter in ("requests", "tool", "wrong_credentials"):

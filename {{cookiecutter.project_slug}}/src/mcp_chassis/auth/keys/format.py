@@ -9,6 +9,7 @@ import re
 import secrets
 import string
 import zlib
+from collections.abc import Container
 
 from ..verifier import InvalidCredential
 
@@ -21,6 +22,9 @@ _ID_LETTERS = string.digits + string.ascii_lowercase
 _SECRET_LENGTH = 43  # 62 ** 43 > 2 ** 256
 _CHECK_LENGTH = 6  # 62 ** 6 > 2 ** 32
 _KEY = re.compile(rf"{PREFIX}({ID_PATTERN})_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECK_LENGTH}}}")
+
+_MARKED = re.compile(rf"^{PREFIX}|{PREFIX}{ID_PATTERN}_", re.IGNORECASE)
+_ENV_KEY_LENGTH = 43  # characters of `secrets.token_urlsafe(32)`, which scripts/create_env.py writes
 
 
 def new_id() -> str:
@@ -49,6 +53,22 @@ def id_of(key: str) -> str:
 def digest(key: str) -> str:
     """Return what is stored of a key. Without salt or stretching: nobody can try 2**256 secrets."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def key_lengths(api_key: str | None) -> frozenset[int]:
+    """Return the lengths of keys without a mark: those of `.env`, here or elsewhere, one character mistyped at most."""
+    near = (len(api_key) - 1, len(api_key), len(api_key) + 1) if api_key is not None else ()
+    return frozenset((_ENV_KEY_LENGTH, *near))
+
+
+def may_be_key(token: str, lengths: Container[int]) -> bool:
+    """Whether `token` may be an API key, such as one of before a rotation or of another server.
+
+    Args:
+        token: what a client presents.
+        lengths: what is so long, padding left out, is taken for a key.
+    """
+    return _MARKED.search(token) is not None or len(token.rstrip("=")) in lengths
 
 
 def _random(letters: str, length: int) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
@@ -26,7 +27,7 @@ _NOT_THIS_TOKEN = frozenset({400, 413, 414, 422})
 
 
 class IntrospectionVerifier:
-    """Judges what is neither an API key nor a JWT. Comes last: every token that gets here is shown to the issuer.
+    """Judges what is neither an API key nor a JWT, by showing it to the issuer.
 
     Args:
         url: the introspection endpoint, from the settings and from nowhere else.
@@ -35,6 +36,7 @@ class IntrospectionVerifier:
         issuer: must equal `iss`, where that is told.
         audience: must be among `aud`, which must be told: a token for another server is active as well.
         fetcher: asks.
+        may_be_key: says of a token that it may be an API key: the issuer must not see it.
     """
 
     def __init__(
@@ -46,11 +48,13 @@ class IntrospectionVerifier:
         issuer: str,
         audience: str,
         fetcher: SafeFetcher,
+        may_be_key: Callable[[str], bool],
     ) -> None:
         self._url = url
         self._issuer = issuer
         self._audience = audience
         self._fetcher = fetcher
+        self._may_be_key = may_be_key
         # Both parts are form-encoded first (RFC 6749, section 2.3.1): a colon in an id would end it.
         user = f"{quote_plus(client_id)}:{quote_plus(client_secret)}".encode()
         self._headers = {
@@ -66,21 +70,41 @@ class IntrospectionVerifier:
         """Return the token's subject or, where there is none, its client (RFC 9068, section 2.2).
 
         Raises:
-            InvalidCredential: if the token is not active, or not for this server.
+            InvalidCredential: if the token may be a key, is not active, or not for this server.
             IssuerUnavailable: if the issuer does not answer.
         """
-        known = self._verdicts.get(token)
-        if known is not None:
-            return known.principal
+        if self._may_be_key(token):
+            raise InvalidCredential("key_form")
+        verdict = self._verdicts.get(token) or await self._judge(token)
+        return verdict.principal
+
+    def knows(self, token: str) -> bool:
+        """Whether the token was good when the issuer was last asked. To ask again is no guess."""
+        return self._verdicts.last(token) is not None
+
+    async def _judge(self, token: str) -> Verdict:
+        before = self._verdicts.last(token)
+        whose = before.principal.id if before is not None else None
         async with self._at_once:
-            claims = await self._ask(token)
+            now = self._verdicts.last(token)
+            if now is not before:  # another request with this token has asked meanwhile
+                if now is None:
+                    raise InvalidCredential("inactive", whose)
+                return now
+            try:
+                verdict = self._verdict(await self._ask(token))
+            except InvalidCredential as error:
+                self._verdicts.drop(token)
+                raise InvalidCredential(error.reason, whose) from None
+            self._verdicts.put(token, verdict)
+        return verdict
+
+    def _verdict(self, claims: dict[str, Any]) -> Verdict:
         if claims.get("active") is not True:
             raise InvalidCredential("inactive")
         self._check(claims)
         principal = principal_of(claims, subject="sub" if "sub" in claims else "client_id")
-        until = min(time.time() + _REMEMBERED, number(claims.get("exp", LATEST)) + _LEEWAY)
-        self._verdicts.put(token, Verdict(principal, until))
-        return principal
+        return Verdict(principal, min(time.time() + _REMEMBERED, number(claims.get("exp", LATEST)) + _LEEWAY))
 
     async def _ask(self, token: str) -> dict[str, Any]:
         if time.monotonic() < self._again_at:
@@ -104,7 +128,7 @@ class IntrospectionVerifier:
             raise InvalidCredential("issuer")
         if str(claims.get("token_type", "Bearer")).lower() != "bearer":
             raise InvalidCredential("token_type")  # a refresh token is active as well
-        if number(claims.get("exp", now)) < now - _LEEWAY:
+        if number(claims.get("exp", now)) <= now - _LEEWAY:
             raise InvalidCredential("expired")
         if number(claims.get("nbf", now)) > now + _LEEWAY:
             raise InvalidCredential("claims")

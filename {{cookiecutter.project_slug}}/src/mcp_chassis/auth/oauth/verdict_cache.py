@@ -32,14 +32,15 @@ class VerdictCache:
 
     def get(self, token: str) -> Verdict | None:
         """Return what is known of `token` and still holds."""
+        verdict = self.last(token)
+        return verdict if verdict is not None and time.time() < verdict.until else None
+
+    def last(self, token: str) -> Verdict | None:
+        """Return what was known of `token` when it was last looked at, whether or not it still holds."""
         digest = _digest(token)
         verdict = self._verdicts.get(digest)
-        if verdict is None:
-            return None
-        if time.time() >= verdict.until:
-            del self._verdicts[digest]
-            return None
-        self._verdicts.move_to_end(digest)
+        if verdict is not None:
+            self._verdicts.move_to_end(digest)
         return verdict
 
     def put(self, token: str, verdict: Verdict) -> None:

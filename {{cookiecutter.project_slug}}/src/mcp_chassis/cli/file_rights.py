@@ -1,0 +1,43 @@
+"""Who else on this machine could read or change the files that hold secrets, for `check`."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = 0
+READ_OR_WRITE = 0o077
+"""For secrets: no right of the group or of others."""
+WRITE_OR_READ_BY_ALL = 0o026
+"""For what a group may be meant to read, such as that of a log collector."""
+
+
+def too_open(path: Path, forbidden: int) -> Iterator[str]:
+    """Yield what is wrong with the rights of a file and of its directory, each with what to do.
+
+    A file that is missing is fine. So is one on a read-only mount, as containers and systemd hand secrets over: no
+    program here can change it, and who may read it is decided outside.
+
+    Args:
+        path: the file; of a link, what it leads to.
+        forbidden: mode bits that it must not have.
+    """
+    if os.name != "posix" or not path.exists() or os.statvfs(path).f_flag & os.ST_RDONLY:
+        return
+    path = path.resolve()
+    found = path.stat()
+    if found.st_mode & forbidden:
+        mode = found.st_mode & ~forbidden & 0o777
+        yield f"others on this machine may read or change {path}. Run: chmod {mode:o} {path}"
+    yield from _owned_by_another(path, found)
+    directory = path.parent.stat()
+    # With the sticky bit, as in /tmp, only owners replace files. The own primary group is commonly that of one user.
+    writers = stat.S_IWOTH | (stat.S_IWGRP if directory.st_gid != os.getegid() else 0)
+    if directory.st_mode & writers and not directory.st_mode & stat.S_ISVTX:
+        yield f"others on this machine may replace {path}. Run: chmod go-w {path.parent}"
+    yield from _owned_by_another(path.parent, directory)
+
+
+def _owned_by_another(path: Path, found: os.stat_result) -> Iterator[str]:
+    if found.st_uid not in {_ROOT, os.geteuid()}:
+        yield f"{path} belongs to the user {found.st_uid}: chown it to the server's user, and run check as that one."
