@@ -21,6 +21,8 @@ from ..counters import counted_stream
 
 _CHECK_SECONDS = 0.5  # between two checks of a stream's credential
 
+_CHECK_SECONDS = 0.5  # between two checks of a stream's credential
+
 
 class ListenStreams:
     """Serves `subscriptions/listen`, each stream by a handler of the SDK of its own: that one can be closed alone.
