@@ -109,6 +109,18 @@ async def test_two_processes_share_one_limit() -> None:
             assert (await _limiter(one, "another").hit("alice")).remaining == 9
 
 
+async def test_several_places_are_taken_at_once_or_not_at_all() -> None:
+    with running_redis() as server:
+        async with _connections(server.url, 1) as (redis,):
+            for limiter in (_limiter(redis, "several"), RateLimiter("several", per_minute=1, burst=10)):
+                taken = [(await limiter.hit("alice", places)).remaining for places in (1, 4, 6, 5, 1)]
+                assert taken == [9, 5, 5, 0, 0]
+                assert (await limiter.hit("bob")).allowed
+                assert (await limiter.hit("bob", 1000)).allowed, "not more than there can be, but for the one before"
+                refused = await limiter.hit("bob", 2)
+                assert (refused.allowed, 60 < refused.retry_after <= 120) == (False, True)
+
+
 async def test_a_crowd_at_once_is_still_counted_together() -> None:
     """More callers at once than connections: they wait their turn, they do not declare Redis dead."""
     with running_redis() as server:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_chassis.middleware.strict_json import InvalidJson, parse_json
+from mcp_chassis.middleware.strict_json import InvalidJson, has_more_nodes, parse_json
 
 VALUES = st.recursive(
     st.one_of(
@@ -93,7 +93,7 @@ def test_no_bytes_make_it_fail_in_another_way(document: bytes) -> None:
         (b'[{"a":' * 33 + b"1" + b"}]" * 33, "more than 64"),
         (b"[[], " + b"[" * 64 + b"]" * 65, "more than 64"),
         (b"[]" * 65 + b"]" * 1_000_000, "not JSON"),
-        (b"[" * 1_000_000, "more than 64"),
+        (b"[" * 1_000_000, "more than 20000 values"),
     ],
     ids=lambda value: repr(value[:30]),
 )
@@ -144,3 +144,27 @@ def test_a_megabyte_of_anything_takes_linear_time(unit: bytes) -> None:
     document = b"[" * 65 + b'"' + unit * (1_000_000 // len(unit))
     with pytest.raises(InvalidJson):
         parse_json(document)
+
+
+AWKWARD = st.text(st.sampled_from('\\",[{:}]a\n\u0301'), max_size=8)
+ANY_JSON = st.recursive(
+    st.none() | st.integers() | AWKWARD,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(AWKWARD, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+def values_in(value: Any) -> int:
+    """Return the members and items beyond the first, objects and arrays in a value."""
+    if not isinstance(value, dict | list):
+        return 0
+    inner = list(value.values()) if isinstance(value, dict) else value
+    return max(1, len(inner)) + sum(map(values_in, inner))
+
+
+@given(ANY_JSON, st.booleans())
+def test_values_are_counted_without_parsing(value: Any, ascii_only: bool) -> None:
+    document, count = json.dumps(value, ensure_ascii=ascii_only).encode(), values_in(value)
+    assert not has_more_nodes(document, max(1, count))
+    if count > 1:
+        assert has_more_nodes(document, count - 1)

@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Annotated, Any
 
 import pytest
+from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel, Field, ValidationError
 
 from mcp_chassis import tool
@@ -131,6 +132,27 @@ def test_closing_a_schema_leaves_the_given_one_as_it_is() -> None:
 def test_half_a_surrogate_pair_is_an_invalid_input() -> None:
     with pytest.raises(InvalidInput, match="not valid Unicode"):
         read({"text": "\ud800"})
+
+
+def test_more_broken_rules_than_can_be_listed_are_counted() -> None:
+    assert refused({str(number): 1 for number in range(500)}).count("not permitted") == 10
+    with pytest.raises(InvalidInput, match=r"^501 values break their rules, too many to list$"):
+        read({str(number): 1 for number in range(501)})
+
+
+@pytest.mark.parametrize(("number", "blocks"), [(1000, 1000), (1001, 1)])
+def test_a_long_list_is_one_text(number: int, blocks: int) -> None:
+    @tool(read_only=True)
+    def lines() -> list[str]:
+        """Return lines."""
+        return []
+
+    result = guarded_tool(lines).tool.fn_metadata.convert_result(["line"] * number)
+    assert isinstance(result, CallToolResult)
+    assert result.structured_content == {"result": ["line"] * number}
+    texts = [block.text for block in result.content if isinstance(block, TextContent)]
+    assert len(result.content) == len(texts) == blocks
+    assert "\n".join(texts) == "\n".join(["line"] * number)
 
 
 def test_a_name_that_the_caller_chose_is_short_and_on_one_line() -> None:

@@ -1,5 +1,7 @@
 """Asking a person: what each answer comes to."""
 
+import json
+import time
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Literal, cast
@@ -168,6 +170,17 @@ async def test_a_used_answer_is_remembered_as_long_as_its_seal_may_live(monkeypa
 )
 async def test_who_cannot_be_asked_is_not_asked(context: Context[Any, Any] | None) -> None:
     assert await Confirmations().ask(context, "delete", ARGUMENTS) == "cannot_ask"
+
+
+async def test_what_is_too_long_to_be_read_is_not_made_readable() -> None:
+    """The readable form takes a hundred times as long as the arguments took to parse."""
+    arguments = {"values": ["\u202e" * 10] * 50_000}
+    started = time.thread_time()
+    json.dumps(arguments, ensure_ascii=False)
+    plain = time.thread_time() - started
+    started = time.thread_time()
+    assert await Confirmations().ask(call(), "wipe", arguments) == "too_long_to_show"
+    assert time.thread_time() - started < 10 * plain
 
 
 async def test_what_is_too_long_to_be_read_is_not_asked() -> None:

@@ -224,7 +224,13 @@ def _layers(
             protected=PAGE_SCOPES,
             challenge=challenge,
         ),
-        Middleware(RequestBodyLayer, events=events, endpoint=settings.mcp_endpoint, max_bytes=settings.max_body_bytes),
+        Middleware(
+            RequestBodyLayer,
+            events=events,
+            endpoint=settings.mcp_endpoint,
+            max_bytes=settings.max_body_bytes,
+            max_nodes=settings.max_body_nodes,
+        ),
     ]
     if guarded is not None:
         layers.append(Middleware(ScopeLayer, events=events, missing=guarded.access.missing, challenge=challenge))

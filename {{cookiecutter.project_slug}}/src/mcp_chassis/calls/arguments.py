@@ -4,12 +4,15 @@ from typing import Any
 
 import pydantic_core
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
+from mcp.types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import ValidationError
 
 from ..sinks.errors import InvalidInput
 from ..sinks.hidden import find_hidden
 
 _LONGEST_NAME = 64
+_MOST_PROBLEMS = 500
+_MOST_BLOCKS = 1000
 
 
 class StrictMetadata(FuncMetadata):
@@ -24,18 +27,36 @@ class StrictMetadata(FuncMetadata):
 
         Raises:
             ValidationError: if they do not match the published schema.
-            InvalidInput: if they are not valid Unicode; on stdio nobody has looked before.
+            InvalidInput: if too many of them do not, or they are not valid Unicode, which on stdio nothing has checked.
         """
         try:
             # As JSON, because the arguments were JSON: a date is a string there, and strictness knows it.
             document = pydantic_core.to_json(arguments_to_validate)
         except pydantic_core.PydanticSerializationError:
             raise InvalidInput("the arguments are not valid Unicode") from None
-        return self.arg_model.model_validate_json(document, strict=True, extra="forbid").model_dump_one_level()
+        try:
+            return self.arg_model.model_validate_json(document, strict=True, extra="forbid").model_dump_one_level()
+        except ValidationError as error:
+            if error.error_count() <= _MOST_PROBLEMS:
+                raise
+            raise InvalidInput(rejection(error)) from None  # else the SDK makes a text of every problem
+
+    def convert_result(self, result: Any) -> CallToolResult | InputRequiredResult:
+        """Return what the function has returned as a result. A long list is one text, an item on each line: the SDK
+        makes a block of every item, and each block passes five more conversions.
+        """
+        converted = super().convert_result(result)
+        if isinstance(result, list) and isinstance(converted, CallToolResult) and len(converted.content) > _MOST_BLOCKS:
+            texts = [block.text for block in converted.content if isinstance(block, TextContent)]
+            if len(texts) == len(converted.content):
+                converted.content = [TextContent(type="text", text="\n".join(texts))]
+        return converted
 
 
 def rejection(error: ValidationError) -> str:
     """Say which fields broke which rules, without the values and without links."""
+    if (count := error.error_count()) > _MOST_PROBLEMS:  # pydantic can only list all of them: 7 µs each
+        return f"{count} values break their rules, too many to list"
     problems = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         field = ".".join(_shown(part) for part in problem["loc"]) or "arguments"

@@ -62,10 +62,10 @@ class Confirmations:
         self, context: Context[Any, Any] | None, tool: str, arguments: dict[str, Any]
     ) -> Outcome | InputRequiredResult:
         """Return what the person said, or the question to send: the call cannot go on before it is answered."""
-        question = _question(tool, arguments)
         if context is None or context.client_capabilities is None or context.client_capabilities.elicitation is None:
             return "cannot_ask"
-        if len(question) > _LONGEST_QUESTION:
+        question = _question(tool, arguments)
+        if question is None:
             return "too_long_to_show"
         if context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
             return await _ask_directly(context, question)
@@ -124,8 +124,12 @@ def _input_required(question: str, state: str) -> InputRequiredResult:
     return InputRequiredResult(input_requests={_KEY: ElicitRequest(params=form)}, request_state=state)
 
 
-def _question(tool: str, arguments: dict[str, Any]) -> str:
+def _question(tool: str, arguments: dict[str, Any]) -> str | None:
+    # The readable form costs a hundred times as much as this one, and is longer.
+    if len(json.dumps(arguments, ensure_ascii=False)) > _LONGEST_QUESTION:
+        return None
     # What a person cannot see must not be in what the person agrees to. No other space passes for a common one.
     shown = escape_hidden(json.dumps(arguments, indent=2, ensure_ascii=False))
     shown = _OTHER_SPACES.sub(lambda space: f"\\u{ord(space[0]):04x}", shown)
-    return f"Run the tool {tool} with these arguments?\n{shown}"
+    question = f"Run the tool {tool} with these arguments?\n{shown}"
+    return question if len(question) <= _LONGEST_QUESTION else None

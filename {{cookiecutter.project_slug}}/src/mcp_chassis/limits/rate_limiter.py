@@ -60,25 +60,26 @@ class RateLimiter:
         processes: int = 1,
     ) -> None:
         self.per_minute = per_minute
-        self._burst = burst
+        self.burst = burst
         self._redis = redis
         self._on_outage = on_outage
         self._local = _Buckets(60 / max(1, per_minute // processes), max(1, burst // processes), max_keys)
         if redis is not None:
             self._shared = _shared_buckets(redis, name, per_minute, burst)
 
-    async def hit(self, key: str) -> Decision:
-        """Take one place in the bucket of `key`."""
+    async def hit(self, key: str, places: int = 1) -> Decision:
+        """Take places in the bucket of `key`, all or none; never more than it holds, but for one."""
+        places = max(1, min(places, self.burst - 1))
         if self._redis is not None:
             try:
-                result = await self._redis.ask(lambda _: self._shared.limit(key))
+                result = await self._redis.ask(lambda _: self._shared.limit(key, places))
                 return _decision(result.state, not result.limited, result.state.retry_after)
             except RedisAway:
                 if self._on_outage == "closed":
                     return Decision(allowed=False, remaining=0, reset=_TRY_AGAIN, retry_after=_TRY_AGAIN)
                 if self._on_outage == "open":
-                    return Decision(allowed=True, remaining=self._burst, reset=0, retry_after=0)
-        return self._local.decide(key, takes=True)
+                    return Decision(allowed=True, remaining=self.burst, reset=0, retry_after=0)
+        return self._local.decide(key, places)
 
     async def peek(self, key: str) -> Decision:
         """Say whether a place is left, without taking it."""
@@ -88,7 +89,7 @@ class RateLimiter:
                 # The library's own `retry_after` is that of a request already refused; here none has been made.
                 wait = state.reset_after - (state.limit - 1) * 60 / self.per_minute
                 return _decision(state, state.remaining > 0, wait)
-        return self._local.decide(key, takes=False)
+        return self._local.decide(key, 0)
 
 
 class LimiterFactory(Protocol):
@@ -109,19 +110,21 @@ class _Buckets:
         self._max_keys = max_keys
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
-    def decide(self, key: str, *, takes: bool) -> Decision:
+    def decide(self, key: str, places: int) -> Decision:
+        """Take places, or only look with 0."""
+        wanted = max(1, min(places, self._burst - 1))
         now = time.monotonic()
         # Places are counted in whole millionths: sums of such fractions are off by a little.
         missing = round(max(0.0, self._full_at.get(key, now) - now) / self._interval, 6)
-        allowed = missing + 1 <= self._burst
-        if allowed and takes:
-            missing += 1
+        allowed = missing + wanted <= self._burst
+        if allowed and places:
+            missing += wanted
             self._full_at[key] = now + missing * self._interval
             if len(self._full_at) > self._max_keys:
                 self._full_at.popitem(last=False)
         if key in self._full_at:
             self._full_at.move_to_end(key)
-        wait = 0 if allowed else max(1, math.ceil((missing + 1 - self._burst) * self._interval))
+        wait = 0 if allowed else max(1, math.ceil((missing + wanted - self._burst) * self._interval))
         return Decision(allowed, math.floor(self._burst - missing), math.ceil(missing * self._interval), wait)
 
 

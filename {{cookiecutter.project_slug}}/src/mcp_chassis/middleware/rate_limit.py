@@ -1,4 +1,4 @@
-"""Limits how often one caller may ask: by principal if there is one, else by address."""
+"""Limits how often one caller may ask, and how much it may send: by principal if there is one, else by address."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,14 +36,23 @@ class RateLimitLayer:
         address = request.client if request is not None else "unknown"
         known = principal is not None and principal.kind != "anonymous"
         key = principal.id if principal is not None and known else f"address:{client_key(address)}"
-        decision = await self._limiter.hit(key)
-        count_decision("requests", allowed=decision.allowed)
-        headers = self._headers(decision)
-        if not decision.allowed:
-            self._events.record("rate_limit_exceeded", principal.id if principal is not None else address,
-                                path=scope["path"], retry_after=decision.retry_after)  # fmt: skip
-            await self._refusal(scope, receive, send, headers=headers)
+        headers: list[tuple[bytes, bytes]] = []
+
+        async def take_places(places: int) -> bool:
+            """Take places for this request, or refuse it and return False."""
+            decision = await self._limiter.hit(key, places)
+            count_decision("requests", allowed=decision.allowed)
+            headers[:] = self._headers(decision)
+            if not decision.allowed:
+                self._events.record("rate_limit_exceeded", principal.id if principal is not None else address,
+                                    path=scope["path"], retry_after=decision.retry_after)  # fmt: skip
+                await self._refusal(scope, receive, send, headers=headers)
+            return decision.allowed
+
+        if not await take_places(1):
             return
+        if self._limiter.burst > 1:
+            scope.setdefault("state", {})["take_places"] = take_places
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,5 +1,6 @@
 """Reads the body of an MCP request once: bounded, one media type, strict JSON. What follows sees the same bytes."""
 
+import asyncio
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -7,11 +8,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..events.log import EventLog
 from .responses import Refusal, send_json
-from .strict_json import InvalidJson, parse_json
+from .strict_json import InvalidJson, has_more_nodes, parse_json
 
 _PARSE_ERROR = -32700
 _INVALID_REQUEST = -32600
 
+_LARGE = 65_536
+"""Bytes that count as a further request."""
+_MANY = 1000
+"""Values (members, items, objects, arrays) that any message may hold. A call of a tool with more of them costs more."""
+_PLACES_OF_MANY = 4
 
 _PARSED = "mcp_message"
 
@@ -28,13 +34,18 @@ class RequestBodyLayer:
     events: where refused bodies are noted.
     endpoint: the path whose POST requests carry MCP messages.
     max_bytes: largest body.
+    max_nodes: most values in a body.
     """
 
-    def __init__(self, app: ASGIApp, *, events: EventLog, endpoint: str, max_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, events: EventLog, endpoint: str, max_bytes: int, max_nodes: int = 20_000
+    ) -> None:
         self.app = app
         self._events = events
         self._endpoint = endpoint
         self._max_bytes = max_bytes
+        self._max_nodes = max_nodes
+        self._turn = asyncio.Lock()
         self._too_large = Refusal(413, f"The body is larger than {max_bytes} bytes.")
         self._wrong_type = Refusal(415, "Send the body as `Content-Type: application/json`, not compressed.")
 
@@ -52,13 +63,13 @@ class RequestBodyLayer:
         if body is None:
             await self._too_large(scope, receive, send)
             return
-        try:
-            message = parse_json(body)
-        except InvalidJson as error:
-            await self._reject(send, _PARSE_ERROR, f"Parse error: {error}")
+        has_many = has_more_nodes(body, _MANY)
+        places = len(body) // _LARGE + _PLACES_OF_MANY * has_many
+        if places and not await self._gets_its_turn(scope, places):
             return
-        if (flaw := _envelope_flaw(message)) is not None:
-            await self._reject(send, _INVALID_REQUEST, f"Invalid request: {flaw}")
+        message, code, flaw = self._judged(body, has_many=has_many)
+        if flaw:
+            await self._reject(send, code, flaw)
             return
         scope.setdefault("state", {})[_PARSED] = message
         await self.app(scope, _replay(body, receive), send)
@@ -78,6 +89,25 @@ class RequestBodyLayer:
                 return None
             if not message.get("more_body", False):
                 return bytes(body)
+
+    async def _gets_its_turn(self, scope: Scope, places: int) -> bool:
+        """Count a large body as several requests, and wait for those before it. False: it has been refused."""
+        take_places = scope.get("state", {}).get("take_places")
+        if take_places is not None and not await take_places(places):
+            return False
+        # Held until the event loop has been round once: between two large messages everybody else is served.
+        await self._turn.acquire()
+        asyncio.get_running_loop().call_soon(self._turn.release)
+        return True
+
+    def _judged(self, body: bytes, *, has_many: bool) -> tuple[Any, int, str]:
+        """Return the message, and what is wrong with it as the code and the text of an error, which else is empty."""
+        try:
+            message = parse_json(body, max_nodes=self._max_nodes)
+        except InvalidJson as error:
+            return None, _PARSE_ERROR, f"Parse error: {error}"
+        flaw = _envelope_flaw(message) or _excess(message, len(body), has_many=has_many)
+        return message, _INVALID_REQUEST, f"Invalid request: {flaw}" if flaw else ""
 
     async def _reject(self, send: Send, code: int, text: str) -> None:
         self._events.record("input_validation_failed", reason=text)
@@ -109,6 +139,18 @@ def _envelope_flaw(message: Any) -> str | None:
     answers = [name for name in ("result", "error") if isinstance(message.get(name), dict)]
     is_complete = "method" in message or ("id" in message and len(answers) == 1)
     return None if is_complete else "it is neither a request, a notification nor a response"
+
+
+def _excess(message: dict[str, Any], size: int, *, has_many: bool) -> str | None:
+    """Say what is too much for a message that calls no tool: the SDK's ways for these are not made for more."""
+    method = message.get("method")
+    if method == "tools/call":
+        return None
+    if size > _LARGE and method != "prompts/get":
+        return f"only tools/call and prompts/get may be larger than {_LARGE} bytes"
+    if has_many:
+        return f"only tools/call may hold more than {_MANY} values"
+    return None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -10,17 +10,20 @@ class InvalidJson(ValueError):
     """The document is not strict JSON. The message says why and holds nothing of the document."""
 
 
-def parse_json(document: bytes, *, max_depth: int = 64, max_digits: int = 40) -> Any:
+def parse_json(document: bytes, *, max_nodes: int = 20_000, max_depth: int = 64, max_digits: int = 40) -> Any:
     """Return the value that `document` stands for.
 
     Args:
         document: UTF-8 without a byte order mark.
+        max_nodes: most members, items, objects and arrays: what a body costs follows from them, not from its bytes.
         max_depth: deepest nesting of arrays and objects.
         max_digits: longest number, in characters; arbitrary ones cost quadratic time.
 
     Raises:
         InvalidJson: for other encodings, duplicate members, NaN, Infinity, lone surrogates, and beyond the limits.
     """
+    if has_more_nodes(document, max_nodes):
+        raise InvalidJson(f"the document holds more than {max_nodes} values")
     try:
         text = document.decode("utf-8")
     except UnicodeDecodeError:
@@ -41,6 +44,21 @@ def parse_json(document: bytes, *, max_depth: int = 64, max_digits: int = 40) ->
     if b"\\" in document and b"\\u" in document and _has_lone_surrogate(value):
         raise InvalidJson("a string holds half of a surrogate pair")
     return value
+
+
+def has_more_nodes(document: bytes, limit: int) -> bool:
+    """Whether a document holds more values than `limit`, without parsing it. Commas in strings do not count.
+
+    Of a document that is not JSON it may judge wrongly what follows the error, where the parser does not get to.
+    """
+    if len(document) <= limit or _separators(document) <= limit:
+        return False
+    bare = document.replace(rb"\\", b"").replace(rb"\"", b"")  # every quote that is left begins or ends a string
+    return bare.count(b'"') > 4 * limit or _separators(b"".join(bare.split(b'"')[::2])) > limit
+
+
+def _separators(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 @functools.cache

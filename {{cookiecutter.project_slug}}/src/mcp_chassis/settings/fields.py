@@ -49,6 +49,7 @@ class SettingsFields(BaseSettings):
     rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
+    max_body_nodes: Annotated[int, Field(ge=1000, le=10_000_000)] = 20_000
     max_result_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
     max_concurrent_calls: Annotated[int, Field(ge=1, le=100_000)] = 100
     max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1000
