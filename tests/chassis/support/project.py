@@ -5,8 +5,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import dev
 from baking import TEMPLATE, bake
+
+import dev
 
 CHASSIS = TEMPLATE / "src"
 """The directory to import `mcp_chassis` from."""

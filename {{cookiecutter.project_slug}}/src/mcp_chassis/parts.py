@@ -13,6 +13,9 @@ from .auth.verifier import Verifier
 from .calls.confirmation import OpenQuestions
 from .calls.recorder import Recorder
 from .events.log import EventLog, SecurityEvent
+from .events.route import SharedEvents
+from .events.untrusted import add_secrets
+from .limits.lockout import SharedFailures
 from .limits.rate_limiter import LimiterFactory, RateLimiter
 from .rooms import rooms
 from .settings import Settings
@@ -36,12 +39,16 @@ class Parts:
 
     keys: KeySource = field(init=False)
     events: EventLog = field(init=False)
+    shared_events: SharedEvents | None = None
+    """Those of all replicas."""
     listeners: list[Callable[[SecurityEvent], None]] = field(default_factory=list)
     """Called with every event that is logged. Must not wait."""
     recorder: Recorder = field(default_factory=Recorder)
     make_limiter: LimiterFactory = RateLimiter
     verifiers: list[Verifier] = field(default_factory=list)
     """Asked about what is no API key."""
+    failures: SharedFailures | None = None
+    """Addresses that sent wrong credentials to other replicas."""
     revoked: Container[str] = frozenset()
     """Ids of keys that were revoked elsewhere."""
     bus: SubscriptionBus | None = None
@@ -53,6 +60,8 @@ class Parts:
     public: set[str] = field(default_factory=set)
     """Paths of those routes that need no credential."""
     challenge: str = 'Bearer realm="mcp"'
+    scopes: frozenset[str] = frozenset()
+    """Everything that a client may need, once the server is made."""
     problems: list[Callable[[], list[str]]] = field(default_factory=list)
     """Each returns what an operator should repair now."""
     degraded: list[Callable[[], bool]] = field(default_factory=list)
@@ -60,7 +69,8 @@ class Parts:
     """Entered in order before the first request, and left in reverse order after the last."""
 
     def __post_init__(self) -> None:
-        self.events = EventLog(secrets=self.settings.secrets, listeners=self.listeners)
+        add_secrets(self.settings.secrets)
+        self.events = EventLog(listeners=self.listeners)
         self.keys = KeySource(self.settings)
         self.problems.append(self.keys.problems)
         for room in rooms().values():

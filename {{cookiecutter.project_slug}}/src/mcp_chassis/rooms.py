@@ -4,7 +4,7 @@ Only this module imports a room. Everything else meets it through the hooks of `
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
@@ -39,6 +39,10 @@ class Room:
         """Return what is entered around the whole of `serve`, once for all of its processes."""
         return nullcontext()
 
+    def processes(self, settings: "Settings") -> int:
+        """Return how many processes serve."""
+        return 1
+
     def serve(self, service: "Service", settings: "Settings") -> bool:
         """Serve in a way of its own, and return True when that has ended; else False at once."""
         return False
@@ -46,8 +50,8 @@ class Room:
     def add_commands(self, commands: "_SubParsersAction[ArgumentParser]") -> None:
         """Add its commands and options; each parser sets `run`."""
 
-    def revoke(self, service: "Service", settings: "Settings", key_id: str) -> bool | None:
-        """Revoke a key elsewhere. Return whether that was possible; None if there is nowhere else."""
+    def revoker(self, service: "Service", settings: "Settings") -> Callable[[str], bool] | None:
+        """Return what revokes a key on other machines, and says whether it could; None if there are none."""
         return None
 
     def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
@@ -128,6 +132,11 @@ def rooms() -> Mapping[str, Room]:
     """Return the rooms of this project by their packages."""
     found = ((offer.package, imported(offer.package)) for offer in OFFERS)
     return {package: module.ROOM for package, module in found if module is not None}
+
+
+def needs_key(settings: "Settings") -> bool:
+    """Whether API keys are the only credentials."""
+    return not any(room.authenticates(settings) for room in rooms().values())
 
 
 def absent() -> list[Offer]:

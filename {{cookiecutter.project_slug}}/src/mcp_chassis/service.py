@@ -11,10 +11,11 @@ import structlog
 from mcp.server.mcpserver import MCPServer
 
 from .approval.check import objections
+from .auth.keys.source import KeySource
 from .events.log import EventLog
-from .limits.rate_limiter import LimiterFactory, RateLimiter
 from .mcp.guarded_server import GuardedServer
-from .replicas.fleet import Fleet
+from .parts import Parts
+from .rooms import needs_key
 from .settings import Settings, SettingsError
 
 log = structlog.get_logger("tools")
@@ -79,43 +80,60 @@ def version_of(package: str) -> str:
     return "0.0.0"  # run from a source tree that was never installed
 
 
-def build_server(
-    service: Service,
-    events: EventLog,
-    settings: Settings,
-    *,
-    fleet: Fleet | None = None,
-    make_limiter: LimiterFactory = RateLimiter,
-) -> GuardedServer:
+def build_server(service: Service, parts: Parts) -> GuardedServer:
     """Return the server that HTTP and stdio both serve.
 
     Args:
         service: what it serves.
-        events: where refusals and failures are recorded.
-        settings: its limits.
-        fleet: what it shares with other replicas.
-        make_limiter: makes the counters of the tools' calls.
+        parts: what it is put together from.
 
     Raises:
         SettingsError: in production, if the tools are not as approved in the lock file.
     """
-    server = unchecked_server(service, events, settings, fleet=fleet, make_limiter=make_limiter)
+    settings = parts.settings
+    server = GuardedServer(
+        service.name,
+        version=service.version,
+        instructions=service.instructions,
+        tools=service.tools,
+        resources=service.resources,
+        prompts=service.prompts,
+        lifespan=service.lifespan,
+        events=parts.events,
+        recorder=parts.recorder,
+        max_concurrent_calls=settings.max_concurrent_calls,
+        max_result_bytes=settings.max_result_bytes,
+        make_limiter=parts.make_limiter,
+        state_keys=parts.state_keys,
+        bus=parts.bus,
+        questions=parts.questions,
+    )
+    parts.scopes = server.access.scopes
+    _require_approved(server, settings)
+    return server
+
+
+def require_startable(service: Service, settings: Settings) -> None:
+    """Check what would keep a process that serves from starting, for the one that starts such processes.
+
+    Raises:
+        SettingsError: naming what is wrong.
+    """
+    keys = KeySource(settings)
+    if settings.enable_auth and needs_key(settings):
+        keys.require_one()
+    _require_approved(unchecked_server(service), settings)
+
+
+def _require_approved(server: GuardedServer, settings: Settings) -> None:
     if problems := objections(server.guarded_tools, settings.tools_lock, server.other_texts):
         if settings.environment == "production":
             raise SettingsError(problems)
         for line in problems:
             log.warning(line, hint="in production the server would not start")
-    return server
 
 
-def unchecked_server(
-    service: Service,
-    events: EventLog,
-    settings: Settings,
-    *,
-    fleet: Fleet | None = None,
-    make_limiter: LimiterFactory = RateLimiter,
-) -> GuardedServer:
+def unchecked_server(service: Service) -> GuardedServer:
     """Return the server with its tools as they are, for commands that look at them."""
     return GuardedServer(
         service.name,
@@ -124,12 +142,5 @@ def unchecked_server(
         tools=service.tools,
         resources=service.resources,
         prompts=service.prompts,
-        lifespan=service.lifespan,
-        events=events,
-        max_concurrent_calls=settings.max_concurrent_calls,
-        max_result_bytes=settings.max_result_bytes,
-        make_limiter=make_limiter,
-        state_keys=settings.state_keys if fleet is not None else (),
-        bus=fleet.bus if fleet is not None else None,
-        questions=fleet.questions if fleet is not None else None,
+        events=EventLog(),
     )

@@ -1,1 +1,76 @@
-"""A tamper-evident record of calls."""
+"""The audit trail: a file of every call, sealed as a chain, so that a change of it shows."""
+
+import argparse
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..cli.file_rights import WRITE_OR_READ_BY_ALL, too_open
+from ..rooms import Room
+from .settings import AuditTrailSettings
+
+if TYPE_CHECKING:
+    from ..cli.check import Finding
+    from ..parts import Parts
+    from ..service import Service
+    from ..settings import Settings
+    from .trail import AuditTrail
+
+
+class AuditTrailRoom(Room):
+    """Writes the trail, and checks it."""
+
+    settings = AuditTrailSettings
+
+    def assemble(self, parts: "Parts") -> None:
+        """Record calls and refused requests, if there is a file for it."""
+        own = parts.settings.room(AuditTrailSettings)
+        if own.audit_file is None or own.audit_key is None:
+            return
+        from ..settings import SettingsError  # noqa: PLC0415
+        from .records import TrailRecorder  # noqa: PLC0415
+        from .trail import AuditTrail  # noqa: PLC0415
+
+        try:
+            trail = AuditTrail(own.audit_file, own.audit_key.get_secret_value(), service=parts.name)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise SettingsError([f"AUDIT_FILE: {own.audit_file} cannot be written: {reason}."]) from None
+        parts.recorder = TrailRecorder(trail)
+        parts.problems.append(trail.problems)
+        parts.running.append(lambda: _written(trail))
+
+    def add_commands(self, commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+        """Add `events verify`."""
+        from .verify_command import add_verify_command  # noqa: PLC0415
+
+        add_verify_command(commands.choices["events"])
+
+    def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
+        """Say whether the file can be written, and who else could. It is not opened, which would make it."""
+        from ..cli.check import Finding  # noqa: PLC0415
+
+        path = settings.room(AuditTrailSettings).audit_file
+        if path is None:
+            return
+        for problem in too_open(path, WRITE_OR_READ_BY_ALL):
+            yield Finding("WARN", "audit file", problem)
+        if os.access(path if path.exists() else Path(path.parent), os.W_OK):
+            yield Finding("OK", "audit trail", f"{path} can be written")
+        else:
+            text = f"{path} cannot be written: the server would not start. Give it rights."
+            yield Finding("FAIL", "audit trail", text)
+
+
+@asynccontextmanager
+async def _written(trail: "AuditTrail") -> AsyncIterator[None]:
+    trail.start()
+    try:
+        yield
+    finally:
+        trail.close()
+
+
+ROOM = AuditTrailRoom()

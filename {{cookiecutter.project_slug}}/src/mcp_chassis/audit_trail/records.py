@@ -8,83 +8,82 @@ from typing import Any
 
 from opentelemetry.trace import format_trace_id, get_current_span
 
+from ..calls.recorder import Recorder
 from ..http.current_request import RequestContext, current_request
 from .trail import AuditTrail, Record
 
 _GOOD = frozenset({"ok", "asked"})
 
 
-def record_call(
-    trail: AuditTrail,
-    action: str,
-    facts: Mapping[str, Any],
-    arguments: Sequence[Record],
-    *,
-    seconds: float,
-    error: int | None,
-) -> None:
-    """Leave the record of one call.
+class TrailRecorder(Recorder):
+    """Puts records into a trail.
 
     Args:
-        trail: where.
-        action: `tool_call`, `resource_read` or `prompt_get`.
-        facts: the principal, what was called, the outcome.
-        arguments: described by their names, sizes and keyed hashes.
-        seconds: how long it took.
-        error: the JSON-RPC error code it ended with; 0 for an exception whose code the SDK chooses.
+        trail: where they go.
     """
-    outcome = facts["outcome"]
-    record: Record = {
-        "event.action": action,
-        "event.category": ["api"],
-        "event.type": ["access"],
-        "event.outcome": "unknown" if outcome == "cancelled" else "success" if outcome in _GOOD else "failure",
-        "event.duration": round(seconds * 1e9),
-        "user.id": facts["principal"],
-        "mcp.outcome": outcome,
-        "mcp.protocol.outcome": "result" if error is None else "error",
-        "mcp.arguments": list(arguments),
-    }
-    if error:
-        record["error.code"] = str(error)
-    record |= {f"mcp.{kind}": facts[kind] for kind in ("tool", "prompt", "resource") if kind in facts}
-    if (span := get_current_span().get_span_context()).is_valid:
-        record["trace.id"] = format_trace_id(span.trace_id)
-    request = current_request.get()
-    if request is None or request.finished:
-        trail.put(record)
-    else:
-        request.calls.append(record)
 
+    def __init__(self, trail: AuditTrail) -> None:
+        self._trail = trail
 
-def record_request(trail: AuditTrail, request: RequestContext, line: Mapping[str, Any]) -> None:
-    """Leave the records of one HTTP request: of the calls in it, or of its refusal.
+    def describe(self, arguments: Mapping[str, bytes | None]) -> list[Record]:
+        """Describe arguments by their names, sizes and keyed hashes."""
+        return self._trail.hashes(arguments)
 
-    Args:
-        trail: where.
-        request: which.
-        line: its access line. A `count` says for how many refused requests of this caller it stands.
-    """
-    status = line["status"]
-    if not request.calls and status < 400:
-        return
-    http: Record = {
-        "http.request.id": request.request_id,
-        "http.request.method": line["method"],
-        "url.path": line["path"],
-        "client.address": request.client,
-    }
-    if status:  # else the client has left before an answer
-        http["http.response.status_code"] = status
-    refusal: Record = {
-        "event.action": "http_request",
-        "event.category": ["web"],
-        "event.type": ["error"] if status >= 500 else ["access", "denied"],
-        "event.outcome": "failure",
-    }
-    if line["principal"] is not None:
-        refusal["user.id"] = line["principal"]
-    if "count" in line:
-        refusal["mcp.requests"] = line["count"]
-    for record in request.calls or [refusal]:
-        trail.put(record | http)
+    def call(
+        self,
+        action: str,
+        facts: Mapping[str, Any],
+        arguments: Sequence[Record],
+        *,
+        seconds: float,
+        error: int | None,
+    ) -> None:
+        """Leave the record of one call."""
+        outcome = facts["outcome"]
+        record: Record = {
+            "event.action": action,
+            "event.category": ["api"],
+            "event.type": ["access"],
+            "event.outcome": "unknown" if outcome == "cancelled" else "success" if outcome in _GOOD else "failure",
+            "event.duration": round(seconds * 1e9),
+            "user.id": facts["principal"],
+            "mcp.outcome": outcome,
+            "mcp.protocol.outcome": "result" if error is None else "error",
+            "mcp.arguments": list(arguments),
+        }
+        if error:
+            record["error.code"] = str(error)
+        record |= {f"mcp.{kind}": facts[kind] for kind in ("tool", "prompt", "resource") if kind in facts}
+        if (span := get_current_span().get_span_context()).is_valid:
+            record["trace.id"] = format_trace_id(span.trace_id)
+        request = current_request.get()
+        if request is None or request.finished:
+            self._trail.put(record)
+        else:
+            request.calls.append(record)
+
+    def request(self, request: RequestContext, line: Mapping[str, Any]) -> None:
+        """Leave the records of one HTTP request: of the calls in it, or of its refusal."""
+        status = line["status"]
+        if not request.calls and status < 400:
+            return
+        http: Record = {
+            "http.request.id": request.request_id,
+            "http.request.method": line["method"],
+            "url.path": line["path"],
+            "client.address": request.client,
+        }
+        if status:  # else the client has left before an answer
+            http["http.response.status_code"] = status
+        refusal: Record = {
+            "event.action": "http_request",
+            "event.category": ["web"],
+            "event.type": ["error"] if status >= 500 else ["access", "denied"],
+            "event.outcome": "failure",
+        }
+        if line["principal"] is not None:
+            refusal["user.id"] = line["principal"]
+        if "count" in line:
+            refusal["mcp.requests"] = line["count"]
+        for record in request.calls or [refusal]:
+            self._trail.put(record | http)

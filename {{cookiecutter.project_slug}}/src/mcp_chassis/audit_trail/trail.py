@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from hmac import digest
 from io import FileIO
@@ -39,9 +38,6 @@ _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | g
 _BEGINNING = b'{"@timestamp":"'
 
 Record = dict[str, Any]
-
-current_trail: ContextVar["AuditTrail | None"] = ContextVar("current_trail", default=None)
-"""Where calls leave their record, if anywhere."""
 
 log = structlog.get_logger("audit_trail")
 

@@ -1,6 +1,6 @@
 """What every way of checking a credential looks like from outside."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from .principal import Principal
 
@@ -24,21 +24,23 @@ class InvalidCredential(Exception):
         return self.whose is not None or self.reason == "expired"
 
 
-class NotMine(InvalidCredential):
-    """A credential of another kind: only this one lets the next verifier be asked.
-
-    Otherwise an expired API key would be shown to the authorization server, and called malformed in the event.
-    """
+class Unavailable(Exception):
+    """A credential cannot be checked now, because what would say so does not answer."""
 
 
-class Verifier(Protocol):
+class Verifier(ABC):
     """Judges bearer tokens of one kind."""
 
-    async def verify(self, token: str) -> Principal:
-        """Return whom `token` stands for.
+    @abstractmethod
+    async def verify(self, token: str) -> Principal | None:
+        """Return whom `token` stands for; None if it is of another kind, for the next verifier to judge.
 
         Raises:
-            InvalidCredential: if it stands for nobody.
-            NotMine: if that is for another verifier to say.
+            InvalidCredential: if it is of this kind and stands for nobody. No further verifier is asked: an expired
+                API key must not be shown to the authorization server.
+            Unavailable: if that cannot be found out now.
         """
-        ...
+
+    def asks_elsewhere(self, token: str) -> bool:
+        """Whether to judge this token costs a question to another server."""
+        return False

@@ -14,15 +14,16 @@ from mcp.types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from ..counters import count_decision
 from ..events.log import EventLog, Kind
 from ..limits.slots import Slots, current_slot
 from ..sinks.errors import InvalidInput
-from ..counters import count_decision
 from ..sinks.hidden import without_hidden
 from .arguments import broken_rule, rejection
 from .confirmation import Confirmations, OpenQuestions, is_answer
 from .output import ResultTooLarge, error_text, fit_to_send
 from .record import audited, caller
+from .recorder import Recorder
 from .scopes import require
 from .tools import GuardedTool
 
@@ -52,6 +53,7 @@ class ToolGuard:
         max_concurrent_calls: calls that may run at the same time, all tools together.
         max_result_bytes: largest result, as JSON.
         questions: to people, that all replicas know of.
+        recorder: records every call.
     """
 
     def __init__(
@@ -61,7 +63,9 @@ class ToolGuard:
         max_concurrent_calls: int,
         max_result_bytes: int,
         questions: OpenQuestions | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
+        self._recorder = recorder or Recorder()
         self._events = events
         self._slots = Slots(max_concurrent_calls)
         self._confirmations = Confirmations(questions)
@@ -76,7 +80,7 @@ class ToolGuard:
             MCPError: if the caller lacks a scope, or the tool raised it.
         """
         name, policy = guarded.tool.name, guarded.policy
-        with audited("tool_call", arguments, tool=name) as audit:
+        with audited(self._recorder, "tool_call", arguments, tool=name) as audit:
             require(policy.scopes, self._events, audit, tool=name)
             # The answer to a question belongs to the call that was counted when the question was put.
             limiter = None if policy.confirm and is_answer(context) else guarded.limiter

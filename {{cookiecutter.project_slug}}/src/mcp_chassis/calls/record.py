@@ -9,11 +9,10 @@ import pydantic_core
 import structlog
 from mcp import MCPError
 
-from ..audit_trail.records import record_call
-from ..audit_trail.trail import current_trail
 from ..auth.principal import current_principal
 from ..counters import OTHER, count_tool_call
 from ..events.untrusted import named
+from .recorder import Recorder
 
 audit_log = structlog.get_logger("audit")
 
@@ -24,19 +23,21 @@ class audited:
     A class, because `contextmanager` would cost three times as much for every call.
 
     Args:
+        recorder: also told of the call.
         action: what is done.
         arguments: of which the line has names and sizes, and the audit trail keyed hashes.
         facts: what else the line says, in declared names.
     """
 
-    def __init__(self, action: str, arguments: Mapping[str, Any] | None = None, /, **facts: str) -> None:
-        self._action = action
+    def __init__(
+        self, recorder: Recorder, action: str, arguments: Mapping[str, Any] | None = None, /, **facts: str
+    ) -> None:
+        self._recorder, self._action = recorder, action
         values = _as_json(arguments or {})  # before anybody can change them
         self._audit: dict[str, Any] = {"principal": caller(), **facts, "outcome": "ok"}
         if arguments is not None:
             self._audit["arguments"] = {name: None if value is None else len(value) for name, value in values.items()}
-        self._trail = trail = current_trail.get()
-        self._arguments = trail.hashes(values) if trail is not None else []
+        self._arguments = recorder.describe(values)
 
     def __enter__(self) -> dict[str, Any]:
         self._started = time.perf_counter()
@@ -49,9 +50,8 @@ class audited:
         audit_log.info(self._action, **audit, duration_ms=round(seconds * 1000, 2))
         if self._action == "tool_call":
             count_tool_call(audit["tool"] if audit["outcome"] != "unknown" else OTHER, audit["outcome"], seconds)
-        if self._trail is not None:
-            code = error.error.code if isinstance(error, MCPError) else None if error is None else 0
-            record_call(self._trail, self._action, audit, self._arguments, seconds=seconds, error=code)
+        code = error.error.code if isinstance(error, MCPError) else None if error is None else 0
+        self._recorder.call(self._action, audit, self._arguments, seconds=seconds, error=code)
 
 
 def caller() -> str:

@@ -1,33 +1,31 @@
 """The command line: `serve`, `stdio`, `check`, `healthcheck`, `tools`, `keys`, `events`, `attack`."""
 
 import argparse
-import asyncio
 import http.client
 import os
 import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..app import PAGE_SCOPES, create_app, shared_redis
-from ..auth.credentials import fixed_keys
+from ..app import create_app
+from ..auth.keys.source import fixed_keys
 from ..calls.tools import GuardedTool
-from ..events.log import EventLog
 from ..events.logging import configure_logging, log_thread_crash
 from ..http.server import serve, serve_and_reload
 from ..mcp.stdio import serve_stdio
-from ..replicas.connection import RedisAway
-from ..replicas.revocations import Revocations
-from ..replicas.workers import listening_socket, run_workers
+from ..parts import Parts
+from ..rooms import rooms
 from ..service import Service, build_server, unchecked_server
 from ..settings import EXIT_CONFIG, Settings, SettingsError, load_settings
-from ..telemetry.monitoring import make_trail, metrics_port, recording, shared_metrics
+from .chassis import add_chassis_command
 from .check import check_settings, report_problems
 from .client_config import CLIENTS, target_of
-from .events import add_event_commands, show_events, verify_trail
+from .events import add_event_commands, show_events
 from .keys import add_key_commands, run_key_command
 from .tools import check_tools, list_tools, lock_tools
 
@@ -47,7 +45,8 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
         if options.command == "completion":
             code = _completion(service, options.shell)
         else:
-            code = _COMMANDS[options.command](options, service, load_settings(service.settings, **_overrides(options)))
+            command: _Command = getattr(options, "run", None) or _COMMANDS[options.command]
+            code = command(options, service, load_settings(service.settings, **_overrides(options)))
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # `| head` has seen enough
@@ -71,10 +70,8 @@ def _parser(service: Service) -> argparse.ArgumentParser:
     http_options.add_argument("--host", help="address to listen on (setting HOST)")
     http_options.add_argument("--port", type=int, help="port to listen on (setting PORT)")
     serve_options = commands.add_parser("serve", parents=[http_options], help="serve over HTTP until stopped")
-    way = serve_options.add_mutually_exclusive_group()
-    way.add_argument("--reload", action="store_true", help="start again when the code changes (development)")
-    way.add_argument("--workers", type=int, help="processes that serve together (setting WORKERS)")
-    commands.add_parser("stdio", help="serve the program that started this one, over standard input and output")
+    serve_options.add_argument("--reload", action="store_true", help="start again when the code changes (development)")
+    commands.add_parser("stdio", help="serve the parent process over standard input and output")
     commands.add_parser("check", parents=[http_options], help="report on settings, tools, keys and exposure, and exit")
     commands.add_parser("healthcheck", parents=[http_options], help="ask the running server whether it lives")
     commands.add_parser("attack", help="attack every tool in a copy of the server; exit 1 if anything gives way")
@@ -89,13 +86,17 @@ def _parser(service: Service) -> argparse.ArgumentParser:
     client.add_argument("client", choices=tuple(CLIENTS))
     completion = commands.add_parser("completion", help="print a completion script for a shell")
     completion.add_argument("shell", choices=("bash", "fish", "powershell", "tcsh", "zsh"))
+    add_chassis_command(commands)
+    for room in rooms().values():
+        room.add_commands(commands)
     return parser
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name, None) for name in ("host", "port", "workers")}
     # These listen nowhere, so what only matters on a network must not keep them from running.
-    if options.command.partition(" ")[0] in {"stdio", "attack", "tools", "keys"} or options.command == "events verify":
+    offline = options.command.partition(" ")[0] in {"stdio", "attack", "tools", "keys", "chassis"}
+    if offline or not getattr(options, "listens", True):
         given |= {"enable_auth": False, "host": "127.0.0.1"}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -109,17 +110,12 @@ def _serve(options: argparse.Namespace, service: Service, settings: Settings) ->
     _log_to_stderr(settings)
     if options.reload:
         return _reload(options, service, settings)
-    if settings.workers > 1:
-        create_app(settings, service)  # what cannot be used is said once, and here
-        with (
-            listening_socket(settings.host, settings.port) as listener,
-            shared_metrics(),
-            metrics_port(settings),
-        ):
-            run_workers(settings.workers, partial(serve_one, service, settings, [listener]))
-        return 0
-    with metrics_port(settings):
-        serve_one(service, settings)
+    processes = max((room.processes(settings) for room in rooms().values()), default=1)
+    with ExitStack() as stack:
+        for room in rooms().values():
+            stack.enter_context(room.around(settings, processes=processes))
+        if not any(room.serve(service, settings) for room in rooms().values()):
+            serve_one(service, settings)
     return 0
 
 
@@ -137,8 +133,8 @@ def serve_one(service: Service, settings: Settings, sockets: list[socket.socket]
 
 def _stdio(_: argparse.Namespace, service: Service, settings: Settings) -> int:
     _log_to_stderr(settings)
-    with recording(settings, make_trail(settings, service.name), service=service.name, version=service.version):
-        serve_stdio(build_server(service, EventLog(), settings))
+    parts = Parts(settings=settings, name=service.name, version=service.version, transport="stdio")
+    serve_stdio(build_server(service, parts), parts)
     return 0
 
 
@@ -146,7 +142,7 @@ def _reload(options: argparse.Namespace, service: Service, settings: Settings) -
     if settings.environment == "production":
         raise SettingsError(["ENVIRONMENT: is production, where code does not change. Leave out --reload."])
     given = [(name, getattr(options, name)) for name in ("host", "port")]
-    again = ["serve", "--workers=1", *(f"--{name}={value}" for name, value in given if value is not None)]
+    again = ["serve", *(f"--{name}={value}" for name, value in given if value is not None)]
     serve_and_reload(partial(_serve_again, service, again), service.package)
     return 0
 
@@ -208,44 +204,28 @@ def _keys(options: argparse.Namespace, service: Service, settings: Settings) -> 
     if settings.keys_file is None:
         raise SettingsError(["KEYS_FILE: is missing. Set it to the file that holds the keys, such as keys/keys.json."])
     _log_to_stderr(settings)
-    scopes = unchecked_server(service, EventLog(), settings).access.scopes | set(PAGE_SCOPES.values())
-    tell = partial(_tell_replicas, service, settings) if settings.redis_url is not None else None
+    scopes = unchecked_server(service).access.scopes | _PAGE_SCOPES
+    revokers = (room.revoker(service, settings) for room in rooms().values())
+    tell = next((revoker for revoker in revokers if revoker is not None), None)
     return run_key_command(options, settings.keys_file, fixed=fixed_keys(settings), known_scopes=scopes, tell=tell)
-
-
-def _tell_replicas(service: Service, settings: Settings, key_id: str) -> bool:
-    """Revoke a key on all replicas. Return whether Redis could be reached."""
-
-    async def tell() -> bool:
-        redis = shared_redis(settings, service.name)
-        assert redis is not None  # noqa: S101
-        try:
-            await Revocations(redis).add(key_id)
-        except RedisAway:
-            return False
-        finally:
-            await redis.close()
-        return True
-
-    return asyncio.run(tell())
 
 
 def _tools(command: Callable[[Mapping[str, GuardedTool], Path, Mapping[str, Any]], int]) -> _Command:
     def on_tools(_: argparse.Namespace, service: Service, settings: Settings) -> int:
         _log_to_stderr(settings)
-        server = unchecked_server(service, EventLog(), settings)
+        server = unchecked_server(service)
         return command(server.guarded_tools, settings.tools_lock, server.other_texts)
 
     return on_tools
 
 
+_PAGE_SCOPES = {"events:read", "metrics:read"}
 _COMMANDS: dict[str, _Command] = {
     "serve": _serve,
     "stdio": _stdio,
     "check": _check,
     "healthcheck": _healthcheck,
     "events": show_events,
-    "events verify": verify_trail,
     "attack": _attack,
     "client-config": _client_config,
     "keys": _keys,

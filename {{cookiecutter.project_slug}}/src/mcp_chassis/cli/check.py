@@ -1,7 +1,6 @@
 """`check`: whether this server can be started as it is configured, and what is worth another look."""
 
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,13 +10,14 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from ..approval.check import objections
-from ..auth.credentials import make_credentials
 from ..auth.keys.records import KeyRecord
-from ..events.log import EventLog
+from ..auth.keys.source import KeySource
 from ..http.origins import is_loopback
+from ..rooms import needs_key, rooms
 from ..service import Service, unchecked_server
-from ..settings import EXIT_CONFIG, Settings, SettingsError, secrets_directory
-from .file_rights import READ_OR_WRITE, WRITE_OR_READ_BY_ALL, too_open
+from ..settings import EXIT_CONFIG, Settings, SettingsError, all_fields, secrets_directory
+from ..verify import differences, summary
+from .file_rights import READ_OR_WRITE, too_open
 from .terminal import colored
 
 _QUARTER = timedelta(days=90)  # as SECURITY.md has keys rotated
@@ -59,20 +59,25 @@ def _print(found: list[Finding]) -> None:
 
 
 def _findings(service: Service, settings: Settings, now: datetime) -> Iterator[Finding]:
-    credentials = make_credentials(settings)
+    keys = KeySource(settings)
+    if settings.enable_auth and needs_key(settings):
+        keys.require_one()
     yield Finding("OK", "settings", f"usable; it would listen on {settings.host}:{settings.port}")
-    yield _switch("authentication", settings.enable_auth, "ENABLE_AUTH", f"by {settings.auth_mode}")
+    yield _switch(
+        "authentication", settings.enable_auth, "ENABLE_AUTH", "by api-key" if needs_key(settings) else "by oauth"
+    )
     yield _switch(
         "rate limit", settings.enable_rate_limit, "ENABLE_RATE_LIMIT", f"{settings.max_requests_per_minute} a minute"
     )
     yield _switch("request log", settings.enable_request_logging, "ENABLE_REQUEST_LOGGING", settings.log_level)
     yield from _exposure(settings)
-    yield from _files(settings)
+    yield from _files(service, settings)
     yield from _env_key(settings, now)
-    for record in credentials.records().values():
+    for record in keys.records().values():
         yield from _key(record, now)
-    yield from _redis(settings)
-    yield from _audit_trail(settings)
+    for room in rooms().values():
+        yield from room.findings(service, settings)
+    yield _chassis()
     yield _tools(service, settings)
 
 
@@ -105,17 +110,15 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
             yield Finding("WARN", "origins", f"{origin} can be posed as by whoever is on its network. Use https.")
 
 
-def _files(settings: Settings) -> Iterator[Finding]:
-    """The rights of the files that hold secrets, and of the audit trail."""
+def _files(service: Service, settings: Settings) -> Iterator[Finding]:
+    """The rights of the files that hold secrets."""
     directory = secrets_directory()
     names = sorted(os.listdir(directory)) if directory is not None else ()
-    secrets = [directory / name for name in names if name.lower() in Settings.model_fields] if directory else []
+    secrets = [directory / name for name in names if name.lower() in all_fields(service.settings)] if directory else []
     files = [(".env", Path(".env")), ("keys file", settings.keys_file), *(("secrets", path) for path in secrets)]
     for about, path in files:
         for problem in too_open(path, READ_OR_WRITE) if path is not None else ():
             yield Finding("WARN", about, problem)
-    for problem in too_open(settings.audit_file, WRITE_OR_READ_BY_ALL) if settings.audit_file is not None else ():
-        yield Finding("WARN", "audit file", problem)
 
 
 def _env_key(settings: Settings, now: datetime) -> Iterator[Finding]:
@@ -140,35 +143,15 @@ def _key(record: KeyRecord, now: datetime) -> Iterator[Finding]:
         yield Finding("WARN", about, f"{who} is {(now - record.created).days} days old. Run: keys rotate {record.id}")
 
 
-def _redis(settings: Settings) -> Iterator[Finding]:
-    if settings.redis_url is None:
-        return
-    parts = urlsplit(settings.redis_url.get_secret_value())
-    where = f"{parts.hostname}:{parts.port or 6379}"
-    if parts.scheme == "unix":
-        return
-    try:
-        socket.create_connection((parts.hostname or "", parts.port or 6379), timeout=2).close()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        yield Finding("WARN", "Redis", f"{where} does not answer ({reason}): each process would count for itself.")
-    else:
-        yield Finding("OK", "Redis", f"{where} answers")
-
-
-def _audit_trail(settings: Settings) -> Iterator[Finding]:
-    """Without opening the file, which would make it: this may be another user than the server's."""
-    if settings.audit_file is None:
-        return
-    path = settings.audit_file
-    if os.access(path if path.exists() else path.parent, os.W_OK):
-        yield Finding("OK", "audit trail", f"{path} can be written")
-    else:
-        yield Finding("FAIL", "audit trail", f"{path} cannot be written: the server would not start. Give it rights.")
+def _chassis() -> Finding:
+    changed = differences()
+    if not changed:
+        return Finding("OK", "chassis", summary())
+    return Finding("WARN", "chassis", f"{changed[0]}, of {len(changed)} that differ. `chassis verify` shows all.")
 
 
 def _tools(service: Service, settings: Settings) -> Finding:
-    server = unchecked_server(service, EventLog(), settings)
+    server = unchecked_server(service)
     tools = server.guarded_tools
     against = objections(tools, settings.tools_lock, server.other_texts)
     if not against:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..rooms import needs_key
 from ..service import Service
 from ..settings import Settings, SettingsError
 
@@ -104,7 +105,7 @@ CLIENTS: dict[str, Callable[[Target], str]] = {
 def target_of(settings: Settings, service: Service) -> Target:
     """Return what clients have to know of a server with these settings."""
     variable = service.name.upper().replace("-", "_") + "_KEY"
-    needed = settings.enable_auth and settings.auth_mode == "api-key"
+    needed = settings.enable_auth and needs_key(settings)
     return Target(service.name, settings.resource_url, service.version, variable if needed else None)
 
 

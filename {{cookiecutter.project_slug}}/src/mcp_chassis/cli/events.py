@@ -6,14 +6,12 @@ import os
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 
-from ..audit_trail.chain import Head, derived_key, parse_head, verify
 from ..events.log import KINDS
 from ..events.untrusted import escape_controls
 from ..http.origins import is_loopback, normal_origin
@@ -34,41 +32,12 @@ def add_event_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     events = commands.add_parser("events", help="show security events of running servers; check the audit trail")
     events.set_defaults(command="events")
     events.add_argument("--follow", action="store_true", help="go on with new ones until Ctrl-C")
-    events.add_argument("--url", action="append", type=_explained(normal_origin), metavar="URL",
+    events.add_argument("--url", action="append", type=explained(normal_origin), metavar="URL",
                         help="a server, such as https://mcp.example.com; may be repeated")  # fmt: skip
     events.add_argument("--kind", action="append", choices=sorted(KINDS), help="only these; may be repeated")
     events.add_argument("--severity", choices=_SEVERITIES, default="low", help="only these and worse ones")
     events.add_argument("--limit", type=_number, default=20, help="how many of the latest (default: 20)")
     events.add_argument("--every", type=_number, default=5, metavar="SECONDS", help="between two looks (default: 5)")
-    verifying = events.add_subparsers(dest="events_command", metavar="COMMAND").add_parser(
-        "verify", help="check the chain of an audit trail; exit 1 if a line was changed, removed or moved"
-    )
-    verifying.set_defaults(command="events verify")
-    verifying.add_argument("files", nargs="*", type=Path, metavar="FILE", help="oldest first (default: AUDIT_FILE)")
-    verifying.add_argument("--head", action="append", type=_explained(parse_head), default=[], metavar="NUMBER:SEAL",
-                           help="a head from the server's log, which the trail must hold; may be repeated")  # fmt: skip
-
-
-def verify_trail(options: argparse.Namespace, __: object, settings: Settings) -> int:
-    """Check an audit trail and say what is wrong with it.
-
-    Returns:
-        the exit code: 1 if anything is.
-    """
-    files: Sequence[Path] = options.files or [path for path in [settings.audit_file] if path is not None]
-    if not files or settings.audit_key is None:
-        missing = "AUDIT_KEY" if files else "AUDIT_FILE"
-        raise SettingsError([f"{missing}: is missing. The trail is checked with what the server has written it with."])
-    key = derived_key(settings.audit_key.get_secret_value(), "audit chain")
-    try:
-        report = verify(key, (line for path in files for line in _lines(path)), options.head)
-    except OSError as error:
-        print(f"{error.filename}: cannot be read: {error.strerror}", file=sys.stderr)
-        return 1
-    for problem in report.problems:
-        print(problem)
-    print(f"{report.lines} lines, head {report.head or Head()}: {'BROKEN' if report.problems else 'whole'}")
-    return 1 if report.problems else 0
 
 
 def show_events(options: argparse.Namespace, _: object, settings: Settings) -> int:
@@ -206,17 +175,7 @@ def _count(event: dict[str, Any]) -> int:
     return count if isinstance(count, int) else 1
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        left = os.fstat(file.fileno()).st_size  # a server may be writing: what it adds meanwhile is for the next time
-        for line in file:
-            left -= len(line)
-            if left < 0:
-                return
-            yield line
-
-
-def _explained(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def explained(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """Let the command line say what is wrong with a value: argparse hides the text of a ValueError."""
 
     def read(text: str) -> Any:

@@ -8,7 +8,7 @@ is full, the least severe events go first, and of those the oldest of the caller
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -18,8 +18,8 @@ from typing import Any, Literal, get_args
 
 import structlog
 
-from ..http.current_request import current_request
 from ..counters import count_event
+from ..http.current_request import current_request
 from .sampling import Sampler, neighbourhood
 from .untrusted import MAX_TEXT, shown
 
@@ -109,14 +109,14 @@ class EventLog:
 
     Args:
         keep: how many events are remembered; older ones live on in the log only.
+        listeners: called with what is logged, floods as one event with a count. They must not wait.
     """
 
-    def __init__(self, keep: int = 1000) -> None:
+    def __init__(self, keep: int = 1000, *, listeners: Sequence[Callable[[SecurityEvent], None]] = ()) -> None:
         self._ring = _Ring(keep)
         self._sampler: Sampler[tuple[int, SecurityEvent]] = Sampler(self._write)
         self.total = 0
-        self.forward: Callable[[SecurityEvent], None] | None = None
-        """Also told of what is logged, floods as one event with a count: the replicas' common record. Must not wait."""
+        self._listeners = listeners
 
     def record(
         self, event: Kind, identifier: str | None = None, *, severity: Severity | None = None, **details: object
@@ -155,8 +155,8 @@ class EventLog:
 
     def _write(self, item: tuple[int, SecurityEvent], _: int) -> None:
         entry = item[1]
-        if self.forward is not None:
-            self.forward(entry)
+        for listener in self._listeners:
+            listener(entry)
         log.warning("security_event", kind=entry.event, identifier=entry.identifier, severity=entry.severity,
                     details=entry.details)  # fmt: skip
 

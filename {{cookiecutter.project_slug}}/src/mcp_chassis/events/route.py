@@ -1,19 +1,24 @@
 """`GET /security/events`: the newest security events, for whoever watches the server."""
 
 import re
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..replicas.connection import RedisAway
-from ..replicas.events import SharedEvents
 from .log import KINDS, EventLog
 
 _MOST = 1000
 _PLACE = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
+
+
+class SharedEvents(Protocol):
+    """The events of all replicas."""
+
+    async def page(self, limit: int, *, kind: str | None = None, before: str | None = None) -> Mapping[str, Any] | None:
+        """Return the newest events before a place; None if they cannot be had now."""
 
 
 def events_route(events: EventLog, shared: SharedEvents | None = None) -> Callable[[Request], Awaitable[Response]]:
@@ -36,9 +41,8 @@ def events_route(events: EventLog, shared: SharedEvents | None = None) -> Callab
         before = request.query_params.get("before")
         if before is not None and (shared is None or not _PLACE.fullmatch(before)):
             raise HTTPException(400, "`before` must be the `next` of another page of shared events.")
-        if shared is not None:
-            with suppress(RedisAway):
-                return JSONResponse(await shared.page(int(limit), kind=kind, before=before))
+        if shared is not None and (page := await shared.page(int(limit), kind=kind, before=before)) is not None:
+            return JSONResponse(page)
         own = {"events": events.recent(int(limit), kind), "totalEvents": events.total}
         return JSONResponse(own if shared is None else own | {"next": None, "degraded": True})
 

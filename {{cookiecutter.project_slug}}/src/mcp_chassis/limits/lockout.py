@@ -9,13 +9,12 @@ and each user would be an address that has failed. `authentication` says what fo
 import math
 import time
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import Callable
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 import anyio
 
-from ..replicas.connection import RedisAway
-from ..replicas.failures import SharedFailures
 from .rate_limiter import LimiterFactory, RateLimiter
 
 _LATELY = 600.0  # seconds that an address is remembered for a failure
@@ -23,6 +22,16 @@ _REMEMBERED = 20_000  # addresses
 _AT_ONCE = 5  # questions about credentials of one address; half of what the issuer is asked at the same time
 _ALL = "all"
 _NEVER = (-math.inf, -math.inf)
+
+
+class SharedFailures(Protocol):
+    """Addresses that have failed anywhere, known to all replicas."""
+
+    async def tell(self, address: str) -> None:
+        """Tell all replicas of an address, if that can be done now."""
+
+    def follow(self, heard: Callable[[str], None]) -> None:
+        """Call `heard` with each address that is told of."""
 
 
 class FailedAttempts:
@@ -45,7 +54,7 @@ class FailedAttempts:
         self._all = make_limiter("wrong_credentials", per_minute=overall_per_minute, burst=overall_per_minute)
         self._shared = shared
         if shared is not None:
-            shared.heard = self._remember
+            shared.follow(self._remember)
         self._failed_at: OrderedDict[str, tuple[float, float]] = OrderedDict()  # when last, and when last by a guess
         self._turns: WeakValueDictionary[str, anyio.Semaphore] = WeakValueDictionary()
 
@@ -78,8 +87,7 @@ class FailedAttempts:
         if guess:
             await self._all.hit(_ALL)
             if self._shared is not None:
-                with suppress(RedisAway):
-                    await self._shared.tell(address)
+                await self._shared.tell(address)
         return each.retry_after  # not 0 if others have taken the last place since
 
     def _remember(self, address: str, *, guess: bool = True) -> None:

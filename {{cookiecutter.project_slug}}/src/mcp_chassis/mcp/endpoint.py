@@ -15,8 +15,8 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from opentelemetry import trace
 from starlette.types import Message, Receive, Scope, Send
 
-from ..middleware.request_body import parsed_message
 from ..counters import counted_stream
+from ..middleware.request_body import parsed_message
 from .fast_path import DirectEntry
 
 _WATCH_AFTER = 0.25  # seconds: almost every call is over by then and pays for one timer only

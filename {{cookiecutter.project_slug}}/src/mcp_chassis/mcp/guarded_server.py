@@ -46,6 +46,7 @@ from ..calls.declarations import PromptPolicy, ResourcePolicy, policy_of
 from ..calls.output import ResultTooLarge, error_text, fit_to_send
 from ..calls.pipeline import ToolGuard, would_end_the_server
 from ..calls.record import audited, caller
+from ..calls.recorder import Recorder
 from ..calls.scopes import NO_SCOPES, Access, missing_scopes, require
 from ..calls.tools import GuardedTool, guarded_tool
 from ..events.log import EventLog, Severity
@@ -90,6 +91,7 @@ class GuardedServer(MCPServer[Any]):
         make_limiter: makes the counters of the tools' calls.
         bus: carries change notifications; within this process if not given.
         questions: to people, that all replicas know of.
+        recorder: records every call.
 
     Raises:
         ValueError: if two tools or two prompts have the same name.
@@ -113,6 +115,7 @@ class GuardedServer(MCPServer[Any]):
         make_limiter: LimiterFactory = RateLimiter,
         bus: SubscriptionBus | None = None,
         questions: OpenQuestions | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._frozen = False
         self.events = events
@@ -123,7 +126,9 @@ class GuardedServer(MCPServer[Any]):
             max_concurrent_calls=max_concurrent_calls,
             max_result_bytes=max_result_bytes,
             questions=questions,
+            recorder=recorder,
         )
+        self._recorder = recorder or Recorder()
         self.bus = bus or InMemorySubscriptionBus()
         guarded = [guarded_tool(function, make_limiter=make_limiter) for function in tools]
         _refuse_twice("tool", [entry.tool.name for entry in guarded])
@@ -171,7 +176,7 @@ class GuardedServer(MCPServer[Any]):
         """Read a resource through the guard."""
         uri = str(uri)
         name = named(self.access.resource_of(uri))
-        with audited("resource_read", {"uri": uri}, resource=name) as audit:
+        with audited(self._recorder, "resource_read", {"uri": uri}, resource=name) as audit:
             require(self.access.required("resources/read", {"uri": uri}), self.events, audit, resource=name)
             with self._explained(audit, "resource", name, uri):
                 return self._fit(await super().read_resource(uri, context), resource=name)
@@ -182,7 +187,7 @@ class GuardedServer(MCPServer[Any]):
         """Render a prompt through the guard."""
         if not self.access.has_prompt(name):
             await self._unknown("prompt_get", "prompt", name)
-        with audited("prompt_get", arguments or {}, prompt=name) as audit:
+        with audited(self._recorder, "prompt_get", arguments or {}, prompt=name) as audit:
             require(self.access.required("prompts/get", {"name": name}), self.events, audit, prompt=name)
             with self._explained(audit, "prompt", name):
                 return self._fit(await super().get_prompt(name, arguments, context), prompt=name)
@@ -207,7 +212,7 @@ class GuardedServer(MCPServer[Any]):
     async def _unknown(self, action: str, kind: str, name: str) -> NoReturn:
         """Refuse a name that nobody has declared. Guessing names leaves a trail."""
         what = {kind: named(name)}
-        with audited(action, **what) as audit:
+        with audited(self._recorder, action, **what) as audit:
             audit["outcome"] = "unknown"
             self.events.record("input_validation_failed", caller(), severity=None, reason="unknown", **what)
             raise MCPError(code=INVALID_PARAMS, message=f"Unknown {kind}")

@@ -16,8 +16,8 @@ from mcp.types import INTERNAL_ERROR, SubscriptionsListenRequestParams, Subscrip
 
 from ..auth.principal import credential_is_valid
 from ..calls.record import caller
-from ..events.log import EventLog
 from ..counters import counted_stream
+from ..events.log import EventLog
 
 _CHECK_SECONDS = 0.5  # between two checks of a stream's credential
 

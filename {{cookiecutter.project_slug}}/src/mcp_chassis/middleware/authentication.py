@@ -12,15 +12,13 @@ from functools import partial
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..auth.bearer import AmbiguousCredential, bearer_token
-from ..auth.oauth.introspection import IntrospectionVerifier
-from ..auth.oauth.jwks import IssuerUnavailable
 from ..auth.principal import Principal, credential_is_valid, current_principal
-from ..auth.verifier import InvalidCredential, NotMine, Verifier
+from ..auth.verifier import InvalidCredential, Unavailable, Verifier
+from ..counters import count_authentication, count_decision
 from ..events.log import EventLog
 from ..http.current_request import current_request
 from ..limits.client_address import client_key
 from ..limits.lockout import FailedAttempts
-from ..counters import count_authentication, count_decision
 from .responses import Refusal
 
 
@@ -77,7 +75,7 @@ class AuthenticationLayer:
         try:
             token = bearer_token(scope["headers"])
             principal = None if token is None else await self._verified(token, address)
-        except IssuerUnavailable:
+        except Unavailable:
             count_authentication("unverifiable")
             await self._unavailable(scope, receive, send)
             return
@@ -112,27 +110,23 @@ class AuthenticationLayer:
         return await self._failures.note(address, guess=not (isinstance(error, InvalidCredential) and error.was_good))
 
     async def _verified(self, token: str, address: str) -> Principal:
-        reason = "unknown"
         for verifier in self._verifiers:
-            try:
-                if not isinstance(verifier, IntrospectionVerifier) or verifier.knows(token):
-                    principal = await verifier.verify(token)
-                else:
-                    async with self._failures.turn(address):
-                        if wait := await self._failures.wait(address):  # those before it may have been wrong
-                            raise _NotAsked(wait)
-                        principal = await verifier.verify(token)
-            except NotMine as error:
-                reason = error.reason
+            if not verifier.asks_elsewhere(token):
+                principal = await verifier.verify(token)
             else:
+                async with self._failures.turn(address):
+                    if wait := await self._failures.wait(address):  # those before it may have been wrong
+                        raise _NotAsked(wait)
+                    principal = await verifier.verify(token)
+            if principal is not None:
                 credential_is_valid.set(partial(_is_still_valid, verifier, token, principal))
                 return principal
-        raise InvalidCredential(reason)
+        raise InvalidCredential("unknown")
 
 
 async def _is_still_valid(verifier: Verifier, token: str, principal: Principal) -> bool:
     """Whether a request with `token` would be served now, as the same principal with the same scopes."""
     try:
         return await verifier.verify(token) == principal
-    except (InvalidCredential, IssuerUnavailable):
+    except (InvalidCredential, Unavailable):
         return False

@@ -3,11 +3,11 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..auth.principal import current_principal
+from ..counters import count_decision
 from ..events.log import EventLog
 from ..http.current_request import current_request
 from ..limits.client_address import client_key
 from ..limits.rate_limiter import Decision, RateLimiter
-from ..counters import count_decision
 from .responses import Refusal
 
 

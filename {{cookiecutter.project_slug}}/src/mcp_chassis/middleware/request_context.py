@@ -9,15 +9,14 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..audit_trail.records import record_request
-from ..audit_trail.trail import AuditTrail, current_trail
 from ..auth.principal import current_principal
+from ..calls.recorder import Recorder
+from ..counters import OTHER, count_http_request
 from ..events.log import EventLog
 from ..events.sampling import Sampler
 from ..events.untrusted import shown
 from ..http.current_request import RequestContext, current_request
 from ..limits.client_address import Network, client_address
-from ..counters import OTHER, count_http_request
 from .responses import Refusal
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
@@ -33,7 +32,7 @@ class RequestContextLayer:
     trusted_proxies: networks whose `X-Forwarded-For` is believed.
     log_requests: whether every request leaves an access line.
     routes: paths that are served, by which requests are counted.
-    trail: where calls and refusals are recorded, if anywhere.
+    recorder: records calls and refusals.
     """
 
     def __init__(
@@ -44,14 +43,14 @@ class RequestContextLayer:
         trusted_proxies: Sequence[Network] = (),
         log_requests: bool = True,
         routes: frozenset[str] = frozenset(),
-        trail: AuditTrail | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.app = app
         self._events = events
         self._trusted_proxies = tuple(trusted_proxies)
         self._log_requests = log_requests
         self._routes = routes
-        self._trail = trail
+        self._recorder = recorder or Recorder()
         self._sampler: Sampler[tuple[RequestContext, dict[str, Any]]] = Sampler(self._write)
         self._internal_error = Refusal(500, "The server failed. Report the request_id to whoever runs it.")
 
@@ -62,7 +61,6 @@ class RequestContextLayer:
         started = time.perf_counter()
         request = self._request_context(scope)
         current_principal.set(None)
-        current_trail.set(self._trail)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request.request_id)
         status = 0
@@ -129,8 +127,7 @@ class RequestContextLayer:
         request, line = item
         if count > 1:
             line["count"] = count
-        if self._trail is not None:
-            record_request(self._trail, request, line)
+        self._recorder.request(request, line)
         if self._log_requests:
             access_log.info("request", **line)
 

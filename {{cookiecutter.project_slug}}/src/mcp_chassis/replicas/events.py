@@ -65,17 +65,20 @@ class SharedEvents:
                         return
                     raise
 
-    async def page(self, limit: int, *, kind: str | None = None, before: str | None = None) -> Page:
-        """Return the newest events of all replicas.
+    async def page(self, limit: int, *, kind: str | None = None, before: str | None = None) -> Page | None:
+        """Return the newest events of all replicas; None if only this process's own can be had now.
 
         Args:
             limit: how many.
             kind: of one kind only.
             before: the `next` of the page before this one.
-
-        Raises:
-            RedisAway: if only this process's own events can be had.
         """
+        try:
+            return await self._page(limit, kind, before)
+        except RedisAway:
+            return None
+
+    async def _page(self, limit: int, kind: str | None, before: str | None) -> Page:
         await self.flush()
         found: list[dict[str, Any]] = []
         last = before

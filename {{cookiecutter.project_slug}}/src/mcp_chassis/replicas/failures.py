@@ -6,9 +6,10 @@ an address yet, for a second at most, answers one wrong credential of it with 40
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from .connection import SharedRedis
+from .connection import RedisAway, SharedRedis
 
 _KEPT = 100_000
 _AT_ONCE = 10_000
@@ -24,18 +25,18 @@ class SharedFailures:
         self._redis = redis
         self._name = redis.name("failed_addresses")
         self._place = f"{round((time.time() - since) * 1000)}-0"
-        self.heard: Callable[[str], None] = lambda _: None
-        """Told of each address."""
+        self._heard: Callable[[str], None] = lambda _: None
 
     async def tell(self, address: str) -> None:
-        """Tell all replicas of an address.
+        """Tell all replicas of an address, if that can be done now."""
+        with suppress(RedisAway):
+            await self._redis.ask(
+                lambda client: client.xadd(self._name, {"address": address}, maxlen=_KEPT, approximate=True)
+            )
 
-        Raises:
-            RedisAway: if that cannot be done now.
-        """
-        await self._redis.ask(
-            lambda client: client.xadd(self._name, {"address": address}, maxlen=_KEPT, approximate=True)
-        )
+    def follow(self, heard: Callable[[str], None]) -> None:
+        """Call `heard` with each address that is told of."""
+        self._heard = heard
 
     async def sync(self) -> None:
         """Hear what is new.
@@ -47,4 +48,4 @@ class SharedFailures:
         for _, entries in rows:
             for place, fields in entries:
                 self._place = place
-                self.heard(fields["address"])
+                self._heard(fields["address"])

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from .confirmations import SharedQuestions
@@ -20,16 +20,24 @@ class Fleet:
     Args:
         redis: the connection.
         question_lifetime: seconds that a person has to confirm a call.
-    replica: its name in events; by default the container, pod or machine, and the process there.
+        revoked: returns the ids of keys that this replica knows to be revoked.
+        replica: its name in events; by default the container, pod or machine, and the process there.
     """
 
-    def __init__(self, redis: SharedRedis, *, question_lifetime: float, replica: str | None = None) -> None:
+    def __init__(
+        self,
+        redis: SharedRedis,
+        *,
+        question_lifetime: float,
+        revoked: Callable[[], Iterable[str]] = tuple,
+        replica: str | None = None,
+    ) -> None:
         self.replica = replica or f"{socket.gethostname()}-{os.getpid()}"
         self.redis = redis
         self.bus = SharedBus(redis, self.replica)
         self.events = SharedEvents(redis, self.replica)
         self.questions = SharedQuestions(redis, lifetime=question_lifetime)
-        self.revocations = Revocations(redis)
+        self.revocations = Revocations(redis, revoked)
         self.failures = SharedFailures(redis)
 
     @asynccontextmanager

@@ -12,14 +12,14 @@ from .connection import SharedRedis
 class Revocations:
     """Args:
     redis: how replicas hear of each other's.
+    own: returns the ids that this replica's own key sources call revoked.
     """
 
-    def __init__(self, redis: SharedRedis) -> None:
+    def __init__(self, redis: SharedRedis, own: Callable[[], Iterable[str]] = tuple) -> None:
         self._redis = redis
         self._name = redis.name("revoked_keys")
         self._ids: frozenset[str] = frozenset()
-        self.own: Callable[[], Iterable[str]] = tuple
-        """Returns the ids that this replica's own key sources call revoked."""
+        self._own = own
 
     def __contains__(self, key_id: object) -> bool:
         return key_id in self._ids
@@ -30,7 +30,7 @@ class Revocations:
         Raises:
             RedisAway: if that cannot be done now.
         """
-        known = frozenset(self.own()) | self._ids
+        known = frozenset(self._own()) | self._ids
         heard = frozenset(map(str, await self._redis.ask(lambda client: client.smembers(self._name))))
         self._ids = known | heard
         if unheard := known - heard:

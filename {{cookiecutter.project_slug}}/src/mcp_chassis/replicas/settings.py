@@ -48,7 +48,9 @@ class ReplicaSettings(RoomSettings):
                 "REDIS_URL: needs the redis client. Install it: pip install redis, or this project's [redis] extra."
             )
         if self.redis_url is not None and not _REDIS_URL.match(self.redis_url.get_secret_value()):
-            problems.append("REDIS_URL: must start with redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0.")
+            problems.append(
+                "REDIS_URL: must start with redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0."
+            )
         for name in ("replicas", "workers"):
             if getattr(self, name) > 1 and self.redis_url is None:
                 problems.append(

@@ -14,7 +14,7 @@ from pydantic import PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from ..rooms import Offer, absent, rooms
+from ..rooms import Offer, absent, needs_key, rooms
 from .fields import RoomSettings, SettingsFields, secrets_of
 from .rules import contradictions
 
@@ -85,7 +85,7 @@ def load_settings(kind: type[Settings] = Settings, /, **overrides: Any) -> Setti
         problems += _of_absent_rooms(env_file, directory)
     except UnicodeDecodeError:
         raise SettingsError([".env: is not UTF-8. Save it in that encoding."]) from None
-    problems += contradictions(settings, needs_key=not any(room.authenticates(settings) for room in rooms().values()))
+    problems += contradictions(settings, needs_key=needs_key(settings))
     problems += [problem for room in settings._rooms.values() for problem in room.problems(settings)]
     if problems:
         raise SettingsError(problems)

@@ -155,7 +155,9 @@ class RoomSettings(BaseSettings):
 
 def secrets_of(settings: BaseSettings) -> tuple[str, ...]:
     """Return the values of all secret settings. `KEYS` holds digests, in a text whose pieces are in ordinary lines."""
-    return tuple(value.get_secret_value() for name, value in settings if isinstance(value, SecretStr) and name != "keys")
+    return tuple(
+        value.get_secret_value() for name, value in settings if isinstance(value, SecretStr) and name != "keys"
+    )
 
 
 def parts(value: Any) -> Any:

@@ -4,10 +4,10 @@ import hashlib
 import hmac
 
 from ..principal import ALL_SCOPES, Principal
-from ..verifier import NotMine
+from ..verifier import Verifier
 
 
-class ApiKeyVerifier:
+class ApiKeyVerifier(Verifier):
     """Compares a bearer token with one key.
 
     Digests of bytes are compared, in constant time: `hmac.compare_digest` refuses non-ASCII text with a TypeError, and
@@ -18,8 +18,7 @@ class ApiKeyVerifier:
         self._digest = hashlib.sha256(key.encode()).digest()
         self._principal = Principal("key:default", "key", frozenset({ALL_SCOPES}))
 
-    async def verify(self, token: str) -> Principal:
-        """Return the key's principal, or raise `NotMine`."""
-        if not hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._digest):
-            raise NotMine("unknown")
-        return self._principal
+    async def verify(self, token: str) -> Principal | None:
+        """Return the key's principal; None for every other token."""
+        is_key = hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._digest)
+        return self._principal if is_key else None

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import structlog
 
 from ..principal import Principal
-from ..verifier import InvalidCredential, NotMine
+from ..verifier import InvalidCredential, Verifier
 from .format import PREFIX, digest, id_of
 from .records import KeyRecord
 
@@ -18,7 +18,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _NOBODY = KeyRecord(id="0" * 10, name="nobody", scopes=("nothing",), sha256="0" * 64, created=_EPOCH)
 
 
-class KeyVerifier:
+class KeyVerifier(Verifier):
     """Judges tokens that begin with `mcp_`.
 
     Args:
@@ -31,15 +31,14 @@ class KeyVerifier:
         self._revoked = revoked
         self._noticed: set[str] = set()
 
-    async def verify(self, token: str) -> Principal:
-        """Return the key's principal.
+    async def verify(self, token: str) -> Principal | None:
+        """Return the key's principal; None if the token is not an API key of this form.
 
         Raises:
-            NotMine: if the token is not an API key of this form.
             InvalidCredential: if the key is mistyped, unknown, revoked or expired.
         """
         if not token.startswith(PREFIX):
-            raise NotMine("unknown")
+            return None
         key_id, presented = id_of(token), digest(token)
         record = self._records().get(key_id, _NOBODY)
         is_current = _same(presented, record.sha256)

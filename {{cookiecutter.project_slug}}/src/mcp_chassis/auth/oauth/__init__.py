@@ -1,1 +1,66 @@
-"""OAuth 2.1 access tokens."""
+"""OAuth 2.1 access tokens: this server as the resource server of an authorization server."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ...rooms import Room
+from .settings import OAuthSettings
+
+if TYPE_CHECKING:
+    from ...parts import Parts
+    from ...settings import Settings
+    from ..verifier import Verifier
+
+
+class OAuth(Room):
+    """Accepts access tokens, and tells clients where to get one."""
+
+    settings = OAuthSettings
+
+    def authenticates(self, settings: "Settings") -> bool:
+        """Whether tokens are accepted."""
+        return settings.room(OAuthSettings).auth_mode == "oauth"
+
+    def assemble(self, parts: "Parts") -> None:
+        """Add the verifiers, the metadata and the challenge that leads to it."""
+        own = parts.settings.room(OAuthSettings)
+        if own.auth_mode != "oauth" or own.oauth_issuer is None:
+            return
+        from .resource_metadata import ResourceMetadata  # noqa: PLC0415
+
+        parts.verifiers += _verifiers(parts.settings, own, own.oauth_issuer)
+        metadata = ResourceMetadata(parts.settings.resource_url, own.oauth_issuer, lambda: parts.scopes)
+        parts.challenge += f', resource_metadata="{metadata.url}"'
+        parts.routes += metadata.routes()
+        parts.public |= set(metadata.paths)
+
+
+def _verifiers(settings: "Settings", own: OAuthSettings, issuer: str) -> "list[Verifier]":
+    # Here, because PyJWT and what asks the issuer are a tenth of the start of a server that needs neither.
+    from ..keys.format import key_lengths, may_be_key  # noqa: PLC0415
+    from .introspection import IntrospectionVerifier  # noqa: PLC0415
+    from .jwks import IssuerKeys, issuer_fetcher  # noqa: PLC0415
+    from .jwt_verifier import JwtVerifier  # noqa: PLC0415
+
+    audience = own.oauth_audience or settings.resource_url
+    keys = IssuerKeys(issuer, networks=own.oauth_networks)
+    lifetime = own.oauth_max_token_lifetime
+    verifiers: list[Verifier] = [JwtVerifier(issuer=issuer, audience=audience, keys=keys, max_lifetime=lifetime)]
+    if own.oauth_introspection_url is not None and own.oauth_client_secret is not None:
+        api_key = settings.api_key.get_secret_value() if settings.api_key is not None else None
+        lengths = frozenset[int]() if own.oauth_allow_key_like_tokens else key_lengths(api_key)
+        verifiers.append(
+            IntrospectionVerifier(
+                own.oauth_introspection_url,
+                client_id=own.oauth_client_id or "",
+                client_secret=own.oauth_client_secret.get_secret_value(),
+                issuer=issuer,
+                audience=audience,
+                fetcher=issuer_fetcher(own.oauth_introspection_url, own.oauth_networks),
+                may_be_key=partial(may_be_key, lengths=lengths),
+            )
+        )
+    return verifiers
+
+
+ROOM = OAuth()

@@ -11,7 +11,7 @@ import structlog
 
 from ...sinks.fetch import SafeFetcher
 from ..principal import Principal
-from ..verifier import InvalidCredential
+from ..verifier import InvalidCredential, Verifier
 from .claims import LATEST, number, principal_of
 from .jwks import IssuerUnavailable, cause_of, json_object
 from .verdict_cache import Verdict, VerdictCache
@@ -26,7 +26,7 @@ _LEEWAY = 30  # seconds that two clocks may differ
 _NOT_THIS_TOKEN = frozenset({400, 413, 414, 422})
 
 
-class IntrospectionVerifier:
+class IntrospectionVerifier(Verifier):
     """Judges what is neither an API key nor a JWT, by showing it to the issuer.
 
     Args:
@@ -78,9 +78,9 @@ class IntrospectionVerifier:
         verdict = self._verdicts.get(token) or await self._judge(token)
         return verdict.principal
 
-    def knows(self, token: str) -> bool:
-        """Whether the token was good when the issuer was last asked. To ask again is no guess."""
-        return self._verdicts.last(token) is not None
+    def asks_elsewhere(self, token: str) -> bool:
+        """Whether the token is new here. To ask again about one that was good at the last question is no guess."""
+        return self._verdicts.last(token) is None
 
     async def _judge(self, token: str) -> Verdict:
         before = self._verdicts.last(token)

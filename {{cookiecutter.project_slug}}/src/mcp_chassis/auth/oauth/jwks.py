@@ -14,6 +14,7 @@ import structlog
 from ...sinks.addresses import IPNetwork
 from ...sinks.dialling import FetchError
 from ...sinks.fetch import Fetched, SafeFetcher
+from ..verifier import Unavailable
 
 log = structlog.get_logger("auth")
 
@@ -25,7 +26,7 @@ _LARGEST = 262_144  # bytes of one document
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
-class IssuerUnavailable(Exception):
+class IssuerUnavailable(Unavailable):
     """The issuer's keys are not known and cannot be fetched now. Nothing can be said of any token."""
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import jwt
 
 from ..principal import Principal
-from ..verifier import InvalidCredential, NotMine
+from ..verifier import InvalidCredential, Verifier
 from .claims import number, principal_of
 from .jwks import IssuerKeys
 from .verdict_cache import Verdict, VerdictCache
@@ -28,7 +28,7 @@ _REASONS: dict[type[jwt.PyJWTError], str] = {
 }
 
 
-class JwtVerifier:
+class JwtVerifier(Verifier):
     """Judges access tokens of one issuer for this server.
 
     Args:
@@ -45,11 +45,10 @@ class JwtVerifier:
         self._max_lifetime = max_lifetime
         self._verdicts = VerdictCache()
 
-    async def verify(self, token: str) -> Principal:
-        """Return the token's subject.
+    async def verify(self, token: str) -> Principal | None:
+        """Return the token's subject; None if the token is not in the form of a signed JWT.
 
         Raises:
-            NotMine: if the token is not in the form of a signed JWT.
             InvalidCredential: if it is not one of this issuer for this server, or not valid now.
             IssuerUnavailable: if the issuer's keys cannot be had.
         """
@@ -59,12 +58,13 @@ class JwtVerifier:
             if await self._keys.key(known.kid) == known.key:
                 return known.principal
             self._verdicts.drop(token)
-        verdict = await self._verdict(token)
+        if (header := _header(token)) is None:
+            return None
+        verdict = await self._verdict(token, header)
         self._verdicts.put(token, verdict)
         return verdict.principal
 
-    async def _verdict(self, token: str) -> Verdict:
-        header = _header(token)
+    async def _verdict(self, token: str, header: dict[str, Any]) -> Verdict:
         # `jku`, `x5u` and `jwk` would name a key of the sender's choice: they are never read. `crit` demands
         # extensions that nobody here understands (RFC 7515, section 4.1.11).
         if "crit" in header or str(header.get("typ", "JWT")).lower() not in _TYPES:
@@ -100,13 +100,13 @@ class JwtVerifier:
         return claims
 
 
-def _header(token: str) -> dict[str, Any]:
+def _header(token: str) -> dict[str, Any] | None:
     if token.count(".") != 2:  # two dots are the compact form (RFC 7515, section 7.1); four would be encrypted
-        raise NotMine("malformed")
+        return None
     try:
         header: dict[str, Any] = jwt.get_unverified_header(token)
     except (jwt.DecodeError, RecursionError):
-        raise NotMine("malformed") from None
+        return None
     except jwt.InvalidTokenError:
         raise InvalidCredential("header") from None
     return header

@@ -1,6 +1,6 @@
 """OAuth protected resource metadata (RFC 9728): where a client without a token learns where to get one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -16,10 +16,10 @@ class ResourceMetadata:
     Args:
         resource: this server's resource URL.
         issuer: the authorization server that issues tokens for it.
-        scopes: everything that a client may need here; it asks for these if nothing else was said.
+        scopes: returns everything that a client may need here; it asks for these if nothing else was said.
     """
 
-    def __init__(self, resource: str, issuer: str, scopes: Iterable[str] = ()) -> None:
+    def __init__(self, resource: str, issuer: str, scopes: Callable[[], Iterable[str]] = tuple) -> None:
         parts = urlsplit(resource)
         self.paths = (_WELL_KNOWN + parts.path, _WELL_KNOWN)
         self.url = f"{parts.scheme}://{parts.netloc}{self.paths[0]}"
@@ -28,12 +28,12 @@ class ResourceMetadata:
             "authorization_servers": [issuer],
             "bearer_methods_supported": ["header"],
         }
-        if supported := sorted(scopes):
-            self._document["scopes_supported"] = supported
+        self._scopes = scopes
 
     def routes(self) -> list[Route]:
         """Return the routes of both paths."""
         return [Route(path, self._show) for path in self.paths]
 
     async def _show(self, _: Request) -> Response:
-        return JSONResponse(self._document)
+        supported = sorted(self._scopes())
+        return JSONResponse(self._document | ({"scopes_supported": supported} if supported else {}))

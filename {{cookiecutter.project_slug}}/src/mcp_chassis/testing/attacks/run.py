@@ -15,10 +15,8 @@ import httpx2
 from mcp.shared.uri_template import UriTemplate
 
 from ...auth.principal import STDIO, current_principal
-from ...events.log import EventLog
 from ...mcp.guarded_server import GuardedServer
 from ...service import Service, unchecked_server
-from ...settings import load_settings
 from .canaries import Canaries
 from .payloads import ADVICE, FAMILIES, LADDERS, SQL_PAIRS, TYPES
 from .samples import Name, Place, Sample, put
@@ -128,10 +126,7 @@ def _strings(names: Iterable[str]) -> dict[str, Any]:
 
 def subjects(service: Service) -> list[Subject]:
     """Return everything that can be attacked."""
-    settings = load_settings(
-        service.settings, _env_file=None, enable_auth=False, host="127.0.0.1", environment="development"
-    )
-    return asyncio.run(_listed(unchecked_server(service, EventLog(), settings)))
+    return asyncio.run(_listed(unchecked_server(service)))
 
 
 class Campaign:

@@ -15,7 +15,6 @@ from ...app import create_app
 from ...auth.keys.format import digest, new_id, new_key
 from ...auth.keys.records import KeyRecord, format_records
 from ...auth.principal import ALL_SCOPES
-from ...events.log import EventLog
 from ...events.logging import configure_logging
 from ...http.server import make_server
 from ...service import Service, imported_service, unchecked_server
@@ -55,7 +54,7 @@ def serve(module: str) -> None:
     service = imported_service(module)
     settings = load_settings(service.settings)
     configure_logging("CRITICAL", log_format="json", secrets=settings.secrets)
-    server = unchecked_server(service, EventLog(), settings)
+    server = unchecked_server(service)
     # What keeps callers from trying often would only hide what lies behind it.
     server.guarded_tools = MappingProxyType({n: replace(g, limiter=None) for n, g in server.guarded_tools.items()})
     make_server(create_app(settings, server), settings).run()

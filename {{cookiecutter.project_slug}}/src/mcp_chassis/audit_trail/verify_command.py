@@ -1,0 +1,56 @@
+"""`events verify`: whether the audit trail is whole."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..cli.events import explained
+from ..settings import Settings, SettingsError
+from .chain import Head, derived_key, parse_head, verify
+from .settings import AuditTrailSettings
+
+
+def add_verify_command(events: argparse.ArgumentParser) -> None:
+    """Add it below `events`."""
+    verifying = events.add_subparsers(dest="events_command", metavar="COMMAND").add_parser(
+        "verify", help="check the chain of an audit trail; exit 1 if a line was changed, removed or moved"
+    )
+    verifying.set_defaults(run=verify_trail, listens=False)
+    verifying.add_argument("files", nargs="*", type=Path, metavar="FILE", help="oldest first (default: AUDIT_FILE)")
+    verifying.add_argument("--head", action="append", type=explained(parse_head), default=[], metavar="NUMBER:SEAL",
+                           help="a head from the server's log, which the trail must hold; may be repeated")  # fmt: skip
+
+
+def verify_trail(options: argparse.Namespace, _: object, settings: Settings) -> int:
+    """Check an audit trail and say what is wrong with it.
+
+    Returns:
+        the exit code: 1 if anything is.
+    """
+    own = settings.room(AuditTrailSettings)
+    files: Sequence[Path] = options.files or [path for path in [own.audit_file] if path is not None]
+    if not files or own.audit_key is None:
+        missing = "AUDIT_KEY" if files else "AUDIT_FILE"
+        raise SettingsError([f"{missing}: is missing. The trail is checked with what the server has written it with."])
+    key = derived_key(own.audit_key.get_secret_value(), "audit chain")
+    try:
+        report = verify(key, (line for path in files for line in _lines(path)), options.head)
+    except OSError as error:
+        print(f"{error.filename}: cannot be read: {error.strerror}", file=sys.stderr)
+        return 1
+    for problem in report.problems:
+        print(problem)
+    print(f"{report.lines} lines, head {report.head or Head()}: {'BROKEN' if report.problems else 'whole'}")
+    return 1 if report.problems else 0
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        left = os.fstat(file.fileno()).st_size  # a server may be writing: what it adds meanwhile is for the next time
+        for line in file:
+            left -= len(line)
+            if left < 0:
+                return
+            yield line

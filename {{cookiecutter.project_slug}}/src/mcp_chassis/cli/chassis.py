@@ -1,0 +1,24 @@
+"""`chassis verify`: whether the chassis of this project is the template's, unmodified."""
+
+import argparse
+import sys
+
+from ..verify import differences, summary
+
+
+def add_chassis_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add it to the command line."""
+    chassis = commands.add_parser("chassis", help="check that src/mcp_chassis is as the template made it")
+    verify = chassis.add_subparsers(dest="chassis_command", required=True, metavar="COMMAND").add_parser(
+        "verify", help="name each file that differs; exit 1 if any does"
+    )
+    verify.set_defaults(run=_verify)
+
+
+def _verify(*_: object) -> int:
+    if changed := differences():
+        print("The chassis differs from the template's:", *(f"  {line}" for line in changed), sep="\n", file=sys.stderr)
+        print("Undo the edit, or bring it to the template: an update would overwrite it.", file=sys.stderr)
+        return 1
+    print(summary())
+    return 0
