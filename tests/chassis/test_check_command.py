@@ -145,7 +145,7 @@ def warned(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     """Change the rights of a file or of its directory, and return the warning about that file, if there is one."""
     files = secret_files(tmp_path)
     monkeypatch.chdir(files[".env"][0].parent)
-    assert cli.main(["tools", "lock"]) == 0
+    assert cli.run(SERVER, ["tools", "lock"]) == 0
 
     def check(about: str, *, mode: int | None = None, directory: int | None = None, owner: int | None = None) -> str:
         path, settings = files[about]

@@ -8,11 +8,13 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mcp_chassis.auth.credentials import make_credentials
 from mcp_chassis.auth.keys.format import id_of, new_id, new_key
 from mcp_chassis.auth.keys.records import format_records
+from mcp_chassis.auth.keys.source import KeySource
 from mcp_chassis.auth.oauth.jwks import IssuerUnavailable
 from mcp_chassis.auth.verifier import InvalidCredential
+from mcp_chassis.parts import Parts
+from mcp_chassis.rooms import needs_key
 from mcp_chassis.settings import SettingsError, load_settings
 
 from .support.keys import add_key, put, record_of
@@ -33,8 +35,11 @@ def path(tmp_path: Path) -> Path:
 
 
 def judges(**settings: Any) -> list[str]:
-    credentials = make_credentials(load_settings(_env_file=None, **settings))
-    return [type(verifier).__name__ for verifier in credentials.verifiers]
+    loaded = load_settings(_env_file=None, **settings)
+    parts = Parts(settings=loaded, name="test", version="")
+    if loaded.enable_auth and needs_key(loaded):
+        parts.keys.require_one()
+    return [type(verifier).__name__ for verifier in (*parts.keys.verifiers(frozenset()), *parts.verifiers)]
 
 
 def problem(**settings: Any) -> str:
@@ -56,8 +61,9 @@ def test_the_cheapest_is_asked_first_and_the_issuer_last(path: Path) -> None:
 @pytest.mark.anyio
 async def test_keys_from_the_settings_are_good_as_well() -> None:
     key = new_key(new_id())
-    credentials = make_credentials(load_settings(_env_file=None, keys=format_records([record_of(key)])))
-    principal = await credentials.verifiers[0].verify(key)
+    credentials = KeySource(load_settings(_env_file=None, keys=format_records([record_of(key)])))
+    principal = await credentials.verifiers(frozenset())[0].verify(key)
+    assert principal is not None
     assert principal.id == f"key:{id_of(key)}"
     assert credentials.revoked() == []
 
@@ -65,9 +71,9 @@ async def test_keys_from_the_settings_are_good_as_well() -> None:
 @pytest.mark.anyio
 async def test_a_key_that_was_revoked_elsewhere_is_refused(path: Path) -> None:
     key = add_key(path)
-    credentials = make_credentials(load_settings(_env_file=None, keys_file=path), revoked={id_of(key)})
+    credentials = KeySource(load_settings(_env_file=None, keys_file=path))
     with pytest.raises(InvalidCredential) as refusal:
-        await credentials.verifiers[0].verify(key)
+        await credentials.verifiers({id_of(key)})[0].verify(key)
     assert refusal.value.reason == "revoked"
 
 
@@ -78,10 +84,10 @@ async def test_a_key_that_is_revoked_in_the_file_is_revoked_whatever_an_older_co
     key = add_key(path)
     copy = format_records([record_of(key)])
     put(path, record_of(key, revoked=datetime.now(UTC)))
-    credentials = make_credentials(load_settings(_env_file=None, api_key=KEY, keys=copy, keys_file=path))
+    credentials = KeySource(load_settings(_env_file=None, api_key=KEY, keys=copy, keys_file=path))
     assert credentials.revoked() == [id_of(key)]
     with pytest.raises(InvalidCredential) as refusal:
-        await credentials.verifiers[1].verify(key)
+        await credentials.verifiers(frozenset())[1].verify(key)
     assert refusal.value.reason == "revoked"
 
 
@@ -110,7 +116,7 @@ async def test_an_issuer_inside_is_asked_if_its_network_is_named(
     with outside_world(monkeypatch) as outside:
         outside.name("login.example.com", "10.1.2.3")
         settings = load_settings(_env_file=None, oauth_networks=networks, **OAUTH, **INTROSPECTION)
-        _, of_jwts, of_opaque = make_credentials(settings).verifiers
+        of_jwts, of_opaque = Parts(settings=settings, name="test", version="").verifiers
         signed = jwt.encode({}, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256")
         for verifier, token in ((of_jwts, signed), (of_opaque, "opaque")):
             outside.dialled.clear()

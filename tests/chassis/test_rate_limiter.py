@@ -11,6 +11,7 @@ import pytest
 
 from mcp_chassis.limits.rate_limiter import Decision, RateLimiter
 from mcp_chassis.replicas.connection import SharedRedis
+from mcp_chassis.replicas.rate_limiter import SharedRateLimiter
 
 from .support.redis import running_redis
 from .support.running import free_port
@@ -96,7 +97,7 @@ async def _connections(url: str, number: int, *, patience: float = 5) -> AsyncIt
 
 
 def _limiter(redis: SharedRedis, name: str = "test", **options: Any) -> RateLimiter:
-    return RateLimiter(name, per_minute=1, burst=10, redis=redis, **options)
+    return SharedRateLimiter(name, per_minute=1, burst=10, redis=redis, **options)
 
 
 async def test_two_processes_share_one_limit() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from mcp_chassis import service as server
 from mcp_chassis.auth.principal import STDIO, current_principal
-from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
+from mcp_chassis.parts import Parts
 from mcp_chassis.settings import load_settings
 from secure_mcp_server import __version__
 from secure_mcp_server.prompts import PROMPTS
@@ -20,7 +20,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 def built() -> GuardedServer:
-    return server.build_server(SERVER, EventLog(), load_settings(_env_file=None, enable_auth=False))
+    settings = load_settings(_env_file=None, enable_auth=False)
+    return server.build_server(SERVER, Parts(settings=settings, name=SERVER.name, version=SERVER.version))
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from mcp_chassis.auth.oauth.settings import OAuthSettings
 from mcp_chassis.http.origins import is_loopback, normal_origin
 from mcp_chassis.settings import Settings, SettingsError, load_settings
 
@@ -42,7 +43,7 @@ def test_the_defaults_are_the_safe_choice() -> None:
     assert is_loopback(settings.host)
     assert settings.trusted_origins == ()
     assert settings.trusted_proxies == ()
-    assert not settings.oauth_allow_http_issuer
+    assert not settings.room(OAuthSettings).oauth_allow_http_issuer
 
 
 def test_settings_cannot_be_changed_and_do_not_show_secrets() -> None:
@@ -83,7 +84,7 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.trusted_origins == ("https://a.example.com", "http://b.example.com:8000")
     assert settings.trusted_proxies == tuple(map(ip_network, ("10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32")))
     assert settings.blocked_clients == (ip_network("203.0.113.9/32"),)
-    assert settings.oauth_networks == (ip_network("10.1.0.0/16"),)
+    assert settings.room(OAuthSettings).oauth_networks == (ip_network("10.1.0.0/16"),)
 
 
 def test_a_file_in_another_encoding_is_a_problem_with_a_sentence(tmp_path: Path) -> None:

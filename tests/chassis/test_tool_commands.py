@@ -13,9 +13,7 @@ from mcp_chassis.cli.tools import (
     list_tools,
     lock_tools,
 )
-from mcp_chassis.events.log import EventLog
 from mcp_chassis.service import unchecked_server
-from mcp_chassis.settings import load_settings
 from secure_mcp_server.server import SERVER
 
 from .support.project import PROJECT
@@ -53,8 +51,7 @@ def lock(tmp_path: Path) -> Path:
 
 def test_the_tools_of_this_project_are_as_approved_in_the_committed_lock(capsys: pytest.CaptureFixture[str]) -> None:
     """If this fails, read what it prints. If it is as it should be: `tools lock`, and commit the file."""
-    settings = load_settings(_env_file=None, enable_auth=False, tools_lock=COMMITTED)
-    server = unchecked_server(SERVER, EventLog(), settings)
+    server = unchecked_server(SERVER)
     assert check_tools(server.guarded_tools, COMMITTED) == 0, capsys.readouterr().err
 
 

@@ -20,8 +20,7 @@ import pytest
 
 from ..support.callers import headers as headers_of
 from ..support.callers import message
-from ..support.running import wait_until
-from .processes import PACKAGE, ServerProcess, environment, server_process
+from ..support.running import PACKAGE, ServerProcess, environment, server_process, wait_until
 from .wire import JSON, Header, key_of, post, send
 
 PIECE = 8

@@ -24,8 +24,7 @@ from mcp_chassis.sinks import (
     run_argv,
 )
 
-from ..support.running import wait_until
-from .processes import environment
+from ..support.running import environment, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX programs")
 

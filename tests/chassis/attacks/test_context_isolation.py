@@ -11,10 +11,10 @@ import anyio.to_thread
 import httpx2
 import pytest
 
-from mcp_chassis import app, tool
-from mcp_chassis.auth.credentials import Credentials
+from mcp_chassis import tool
+from mcp_chassis.auth.keys.source import KeySource
 from mcp_chassis.auth.principal import Principal, get_principal
-from mcp_chassis.auth.verifier import InvalidCredential
+from mcp_chassis.auth.verifier import InvalidCredential, Verifier
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
@@ -26,7 +26,7 @@ PING = '{"jsonrpc": "2.0", "id": 1, "method": "ping"}'
 PEOPLE = [f"person-{number}" for number in range(50)]
 
 
-class People:
+class People(Verifier):
     """Knows many callers: the token is the name."""
 
     async def verify(self, token: str) -> Principal:
@@ -58,7 +58,7 @@ def server() -> Iterator[RunningServer]:
     """A server with fifty callers."""
     mcp = GuardedServer("people", tools=(who_am_i, who_am_i_in_a_thread), events=EventLog())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "make_credentials", lambda *_: Credentials((People(),)))
+        patch.setattr(KeySource, "verifiers", lambda *_: [People()])
         with running_server(mcp=mcp) as running:
             yield running
 

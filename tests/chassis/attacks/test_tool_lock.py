@@ -15,6 +15,7 @@ from mcp_chassis.approval.check import refusals
 from mcp_chassis.approval.lock import digest, write_lock
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
+from mcp_chassis.parts import Parts
 from mcp_chassis.service import build_server
 from mcp_chassis.settings import SettingsError, load_settings
 
@@ -372,7 +373,7 @@ def test_a_poisoned_resource_or_prompt_cannot_be_locked(run: Command, lock: Path
     settings = load_settings(_env_file=None, environment="production", enable_auth=False, tools_lock=lock)
     write_lock(lock, {})
     with pytest.raises(SettingsError):
-        build_server(Service(module="locked", **others), EventLog(), settings)
+        build_server(Service(module="locked", **others), Parts(settings=settings, name="locked", version=""))
 
 
 def test_hidden_text_in_the_instructions_is_found_and_orders_in_them_are_not() -> None:

@@ -176,12 +176,12 @@ async def test_a_token_that_was_good_once_is_no_guess_when_it_has_ended(monkeypa
     monkeypatch.setattr(introspection, "_REMEMBERED", 0.0)
     issuer = Issuer()
     judge = verifier(issuer)
-    assert not judge.knows("token")
+    assert judge.asks_elsewhere("token")
     await judge.verify("token")
     issuer.status = 0
     with pytest.raises(IssuerUnavailable):
         await judge.verify("token")
-    assert judge.knows("token"), "no answer is no verdict"
+    assert not judge.asks_elsewhere("token"), "no answer is no verdict"
     judge._again_at = 0.0
     issuer.status, issuer.body = 200, b'{"active": false}'
     outcomes = []
@@ -190,7 +190,7 @@ async def test_a_token_that_was_good_once_is_no_guess_when_it_has_ended(monkeypa
             await judge.verify("token")
         outcomes.append((refusal.value.whose, refusal.value.was_good))
     assert outcomes == [("oauth:alice", True), (None, False)]
-    assert not judge.knows("token")
+    assert judge.asks_elsewhere("token")
 
 
 @pytest.mark.parametrize("is_active", [True, False])

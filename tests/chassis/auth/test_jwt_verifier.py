@@ -63,6 +63,13 @@ async def reason(issuer: Issuer, token: str) -> str:
     return refusal.value.reason
 
 
+async def found(judge: JwtVerifier, token: str) -> Principal:
+    """Return whom a good token stands for."""
+    principal = await judge.verify(token)
+    assert principal is not None
+    return principal
+
+
 def by_hand(header: dict[str, Any], claims: dict[str, Any], *, secret: bytes | None = None) -> str:
     """Write a token that no honest library writes: signed with HMAC and `secret`, or not at all."""
     parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, claims)]
@@ -81,17 +88,17 @@ async def test_a_good_token_stands_for_its_subject(issuer: Issuer) -> None:
 
 @pytest.mark.parametrize("typ", ["at+jwt", "AT+JWT", "application/at+jwt", "JWT", None])
 async def test_both_types_of_access_tokens_are_known(issuer: Issuer, typ: str | None) -> None:
-    assert (await verifier(issuer).verify(issuer.token(AUDIENCE, headers={"typ": typ}))).kind == "oauth"
+    assert await verifier(issuer).verify(issuer.token(AUDIENCE, headers={"typ": typ})) is not None
 
 
 async def test_one_of_several_audiences_is_enough(issuer: Issuer) -> None:
     token = issuer.token(AUDIENCE, aud=["https://another.example", AUDIENCE])
-    assert (await verifier(issuer).verify(token)).id == "oauth:alice"
+    assert (await found(verifier(issuer), token)).id == "oauth:alice"
 
 
 async def test_the_longest_lifetime_is_good_and_a_second_more_is_not(issuer: Issuer) -> None:
     token = issuer.token(AUDIENCE, iat=NOW, exp=NOW + 86_400)
-    assert (await verifier(issuer).verify(token)).id == "oauth:alice"
+    assert (await found(verifier(issuer), token)).id == "oauth:alice"
     with pytest.raises(InvalidCredential) as refusal:
         await verifier(issuer).verify(issuer.token(AUDIENCE, iat=NOW, exp=NOW + 86_401))
     assert refusal.value.reason == "lifetime"
@@ -109,7 +116,7 @@ async def test_clocks_may_differ_by_half_a_minute(issuer: Issuer) -> None:
     now = int(time.time())
     good: list[dict[str, Any]] = [{"iat": now + 20, "nbf": now + 20}, {"exp": now - 20}]
     for changes in good:
-        assert (await verifier(issuer).verify(issuer.token(AUDIENCE, **changes))).id == "oauth:alice"
+        assert (await found(verifier(issuer), issuer.token(AUDIENCE, **changes))).id == "oauth:alice"
     bad: list[dict[str, Any]] = [{"iat": now + 50}, {"nbf": now + 50}, {"exp": now - 30}]
     for changes in bad:
         with pytest.raises(InvalidCredential) as refusal:
@@ -121,14 +128,14 @@ async def test_clocks_may_differ_by_half_a_minute(issuer: Issuer) -> None:
 async def test_rsa_keys(issuer: Issuer, rsa_key: rsa.RSAPrivateKey, algorithm: str) -> None:
     issuer.publish({**RSAAlgorithm.to_jwk(rsa_key.public_key(), as_dict=True), "kid": "rsa"})
     token = jwt.encode(issuer.claims(AUDIENCE), rsa_key, algorithm=algorithm, headers={"kid": "rsa"})
-    assert (await verifier(issuer).verify(token)).id == "oauth:alice"
+    assert (await found(verifier(issuer), token)).id == "oauth:alice"
 
 
 async def test_ed25519_keys(issuer: Issuer) -> None:
     key = ed25519.Ed25519PrivateKey.generate()
     issuer.publish({**OKPAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "ed"})
     token = jwt.encode(issuer.claims(AUDIENCE), key, algorithm="EdDSA", headers={"kid": "ed"})
-    assert (await verifier(issuer).verify(token)).id == "oauth:alice"
+    assert (await found(verifier(issuer), token)).id == "oauth:alice"
 
 
 # --- scopes ---
@@ -152,7 +159,7 @@ async def test_scopes_are_what_the_issuer_granted_and_never_the_star(
     issuer: Issuer, claims: dict[str, Any], scopes: set[str]
 ) -> None:
     """`*` is every scope inside this server. An issuer that lets clients choose scope names must not grant it."""
-    principal = await verifier(issuer).verify(issuer.token(AUDIENCE, **claims))
+    principal = await found(verifier(issuer), issuer.token(AUDIENCE, **claims))
     assert principal.scopes == scopes
     assert not principal.may("something else")
 
@@ -304,7 +311,7 @@ async def test_a_key_that_is_withdrawn_ends_tokens_that_were_found_good(issuer: 
     other = ec.generate_private_key(ec.SECP256R1())
     for published, expected in ((public_jwk(other, "key-2"), "unknown_key"), (public_jwk(other, "key-1"), "signature")):
         keys._keys = issuer.documents[KEYS]["keys"]
-        assert (await judge.verify(token)).id == "oauth:alice"
+        assert (await found(judge, token)).id == "oauth:alice"
         keys._keys = [published]
         with pytest.raises(InvalidCredential) as refusal:
             await judge.verify(token)
@@ -314,7 +321,7 @@ async def test_a_key_that_is_withdrawn_ends_tokens_that_were_found_good(issuer: 
 async def test_an_issuer_with_a_trailing_slash_is_another_issuer() -> None:
     with running_issuer("/") as issuer:
         assert issuer.url.endswith("/")
-        assert (await verifier(issuer).verify(issuer.token(AUDIENCE))).id == "oauth:alice"
+        assert (await found(verifier(issuer), issuer.token(AUDIENCE))).id == "oauth:alice"
         assert await reason(issuer, issuer.token(AUDIENCE, iss=issuer.url.rstrip("/"))) == "issuer"
 
 

@@ -14,7 +14,7 @@ from mcp_chassis.auth.keys.format import digest, new_id, new_key
 from mcp_chassis.auth.keys.records import KeyRecord
 from mcp_chassis.auth.keys.verifier import KeyVerifier
 from mcp_chassis.auth.principal import Principal
-from mcp_chassis.auth.verifier import InvalidCredential, NotMine
+from mcp_chassis.auth.verifier import InvalidCredential
 
 from ..support.keys import record_of
 
@@ -46,12 +46,11 @@ async def test_a_key_stands_for_a_principal_with_its_scopes_and_no_more() -> Non
 
 
 async def test_a_key_without_end() -> None:
-    assert (await verifier(record_of(KEY, expires=None)).verify(KEY)).kind == "key"
+    assert await verifier(record_of(KEY, expires=None)).verify(KEY) is not None
 
 
 async def test_what_does_not_look_like_a_key_is_for_somebody_else_to_judge() -> None:
-    with pytest.raises(NotMine):
-        await verifier().verify("eyJhbGciOiJub25lIn0.e30.")
+    assert await verifier().verify("eyJhbGciOiJub25lIn0.e30.") is None
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ async def test_a_key_ends_at_its_end_and_not_after_it(
     for early, is_good in ((timedelta(microseconds=1), True), (timedelta(0), False)):
         monkeypatch.setattr(key_verifier, "datetime", SimpleNamespace(now=lambda _, early=early: NOW - early))
         if is_good:
-            assert (await verifier(record).verify(KEY)).id == f"key:{record.id}"
+            assert getattr(await verifier(record).verify(KEY), \"id\", None) == f"key:{record.id}"
         else:
             assert await reason(KEY, record) == expected
     assert record_of(KEY, expires=NOW).state(NOW) == "expired"

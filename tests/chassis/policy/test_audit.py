@@ -9,6 +9,7 @@ from mcp import MCPError
 
 from mcp_chassis.auth.principal import STDIO, current_principal
 from mcp_chassis.calls.record import audited, caller
+from mcp_chassis.calls.recorder import Recorder
 from mcp_chassis.events.untrusted import declare
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +19,7 @@ async def outcome(error: BaseException | None = None, said: str | None = None) -
     """Return the outcome in the line of a block that says something and then raises `error`."""
     with structlog.testing.capture_logs() as lines:
         try:
-            with audited("tool_call", tool="a") as audit:
+            with audited(Recorder(), "tool_call", tool="a") as audit:
                 if said is not None:
                     audit["outcome"] = said
                 if error is not None:
@@ -56,7 +57,7 @@ def test_who_calls_is_known_or_said_to_be_unknown() -> None:
 
 def sizes(arguments: dict[str, Any]) -> Any:
     """Return what the line says of arguments."""
-    with structlog.testing.capture_logs() as lines, audited("tool_call", arguments, tool="a"):
+    with structlog.testing.capture_logs() as lines, audited(Recorder(), "tool_call", arguments, tool="a"):
         pass
     return lines[0]["arguments"]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_chassis.events.logging import escape_controls
+from mcp_chassis.events.untrusted import escape_controls
 from mcp_chassis.sinks import InvalidInput, check_argument, check_name, check_text, validate_file_path
 from mcp_chassis.sinks.hidden import escape_hidden, find_hidden, without_hidden
 

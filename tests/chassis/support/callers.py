@@ -15,10 +15,9 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from mcp_chassis import app
-from mcp_chassis.auth.credentials import Credentials
+from mcp_chassis.auth.keys.source import KeySource
 from mcp_chassis.auth.principal import Principal
-from mcp_chassis.auth.verifier import InvalidCredential
+from mcp_chassis.auth.verifier import InvalidCredential, Verifier
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.settings import Settings
 
@@ -44,7 +43,7 @@ serve_stdio(getattr(importlib.import_module(sys.argv[1]), sys.argv[2])())
 """
 
 
-class Callers:
+class Callers(Verifier):
     """Knows callers by a token that is their name.
 
     Args:
@@ -65,7 +64,7 @@ class Callers:
 def server_for(callers: Mapping[str, Iterable[str]], mcp: GuardedServer, **settings: Any) -> Iterator[RunningServer]:
     """Serve `mcp` to these callers; the first of them is who asks unless a test says otherwise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "make_credentials", lambda *_: Credentials((Callers(callers),)))
+        patch.setattr(KeySource, "verifiers", lambda *_: [Callers(callers)])
         with running_server(mcp, **settings) as running:
             yield replace(running, key=next(iter(callers)))
 

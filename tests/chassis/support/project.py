@@ -15,5 +15,5 @@ CHASSIS = TEMPLATE / "src"
 _DIRECTORY = tempfile.mkdtemp(prefix="default-project-")
 atexit.register(shutil.rmtree, _DIRECTORY, ignore_errors=True)
 
-PROJECT = bake(Path(_DIRECTORY), **dev.EVERY_ROOM)
+PROJECT = bake(Path(_DIRECTORY), overwrite=False, hooks=True, **dev.EVERY_ROOM)
 PACKAGE = "secure_mcp_server"
