@@ -221,7 +221,11 @@ def test_a_wrong_key_is_not_shown_to_the_authorization_server(issuer: Issuer, fo
         assert issuer.shown == ["opaque"]
 
 
-@pytest.mark.parametrize("configured", [new_secret(), secrets.token_hex(32), base64.b64encode(os.urandom(33)).decode()])
+@pytest.mark.parametrize(
+    "configured",
+    [new_secret(), secrets.token_hex(32), base64.b64encode(os.urandom(33)).decode()],
+    ids=["url-safe", "hexadecimal", "base64"],
+)
 def test_no_key_is_shown_to_the_authorization_server(issuer: Issuer, configured: str) -> None:
     """A key that was rotated, mistyped or made for another server looks like an opaque token, and may open a door."""
     made = new_key(new_id())

@@ -89,7 +89,7 @@ async def test_a_key_ends_at_its_end_and_not_after_it(
     for early, is_good in ((timedelta(microseconds=1), True), (timedelta(0), False)):
         monkeypatch.setattr(key_verifier, "datetime", SimpleNamespace(now=lambda _, early=early: NOW - early))
         if is_good:
-            assert getattr(await verifier(record).verify(KEY), \"id\", None) == f"key:{record.id}"
+            assert getattr(await verifier(record).verify(KEY), "id", None) == f"key:{record.id}"
         else:
             assert await reason(KEY, record) == expected
     assert record_of(KEY, expires=NOW).state(NOW) == "expired"

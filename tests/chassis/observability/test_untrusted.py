@@ -34,7 +34,9 @@ def test_a_piece_is_found_wherever_it_begins(start: int, length: int, before: in
     assert redact(text) == "." * before + "[redacted]!"
 
 
-@pytest.mark.parametrize("form", [AWKWARD, json.dumps(AWKWARD)[1:-1], quote(AWKWARD, safe="")])
+@pytest.mark.parametrize(
+    "form", [AWKWARD, json.dumps(AWKWARD)[1:-1], quote(AWKWARD, safe="")], ids=["plain", "JSON", "URL"]
+)
 def test_a_secret_is_found_in_every_form_in_which_it_can_stand_in_a_line(form: str) -> None:
     assert redact(f"a {form} b") == "a [redacted] b"
 
@@ -51,6 +53,7 @@ def test_a_secret_is_found_in_every_form_in_which_it_can_stand_in_a_line(form: s
         "eyJ is how the JSON of a token begins, and mcp_ an API key",
         "redis://localhost:6379/0",
     ],
+    ids=range(8),
 )
 def test_ordinary_text_is_left_alone(text: str) -> None:
     assert redact(text) == text
