@@ -33,7 +33,7 @@ def _caller() -> Iterator[None]:
 
 
 def test_it_is_named_after_the_package(built: GuardedServer) -> None:
-    assert built.name == server.__name__.partition(".")[0].replace("_", "-")
+    assert built.name == "secure-mcp-server" == SERVER.name
     assert built.version == __version__
 
 

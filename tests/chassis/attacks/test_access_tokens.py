@@ -144,8 +144,8 @@ ATTACKS: dict[str, tuple[Forge, str]] = {
         lambda a, i, _: by_hand({"alg": "ES256", "kid": "key-1"}, b"[" * 2900 + b"]" * 2900),
         "signature",
     ),
-    "encrypted": (lambda a, i, _: "e30.e30.e30.e30.e30", "malformed"),
-    "half a token": (lambda a, i, _: i.token(a).rpartition(".")[0], "malformed"),
+    "encrypted": (lambda a, i, _: "e30.e30.e30.e30.e30", "unknown"),
+    "half a token": (lambda a, i, _: i.token(a).rpartition(".")[0], "unknown"),
 }
 
 

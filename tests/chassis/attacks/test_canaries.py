@@ -20,7 +20,7 @@ import pytest
 
 from ..support.callers import headers as headers_of
 from ..support.callers import message
-from ..support.running import PACKAGE, ServerProcess, environment, server_process, wait_until
+from ..support.running import ServerProcess, environment, server_process, wait_until
 from .wire import JSON, Header, key_of, post, send
 
 PIECE = 8
@@ -40,11 +40,9 @@ from typing import Annotated
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 from pydantic import AfterValidator
 
-from PACKAGE import app, cli
-from PACKAGE.observability import sampling
-from PACKAGE.policy import prompt, resource, tool
-from PACKAGE.policy.guard import GuardedServer
-from PACKAGE.security.errors import InvalidInput
+from mcp_chassis import Service, cli, prompt, resource, tool
+from mcp_chassis.events import sampling
+from mcp_chassis.sinks.errors import InvalidInput
 
 sampling.MAX_SINGLE = sampling._MAX_CAUSES = sampling._MAX_GROUPS = 1_000_000  # nothing hides behind a count
 
@@ -105,13 +103,10 @@ def rejected(text: str) -> str:
 def introduce(text: str) -> str:
     raise RuntimeError(text)
 
-def build(events, settings, **_):
-    tools = (echo, crash, fail, reject, validated, late)
-    resources = (echoed, crashed, failed, rejected)
-    return GuardedServer("canaries", tools=tools, resources=resources, prompts=(introduce,), events=events)
-
-app.build_server = cli.build_server = build
-sys.exit(cli.main(sys.argv[1:]))
+tools = (echo, crash, fail, reject, validated, late)
+resources = (echoed, crashed, failed, rejected)
+service = Service(module="canaries", tools=tools, resources=resources, prompts=(introduce,))
+sys.exit(cli.run(service, sys.argv[1:]))
 """
 
 
@@ -260,7 +255,7 @@ def outputs(server: ServerProcess, traces: Iterable[bytes]) -> dict[str, str]:
 def watched(directory: Path, **settings: str) -> Iterator[tuple[ServerProcess, list[bytes]]]:
     """Start a server that writes all it can."""
     program = directory / "program.py"
-    program.write_text(PROGRAM.replace("PACKAGE", PACKAGE), encoding="utf-8")
+    program.write_text(PROGRAM, encoding="utf-8")
     settings = {"audit_file": str(directory / "audit.jsonl"), "audit_key": secrets.token_urlsafe(32)} | settings
     settings |= {"log_level": "debug", "max_failed_auth_per_minute": "1000", "otel_bsp_schedule_delay": "100"}
     with collector() as (endpoint, traces):
@@ -338,7 +333,7 @@ def put(server: ServerProcess, credential: Header, text: str) -> None:
 
 def test_no_field_of_a_message_is_in_an_output_on_stdio(tmp_path: Path) -> None:
     canary, program, trail = Canaries(), tmp_path / "program.py", tmp_path / "audit.jsonl"
-    program.write_text(PROGRAM.replace("PACKAGE", PACKAGE), encoding="utf-8")
+    program.write_text(PROGRAM, encoding="utf-8")
     lines = [json.dumps(made) for mode in MODES for made in messages(canary, mode)]
     lines += [body.replace("FIELD", canary["body"]) for body in BODIES]
     settings = {"audit_file": str(trail), "audit_key": secrets.token_urlsafe(32), "log_level": "debug"}

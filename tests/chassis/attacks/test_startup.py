@@ -137,7 +137,7 @@ def test_authentication_off_is_said_aloud(check: Check) -> None:
 
 def test_stdio_cannot_be_talked_into_listening(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[object] = []
-    monkeypatch.setattr(cli, "serve_stdio", served.append)
+    monkeypatch.setattr(cli, "serve_stdio", lambda server, _: served.append(server))
     code, _ = check("stdio", HOST="0.0.0.0", ENABLE_AUTH="false")
     assert code == 0
     assert len(served) == 1
