@@ -27,14 +27,17 @@ FLAT, ADDRESSES, STREAM = 5e6, 25e6, 80e3  # bytes: of many calls, of many addre
 
 # Calls the application once for each address, without a credential, and prints the memory before and after.
 STRANGERS = """
-import asyncio, importlib, os, sys
+import asyncio, os, sys
 from pathlib import Path
-package, number = sys.argv[1], int(sys.argv[2])
+number = int(sys.argv[1])
 sys.stderr = open(os.devnull, "w")
-load = importlib.import_module(package + ".settings").load_settings
-settings = load(_env_file=None, trusted_proxies="127.0.0.1", log_format="json")
-importlib.import_module(package + ".observability.logging").configure_logging("INFO", log_format="json")
-app = importlib.import_module(package + ".app").create_app(settings)
+from mcp_chassis import Service
+from mcp_chassis.app import create_app
+from mcp_chassis.events.logging import configure_logging
+from mcp_chassis.settings import load_settings
+settings = load_settings(_env_file=None, trusted_proxies="127.0.0.1", log_format="json")
+configure_logging("INFO", log_format="json")
+app = create_app(settings, Service(module="memory"))
 seen = {}
 
 def resident():
@@ -107,9 +110,8 @@ def calls(project: Path, number: int) -> list[bool]:
 
 def addresses(project: Path, number: int) -> list[bool]:
     """Refuse one request from each of many addresses."""
-    (package,) = (path.name for path in (project / "src").iterdir() if (path / "cli.py").exists())
     environment = os.environ | {"API_KEY": secrets.token_urlsafe(32), "PYTHONPATH": str(project / "src")}
-    command = [sys.executable, "-c", STRANGERS, package, str(number)]
+    command = [sys.executable, "-c", STRANGERS, str(number)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
     grown, _, statuses = done.stdout.partition(" ")
     return [row(f"{number:,} addresses, answered with {statuses.strip()}", int(grown), ADDRESSES)]

@@ -25,7 +25,7 @@ VERSIONS = ("2026-07-28", "2025-11-25")
 def main() -> int:
     """Measure, and print one line for each protocol era."""
     project = Path(sys.argv[1]).resolve()
-    (package,) = (path.name for path in (project / "src").iterdir() if (path / "cli.py").exists())
+    (package,) = (path.parent.name for path in (project / "src").glob("*/server.py"))
     key, port = secrets.token_urlsafe(32), free_port()
     environment = os.environ | {
         "API_KEY": key,

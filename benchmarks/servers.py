@@ -67,11 +67,10 @@ def sdk(port: int) -> None:
 
 def ours(port: int) -> None:
     """Serve a generated project with its own options, and with `echo` for its tools."""
-    (package,) = (path.name for path in (Path(sys.argv[3]) / "src").iterdir() if (path / "cli.py").exists())
     count = int(sys.argv[4]) if len(sys.argv) > 4 else 1
 
     def module(name: str) -> Any:
-        return importlib.import_module(f"{package}.{name}")
+        return importlib.import_module(f"mcp_chassis{name}")
 
     def make(number: int) -> Any:
         async def echo(text: str) -> str:
@@ -79,17 +78,12 @@ def ours(port: int) -> None:
             return text
 
         echo.__name__ = f"echo_{number}" if number else "echo"
-        return module("policy").tool(title="Echo", read_only=True)(echo)
+        return module("").tool(title="Echo", read_only=True)(echo)
 
-    settings = module("settings").load_settings(port=port, log_format="json")
-    module("observability.logging").configure_logging("INFO", log_format="json", secrets=settings.secrets)
-    mcp = module("policy.guard").GuardedServer(
-        "ours",
-        tools=[make(number) for number in range(count)],
-        events=module("observability.events").EventLog(),
-        max_result_bytes=8 << 20,
-    )
-    module("http_server").serve(module("app").create_app(settings, mcp), settings)
+    settings = module(".settings").load_settings(port=port, log_format="json", max_result_bytes=8 << 20)
+    module(".events.logging").configure_logging("INFO", log_format="json", secrets=settings.secrets)
+    service = module("").Service(module="ours", tools=[make(number) for number in range(count)])
+    module(".http.server").serve(module(".app").create_app(settings, service), settings)
 
 
 def fastmcp(port: int) -> None:

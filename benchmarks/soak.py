@@ -28,9 +28,9 @@ from response_modes import VERSIONS, free_port, request, wait_for
 # The server, which also writes its number of tasks to standard output when it is asked by a signal.
 SERVE = """
 import asyncio, signal
-from {package}.cli import main
+from {package}.__main__ import run, SERVER
 signal.signal(signal.SIGUSR1, lambda *_: print(len(asyncio.all_tasks()), flush=True))
-main(["serve"])
+run(SERVER, ["serve"])
 """
 SETTINGS = {
     "MAX_REQUESTS_PER_MINUTE": "1000000",
@@ -204,7 +204,7 @@ def main() -> int:
     parser.add_argument("project", type=Path)
     parser.add_argument("--minutes", type=float, default=3)
     options = parser.parse_args()
-    (package,) = (path.name for path in (options.project / "src").iterdir() if (path / "cli.py").exists())
+    (package,) = (path.parent.name for path in (options.project / "src").glob("*/server.py"))
     key, port = secrets.token_urlsafe(32), free_port()
     source = os.pathsep.join([str((options.project / "src").resolve()), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | SETTINGS | {"API_KEY": key, "PORT": str(port), "PYTHONPATH": source}

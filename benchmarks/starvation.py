@@ -3,7 +3,7 @@
     python benchmarks/starvation.py PROJECT [TOOL ARGUMENT]
 
 PROJECT is a generated project whose package is installed in this environment, or whose `src` is on PYTHONPATH; TOOL is
-one of its tools (`hello_world`). Each body of the table in the project's `tests/support/hostile.py` is sent alone, then
+one of its tools (`hello_world`). Each body of the table in `tests/chassis/support/hostile.py` is sent alone, then
 the ten worst forty times at once, while `/livez` is asked again and again. For each body: the longest answer of
 `/livez`, in seconds and as a multiple of what `json.loads` takes for the body, and the longest with forty of them.
 """
@@ -25,14 +25,14 @@ from typing import Any
 from response_modes import free_port, wait_for
 
 SIZE, MOST_NODES, WORST, CALLERS = 1_000_000, 19_800, 10, 40
-TABLE = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}/tests/support/hostile.py"
+TABLE = Path(__file__).parents[1] / "tests/chassis/support/hostile.py"
 
 
 def main() -> int:
     """Measure, and print the worst bodies."""
     project = Path(sys.argv[1]).resolve()
     tool, argument = sys.argv[2:] or ("hello_world", "name")
-    (package,) = (path.name for path in (project / "src").iterdir() if (path / "cli.py").exists())
+    (package,) = (path.parent.name for path in (project / "src").glob("*/server.py"))
     hostile = load_table()
     key, port = secrets.token_urlsafe(32), free_port()
     environment = os.environ | {
