@@ -65,7 +65,7 @@ def redis() -> Iterator[str]:
 @contextlib.contextmanager
 def serving(project: Path, url: str, workers: int) -> Iterator[Server]:
     """Run the project's own command."""
-    (package,) = (path.name for path in (project / "src").iterdir() if (path / "cli.py").exists())
+    (package,) = (path.parent.name for path in (project / "src").glob("*/server.py"))
     key, port = secrets.token_urlsafe(32), free_port()
     environment = os.environ | {
         "API_KEY": key,
