@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from mcp.server.mcpserver import MCPServer
-from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import SubscriptionsListenRequestParams
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -16,6 +15,7 @@ from .http.routes import ExactRoute
 from .limits.lockout import FailedAttempts
 from .mcp.endpoint import McpEndpoint, SessionManager
 from .mcp.guarded_server import GuardedServer
+from .mcp.sdk import TransportSecuritySettings
 from .mcp.streams import ListenStreams
 from .middleware.authentication import AuthenticationLayer
 from .middleware.authorization import AuthorizationLayer

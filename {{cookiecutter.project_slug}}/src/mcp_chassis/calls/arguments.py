@@ -3,10 +3,10 @@
 from typing import Any
 
 import pydantic_core
-from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp.types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import ValidationError
 
+from ..mcp.sdk import FuncMetadata
 from ..sinks.errors import InvalidInput
 from ..sinks.hidden import find_hidden
 

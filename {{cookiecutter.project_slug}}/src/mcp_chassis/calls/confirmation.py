@@ -14,9 +14,9 @@ from typing import Any, Literal, Protocol
 
 from mcp.server.mcpserver import Context
 from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, Field
 
+from ..mcp.sdk import MODERN_PROTOCOL_VERSIONS
 from ..sinks.hidden import escape_hidden
 
 LIFETIME = 300.0

@@ -9,7 +9,6 @@ from typing import Any
 
 import structlog
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -17,6 +16,7 @@ from pydantic_core import PydanticSerializationError
 from ..counters import count_decision
 from ..events.log import EventLog, Kind
 from ..limits.slots import Slots, current_slot
+from ..mcp.sdk import ToolError, UnexpectedToolError
 from ..sinks.errors import InvalidInput
 from ..sinks.hidden import without_hidden
 from .arguments import broken_rule, rejection

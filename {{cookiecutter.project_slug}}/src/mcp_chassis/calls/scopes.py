@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mcp import MCPError
-from mcp.shared.uri_template import UriTemplate
 
 from ..auth.principal import current_principal
 from ..events.log import EventLog
+from ..mcp.sdk import UriTemplate
 from .declarations import PromptPolicy, ResourcePolicy, policy_of
 from .record import caller
 from .tools import GuardedTool

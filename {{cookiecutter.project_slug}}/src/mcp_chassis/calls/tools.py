@@ -8,11 +8,11 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from mcp.server.mcpserver.tools.base import Tool
 from mcp.types import ToolAnnotations
 
 from ..limits.rate_limiter import LimiterFactory, RateLimiter
 from ..limits.slots import current_slot
+from ..mcp.sdk import Tool
 from .arguments import StrictMetadata, closed_schema
 from .declarations import ToolPolicy, policy_of
 

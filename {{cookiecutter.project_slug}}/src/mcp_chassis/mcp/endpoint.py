@@ -10,14 +10,13 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from mcp.server.lowlevel.server import Server
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from opentelemetry import trace
 from starlette.types import Message, Receive, Scope, Send
 
 from ..counters import counted_stream
 from ..middleware.request_body import parsed_message
 from .fast_path import DirectEntry
+from .sdk import Server, StreamableHTTPSessionManager
 
 _WATCH_AFTER = 0.25  # seconds: almost every call is over by then and pays for one timer only
 

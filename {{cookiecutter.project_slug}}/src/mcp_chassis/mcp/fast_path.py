@@ -14,18 +14,26 @@ from typing import Any
 
 import anyio
 import pydantic_core
-from mcp.server.connection import Connection
-from mcp.server.lowlevel.server import Server
-from mcp.server.runner import ServerRunner, aclose_shielded, modern_error_data
-from mcp.server.streamable_http import check_accept_headers
-from mcp.shared.exceptions import NoBackChannelError
-from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS, InboundLadderRejection, classify_inbound_request
-from mcp.shared.message import ServerMessageMetadata
-from mcp.shared.transport_context import TransportContext
 from mcp.types import DEFAULT_NEGOTIATED_VERSION, ErrorData, JSONRPCError
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
+
+from .sdk import (
+    ERROR_CODE_HTTP_STATUS,
+    HANDSHAKE_PROTOCOL_VERSIONS,
+    MODERN_PROTOCOL_VERSIONS,
+    Connection,
+    InboundLadderRejection,
+    NoBackChannelError,
+    Server,
+    ServerMessageMetadata,
+    ServerRunner,
+    TransportContext,
+    aclose_shielded,
+    check_accept_headers,
+    classify_inbound_request,
+    modern_error_data,
+)
 
 _METHODS = frozenset(
     {

@@ -12,18 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import structlog
 from mcp import MCPError
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import (
-    ResourceError,
-    ResourceNotFoundError,
-    UnexpectedResourceError,
-)
-from mcp.server.mcpserver.prompts import Prompt
-from mcp.server.mcpserver.resources import Resource
-from mcp.server.request_state import RequestStateSecurity
-from mcp.server.subscriptions import InMemorySubscriptionBus, SubscriptionBus
 from mcp.types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -35,7 +24,6 @@ from mcp.types import Prompt as PromptListing
 from mcp.types import Resource as ResourceListing
 from mcp.types import ResourceTemplate as TemplateListing
 from mcp.types import Tool as ToolListing
-from mcp_types.methods import validate_client_request
 from pydantic import AnyUrl, ValidationError
 
 from ..approval.lint import INSTRUCTIONS
@@ -54,6 +42,21 @@ from ..events.untrusted import declare, named
 from ..limits.rate_limiter import LimiterFactory, RateLimiter
 from ..sinks.errors import InvalidInput
 from ..sinks.hidden import without_hidden
+from .sdk import (
+    CallNext,
+    HandlerResult,
+    InMemorySubscriptionBus,
+    Prompt,
+    ReadResourceContents,
+    RequestStateSecurity,
+    Resource,
+    ResourceError,
+    ResourceNotFoundError,
+    ServerRequestContext,
+    SubscriptionBus,
+    UnexpectedResourceError,
+    validate_client_request,
+)
 
 # What the SDK says; a prompt's own text could only pass for it by being a set of names.
 _MISSING = re.compile(r"Missing required arguments: \{('\w+'(, )?)+\}")

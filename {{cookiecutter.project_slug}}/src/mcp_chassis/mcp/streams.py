@@ -10,14 +10,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mcp import MCPError
-from mcp.server.context import ServerRequestContext
-from mcp.server.subscriptions import ListenHandler, SubscriptionBus
 from mcp.types import INTERNAL_ERROR, SubscriptionsListenRequestParams, SubscriptionsListenResult
 
 from ..auth.principal import credential_is_valid
 from ..calls.record import caller
 from ..counters import counted_stream
 from ..events.log import EventLog
+from .sdk import ListenHandler, ServerRequestContext, SubscriptionBus
 
 _CHECK_SECONDS = 0.5  # between two checks of a stream's credential
 

@@ -1,0 +1,87 @@
+"""Every import of the SDK beyond its documented entry points, so that a version that moves one is noticed here.
+
+`tests/chassis/test_sdk_contract.py` of the template says what is expected of each.
+"""
+
+from mcp.server.connection import Connection
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.lowlevel.server import Server
+from mcp.server.mcpserver.exceptions import (
+    ResourceError,
+    ResourceNotFoundError,
+    ToolError,
+    UnexpectedResourceError,
+    UnexpectedToolError,
+)
+from mcp.server.mcpserver.prompts import Prompt
+from mcp.server.mcpserver.resources import Resource
+from mcp.server.mcpserver.tools.base import Tool
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
+from mcp.server.request_state import RequestStateSecurity
+from mcp.server.runner import ServerRunner, aclose_shielded, modern_error_data
+from mcp.server.streamable_http import check_accept_headers
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    ListenHandler,
+    PromptsListChanged,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ServerEvent,
+    SubscriptionBus,
+    ToolsListChanged,
+)
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp.shared.exceptions import NoBackChannelError
+from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS, InboundLadderRejection, classify_inbound_request
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from mcp.shared.uri_template import UriTemplate
+from mcp_types.methods import SPEC_CLIENT_METHODS, SPEC_CLIENT_NOTIFICATION_METHODS, validate_client_request
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+
+__all__ = [
+    "ERROR_CODE_HTTP_STATUS",
+    "HANDSHAKE_PROTOCOL_VERSIONS",
+    "MODERN_PROTOCOL_VERSIONS",
+    "SPEC_CLIENT_METHODS",
+    "SPEC_CLIENT_NOTIFICATION_METHODS",
+    "CallNext",
+    "Connection",
+    "FuncMetadata",
+    "HandlerResult",
+    "InMemorySubscriptionBus",
+    "InboundLadderRejection",
+    "ListenHandler",
+    "NoBackChannelError",
+    "Prompt",
+    "PromptsListChanged",
+    "ReadResourceContents",
+    "RequestStateSecurity",
+    "Resource",
+    "ResourceError",
+    "ResourceNotFoundError",
+    "ResourceUpdated",
+    "ResourcesListChanged",
+    "Server",
+    "ServerEvent",
+    "ServerMessageMetadata",
+    "ServerRequestContext",
+    "ServerRunner",
+    "StreamableHTTPSessionManager",
+    "SubscriptionBus",
+    "Tool",
+    "ToolError",
+    "ToolsListChanged",
+    "TransportContext",
+    "TransportSecuritySettings",
+    "UnexpectedResourceError",
+    "UnexpectedToolError",
+    "UriTemplate",
+    "aclose_shielded",
+    "check_accept_headers",
+    "classify_inbound_request",
+    "modern_error_data",
+    "validate_client_request",
+]
