@@ -69,6 +69,7 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Starlette:
     mcp.streamable_http_app()  # makes the SDK's own manager, through which its low-level server is reached
     manager = SessionManager(
         mcp.session_manager.app,
+        fast_path=settings.fast_path,
         stateless=True,
         max_request_body_size=settings.max_body_bytes,
         # Our own layer judges Host and Origin, exactly and on every route.
