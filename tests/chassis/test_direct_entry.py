@@ -355,7 +355,7 @@ async def test_a_list_that_was_kept_is_the_list_and_hides_no_wrong_request(monke
     listings: list[Any] = [{}, {}, None, {"cursor": None}, wrong, {"_meta": {"a": 1}}]
 
     async def answers(*, keeps: bool) -> list[Answer]:
-        monkeypatch.setattr(guard, "_MOST_LISTINGS", 100 if keeps else 0)
+        monkeypatch.setattr(guard, "_MAX_LISTINGS", 100 if keeps else 0)
         found = []
         async with both_entries() as entries:
             for version, scopes in itertools.product((NEWER, OLDER), (("admin",), (), ("*",), ("other",), ("admin",))):

@@ -19,7 +19,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
 from mcp_chassis import Service, prompt, resource, tool
-from mcp_chassis.calls import pipeline as tool_guard
+from mcp_chassis.calls import outcome
 from mcp_chassis.calls.declarations import ToolPolicy, policy_of
 from mcp_chassis.mcp import guarded_server as guard
 from mcp_chassis.testing.attacks.run import Campaign, Finding
@@ -45,7 +45,7 @@ class Source(BaseModel):
 def let_everything_through() -> None:
     """Take away, in the process under attack, what the guard does against it: it leaves nothing to find."""
     setattr(guard, "fit_to_send", lambda result, *_, **__: result)  # noqa: B010  # mypy knows what it is
-    setattr(tool_guard, "would_end_the_server", lambda _: False)  # noqa: B010
+    setattr(outcome, "would_end_the_server", lambda _: False)  # noqa: B010
 
 
 @tool(read_only=True)

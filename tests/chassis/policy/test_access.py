@@ -100,11 +100,6 @@ def test_the_scope_of_all_scopes_is_enough() -> None:
     assert not missing_scopes(frozenset({"a", "b"}))
 
 
-def test_prompts_are_known_by_name() -> None:
-    assert ACCESS.has_prompt("greet")
-    assert not ACCESS.has_prompt("write")
-
-
 def test_who_lacks_a_scope_is_refused_and_noted() -> None:
     events, audit = EventLog(), {"outcome": "ok"}
     with structlog.testing.capture_logs(), pytest.raises(MCPError) as error:

@@ -136,8 +136,7 @@ def test_half_a_surrogate_pair_is_an_invalid_input() -> None:
 
 def test_more_broken_rules_than_can_be_listed_are_counted() -> None:
     assert refused({str(number): 1 for number in range(500)}).count("not permitted") == 10
-    with pytest.raises(InvalidInput, match=r"^501 values break their rules, too many to list$"):
-        read({str(number): 1 for number in range(501)})
+    assert refused({str(number): 1 for number in range(501)}) == "501 values break their rules, too many to list"
 
 
 @pytest.mark.parametrize(("number", "blocks"), [(1000, 1000), (1001, 1)])

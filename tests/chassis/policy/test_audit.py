@@ -8,6 +8,7 @@ import structlog
 from mcp import MCPError
 
 from mcp_chassis.auth.principal import STDIO, current_principal
+from mcp_chassis.calls.arguments import Arguments
 from mcp_chassis.calls.record import audited, caller
 from mcp_chassis.calls.recorder import Recorder
 from mcp_chassis.events.untrusted import declare
@@ -57,7 +58,10 @@ def test_who_calls_is_known_or_said_to_be_unknown() -> None:
 
 def sizes(arguments: dict[str, Any]) -> Any:
     """Return what the line says of arguments."""
-    with structlog.testing.capture_logs() as lines, audited(Recorder(), "tool_call", arguments, tool="a"):
+    with (
+        structlog.testing.capture_logs() as lines,
+        audited(Recorder(), "tool_call", Arguments(arguments).encoded, tool="a"),
+    ):
         pass
     return lines[0]["arguments"]
 

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from mcp.server.mcpserver import MCPServer
-from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import SubscriptionsListenRequestParams
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -16,6 +15,7 @@ from .http.routes import ExactRoute
 from .limits.lockout import FailedAttempts
 from .mcp.endpoint import McpEndpoint, SessionManager
 from .mcp.guarded_server import GuardedServer
+from .mcp.sdk import TransportSecuritySettings
 from .mcp.streams import ListenStreams
 from .middleware.authentication import AuthenticationLayer
 from .middleware.authorization import AuthorizationLayer
@@ -69,6 +69,7 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Starlette:
     mcp.streamable_http_app()  # makes the SDK's own manager, through which its low-level server is reached
     manager = SessionManager(
         mcp.session_manager.app,
+        fast_path=settings.fast_path,
         stateless=True,
         max_request_body_size=settings.max_body_bytes,
         # Our own layer judges Host and Origin, exactly and on every route.

@@ -5,7 +5,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mcp.server.subscriptions import SubscriptionBus
 from starlette.routing import Route
 
 from .auth.keys.source import KeySource
@@ -17,6 +16,7 @@ from .events.route import SharedEvents
 from .events.untrusted import add_secrets
 from .limits.lockout import SharedFailures
 from .limits.rate_limiter import LimiterFactory, RateLimiter
+from .mcp.sdk import SubscriptionBus
 from .rooms import rooms
 from .settings import Settings
 

@@ -12,6 +12,7 @@ from mcp.server.mcpserver import MCPServer
 
 from .approval.check import objections
 from .auth.keys.source import KeySource
+from .calls.pipeline import Limits
 from .events.log import EventLog
 from .mcp.guarded_server import GuardedServer
 from .parts import Parts
@@ -91,22 +92,19 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
         SettingsError: in production, if the tools are not as approved in the lock file.
     """
     settings = parts.settings
-    server = GuardedServer(
-        service.name,
-        version=service.version,
-        instructions=service.instructions,
-        tools=service.tools,
-        resources=service.resources,
-        prompts=service.prompts,
+    server = _server(
+        service,
+        parts.events,
+        limits=Limits(
+            max_concurrent_calls=settings.max_concurrent_calls,
+            max_result_bytes=settings.max_result_bytes,
+            make_limiter=parts.make_limiter,
+        ),
         lifespan=service.lifespan,
-        events=parts.events,
         recorder=parts.recorder,
-        max_concurrent_calls=settings.max_concurrent_calls,
-        max_result_bytes=settings.max_result_bytes,
-        make_limiter=parts.make_limiter,
+        questions=parts.questions,
         state_keys=parts.state_keys,
         bus=parts.bus,
-        questions=parts.questions,
     )
     parts.scopes = server.access.scopes
     _require_approved(server, settings)
@@ -135,6 +133,10 @@ def _require_approved(server: GuardedServer, settings: Settings) -> None:
 
 def unchecked_server(service: Service) -> GuardedServer:
     """Return the server with its tools as they are, for commands that look at them."""
+    return _server(service, EventLog())
+
+
+def _server(service: Service, events: EventLog, **options: Any) -> GuardedServer:
     return GuardedServer(
         service.name,
         version=service.version,
@@ -142,5 +144,6 @@ def unchecked_server(service: Service) -> GuardedServer:
         tools=service.tools,
         resources=service.resources,
         prompts=service.prompts,
-        events=EventLog(),
+        events=events,
+        **options,
     )

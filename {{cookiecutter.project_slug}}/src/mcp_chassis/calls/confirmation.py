@@ -1,28 +1,28 @@
-"""Asks a person before a destructive tool runs, showing the exact arguments.
+"""Asks the user before a destructive tool runs, showing the exact arguments.
 
 Newer clients are asked by a multi-round trip (MCP 2026-07-28): the answer comes back with a state that the SDK has
 sealed, bound to principal, tool and arguments, and dated; here each state is accepted once. Older clients with a
-channel back (stdio) are asked over it. Where nobody can be asked, the tool is not run.
+back channel (stdio) are asked over it. Where the client cannot ask, the tool is not run.
 """
 
 import asyncio
-import json
 import re
 import secrets
 import time
 from typing import Any, Literal, Protocol
 
+import pydantic_core
 from mcp.server.mcpserver import Context
 from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, Field
 
+from ..mcp import sdk
 from ..sinks.hidden import escape_hidden
 
 LIFETIME = 300.0
-"""Seconds that a person has to answer."""
+"""Seconds that the user has to answer."""
 
-_LONGEST_QUESTION = 4000
+_MAX_QUESTION = 4000  # characters
 _KEY = "confirm"
 _OTHER_SPACES = re.compile(r"[^\S \n]")
 
@@ -30,13 +30,13 @@ Outcome = Literal["accepted", "declined", "cancelled", "replayed", "cannot_check
 
 
 class Answer(BaseModel):
-    """The form that the person fills in."""
+    """The form that the user fills in."""
 
     confirm: bool = Field(title="Run it", description="Whether to run the tool with exactly these arguments")
 
 
 class OpenQuestions(Protocol):
-    """Questions that wait for an answer, known to all replicas. None: that cannot be said now."""
+    """Questions that wait for an answer, known to all replicas. They answer None while they are unavailable."""
 
     async def put(self) -> str | None:
         """Return the state of a new question."""
@@ -46,33 +46,33 @@ class OpenQuestions(Protocol):
 
 
 class Confirmations:
-    """Sees to it that no answer counts twice.
+    """Asks the questions, and accepts each answer once.
 
     Args:
-        shared: the questions of all replicas; without, the answers to this process are remembered here.
+        shared: the questions of all replicas; without it this process remembers the answers that it got.
     """
 
     def __init__(self, shared: OpenQuestions | None = None) -> None:
         self._shared = shared
         self._used: dict[str, float] = {}
-        # Begins the states of questions that were put while the others could not be told: they are answered here only.
+        # Begins the states of questions that were put while `shared` was unavailable: only this process knows them.
         self._mine = secrets.token_hex(8) + "."
 
     async def ask(
         self, context: Context[Any, Any] | None, tool: str, arguments: dict[str, Any]
     ) -> Outcome | InputRequiredResult:
-        """Return what the person said, or the question to send: the call cannot go on before it is answered."""
+        """Return the user's answer, or the question to send: the call cannot go on before it is answered."""
         if context is None or context.client_capabilities is None or context.client_capabilities.elicitation is None:
             return "cannot_ask"
         question = _question(tool, arguments)
         if question is None:
             return "too_long_to_show"
-        if context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        if context.protocol_version not in sdk.MODERN_PROTOCOL_VERSIONS:
             return await _ask_directly(context, question)
         if context.request_state is None:
             return _input_required(question, await self._new_state())
         refused = await self._closed(context.request_state)
-        return refused or _judge((context.input_responses or {}).get(_KEY))
+        return refused or _outcome((context.input_responses or {}).get(_KEY))
 
     async def _new_state(self) -> str:
         state = await self._shared.put() if self._shared is not None else None
@@ -100,23 +100,18 @@ def is_answer(context: Context[Any, Any] | None) -> bool:
 
 async def _ask_directly(context: Context[Any, Any], question: str) -> Outcome:
     try:
-        async with asyncio.timeout(LIFETIME):  # a question that nobody answers must not keep its slot
+        async with asyncio.timeout(LIFETIME):  # an unanswered question must not keep its slot
             answer = await context.elicit(question, Answer)
     except TimeoutError:
         return "cancelled"
-    return _outcome(answer.action, answer.data.confirm if answer.action == "accept" else None)
+    content = {"confirm": answer.data.confirm} if answer.action == "accept" else None
+    return _outcome(ElicitResult(action=answer.action, content=content))
 
 
-def _judge(answer: object) -> Outcome:
-    if not isinstance(answer, ElicitResult):
-        return "cancelled"
-    return _outcome(answer.action, (answer.content or {}).get("confirm"))
-
-
-def _outcome(action: Literal["accept", "decline", "cancel"], confirm: object) -> Outcome:
-    if action == "accept":
-        return "accepted" if confirm is True else "declined"
-    return "declined" if action == "decline" else "cancelled"
+def _outcome(answer: object) -> Outcome:
+    if isinstance(answer, ElicitResult) and answer.action == "accept":
+        return "accepted" if (answer.content or {}).get("confirm") is True else "declined"
+    return "declined" if isinstance(answer, ElicitResult) and answer.action == "decline" else "cancelled"
 
 
 def _input_required(question: str, state: str) -> InputRequiredResult:
@@ -125,11 +120,10 @@ def _input_required(question: str, state: str) -> InputRequiredResult:
 
 
 def _question(tool: str, arguments: dict[str, Any]) -> str | None:
-    # The readable form costs a hundred times as much as this one, and is longer.
-    if len(json.dumps(arguments, ensure_ascii=False)) > _LONGEST_QUESTION:
+    readable = pydantic_core.to_json(arguments, indent=2).decode()
+    if len(readable) > _MAX_QUESTION:  # escaping costs a hundred times as much
         return None
-    # What a person cannot see must not be in what the person agrees to. No other space passes for a common one.
-    shown = escape_hidden(json.dumps(arguments, indent=2, ensure_ascii=False))
-    shown = _OTHER_SPACES.sub(lambda space: f"\\u{ord(space[0]):04x}", shown)
+    # What the user cannot see must not be in what the user agrees to. No other space passes for a common one.
+    shown = _OTHER_SPACES.sub(lambda space: f"\\u{ord(space[0]):04x}", escape_hidden(readable))
     question = f"Run the tool {tool} with these arguments?\n{shown}"
-    return question if len(question) <= _LONGEST_QUESTION else None
+    return question if len(question) <= _MAX_QUESTION else None

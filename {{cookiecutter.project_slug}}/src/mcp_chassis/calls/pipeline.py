@@ -1,39 +1,35 @@
-"""The way of one tool call: scopes, rate, slots, strict arguments, confirmation, deadline, your function, hygiene.
+"""The path of one tool call: scopes, rate, slots, strict arguments, confirmation, deadline, function, output filtering.
 
 Every refusal and failure becomes a result that the model can read, an event, and the outcome of the audit line.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.types import CallToolResult, InputRequiredResult, TextContent
-from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
 
 from ..counters import count_decision
 from ..events.log import EventLog, Kind
+from ..limits.rate_limiter import LimiterFactory, RateLimiter
 from ..limits.slots import Slots, current_slot
-from ..sinks.errors import InvalidInput
 from ..sinks.hidden import without_hidden
-from .arguments import broken_rule, rejection
+from .arguments import Arguments
 from .confirmation import Confirmations, OpenQuestions, is_answer
-from .output import ResultTooLarge, error_text, fit_to_send
+from .outcome import classify
+from .output import fit_to_send
 from .record import audited, caller
 from .recorder import Recorder
 from .scopes import require
 from .tools import GuardedTool
 
 Result = CallToolResult | InputRequiredResult
-Run = Callable[[], Awaitable[Result]]
+Run = Callable[[dict[str, Any]], Awaitable[Result]]
 
 error_log = structlog.get_logger("error")
-
-# What a call may end with beside a result. Half a surrogate pair in a result cannot be sent.
-_EXPLAINED = (ToolError, ValidationError, InvalidInput, ResultTooLarge, PydanticSerializationError)
 
 _NOT_CONFIRMED = {
     "declined": "The person declined. Nothing was done.",
@@ -45,42 +41,53 @@ _NOT_CONFIRMED = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The limits of one server's calls.
+
+    Args:
+        max_concurrent_calls: tool calls that may run at the same time, all tools together.
+        max_result_bytes: largest result of a tool, a resource or a prompt, as JSON.
+        make_limiter: makes the counters of the tools' calls per minute.
+    """
+
+    max_concurrent_calls: int = 100
+    max_result_bytes: int = 1_048_576
+    make_limiter: LimiterFactory = RateLimiter
+
+
+DEFAULT_LIMITS = Limits()
+
+
 class ToolGuard:
     """Runs tools within their policies.
 
     Args:
         events: where refusals and failures are noted.
-        max_concurrent_calls: calls that may run at the same time, all tools together.
-        max_result_bytes: largest result, as JSON.
-        questions: to people, that all replicas know of.
+        limits: of all calls together.
         recorder: records every call.
+        questions: to people, that all replicas know of.
     """
 
     def __init__(
-        self,
-        *,
-        events: EventLog,
-        max_concurrent_calls: int,
-        max_result_bytes: int,
-        questions: OpenQuestions | None = None,
-        recorder: Recorder | None = None,
+        self, *, events: EventLog, limits: Limits, recorder: Recorder, questions: OpenQuestions | None = None
     ) -> None:
-        self._recorder = recorder or Recorder()
         self._events = events
-        self._slots = Slots(max_concurrent_calls)
+        self._recorder = recorder
+        self._slots = Slots(limits.max_concurrent_calls)
         self._confirmations = Confirmations(questions)
-        self._max_result_bytes = max_result_bytes
+        self._max_result_bytes = limits.max_result_bytes
 
     async def call(
-        self, guarded: GuardedTool, arguments: dict[str, Any], context: Context[Any, Any] | None, run: Run
+        self, guarded: GuardedTool, given: dict[str, Any], context: Context[Any, Any] | None, run: Run
     ) -> Result:
         """Call a tool within its policy; `run` calls it by the SDK.
 
         Raises:
             MCPError: if the caller lacks a scope, or the tool raised it.
         """
-        name, policy = guarded.tool.name, guarded.policy
-        with audited(self._recorder, "tool_call", arguments, tool=name) as audit:
+        name, policy, arguments = guarded.tool.name, guarded.policy, Arguments(given)
+        with audited(self._recorder, "tool_call", arguments.encoded, tool=name) as audit:
             require(policy.scopes, self._events, audit, tool=name)
             # The answer to a question belongs to the call that was counted when the question was put.
             limiter = None if policy.confirm and is_answer(context) else guarded.limiter
@@ -97,67 +104,50 @@ class ToolGuard:
                 return self._refused(audit, "busy", text, "rate_limit_exceeded")
             current_slot.set(slot)
             try:
-                return await self._within_deadline(guarded, arguments, context, run, audit)
+                guarded.tool.fn_metadata.validate_arguments(arguments)  # before the user is asked about them
+                return await self._confirmed(guarded, arguments, context, run, audit)
             except BaseException as error:
-                if not isinstance(error, _EXPLAINED) and not would_end_the_server(error):
+                outcome = classify(error)
+                if outcome is None:
                     raise
-                return self._explained(name, error, audit)
+                text = outcome.message
+                if outcome.name == "crashed":
+                    error_log.error("tool crashed", tool=name, exc_info=error)
+                    text = f"The tool {name} failed. The server's log says why."
+                details = {"severity": outcome.severity, "reason": outcome.reason}
+                return self._refused(audit, outcome.name, text, outcome.event, **details)
             finally:
                 slot.release()
 
-    async def _within_deadline(
+    async def _confirmed(
         self,
         guarded: GuardedTool,
-        arguments: dict[str, Any],
+        arguments: Arguments,
         context: Context[Any, Any] | None,
         run: Run,
         audit: dict[str, Any],
     ) -> Result:
-        name, seconds = guarded.tool.name, guarded.policy.timeout
-        if guarded.policy.confirm:
-            guarded.tool.fn_metadata.validate_arguments(arguments)  # a person is asked about valid calls only
-            if (instead := await self._not_confirmed(name, arguments, context, audit)) is not None:
-                return instead
+        name, policy = guarded.tool.name, guarded.policy
+        answer = await self._confirmations.ask(context, name, arguments) if policy.confirm else "accepted"
+        if isinstance(answer, InputRequiredResult):
+            audit["outcome"] = "asked"
+            if context is not None and context.input_responses:
+                self._events.record("input_validation_failed", caller(), tool=name, reason="unasked_answer")
+            return answer
+        if answer != "accepted":
+            severity = "medium" if answer == "replayed" else "low"
+            return self._refused(audit, answer, _NOT_CONFIRMED[answer], severity=severity)
         try:
-            async with asyncio.timeout(seconds) as deadline:
-                result = await run()
+            async with asyncio.timeout(policy.timeout) as deadline:
+                result = await run(arguments)
         except TimeoutError:
             if not deadline.expired():
                 raise
-            text = f"{name} did not finish within {seconds:g} seconds and was stopped."
+            text = f"{name} did not finish within {policy.timeout:g} seconds and was stopped."
             return self._refused(audit, "timeout", text, severity="medium")
         if isinstance(result, InputRequiredResult):
             audit["outcome"] = "asked"
         return fit_to_send(result, self._events, max_bytes=self._max_result_bytes, tool=name)
-
-    async def _not_confirmed(
-        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None, audit: dict[str, Any]
-    ) -> Result | None:
-        """Return None if a person has agreed, else what to answer instead."""
-        outcome = await self._confirmations.ask(context, name, arguments)
-        if isinstance(outcome, InputRequiredResult):
-            audit["outcome"] = "asked"
-            if context is not None and context.input_responses:
-                self._events.record("input_validation_failed", caller(), tool=name, reason="unasked_answer")
-            return outcome
-        if outcome == "accepted":
-            return None
-        severity = "medium" if outcome == "replayed" else "low"
-        return self._refused(audit, outcome, _NOT_CONFIRMED[outcome], severity=severity)
-
-    def _explained(self, name: str, error: BaseException, audit: dict[str, Any]) -> CallToolResult:
-        """Tell a wrong argument, an anticipated failure and a crash apart. A crash does not speak to the caller."""
-        cause = error.__cause__ if isinstance(error, ToolError) else error
-        crash = isinstance(error, UnexpectedToolError | PydanticSerializationError) or would_end_the_server(error)
-        if isinstance(cause, InvalidInput) or (isinstance(cause, ValidationError) and not crash):
-            text = f"Invalid arguments: {rejection(cause) if isinstance(cause, ValidationError) else cause}"
-            return self._refused(audit, "rejected", text, "input_validation_failed", reason=broken_rule(cause))
-        if crash:
-            error_log.error("tool crashed", tool=name, exc_info=error)
-            text = f"The tool {name} failed. The server's log says why."
-            return self._refused(audit, "crashed", text, severity="high")
-        outcome = "too_large" if isinstance(error, ResultTooLarge) else "failed"
-        return self._refused(audit, outcome, error_text(error), severity="low")
 
     def _refused(
         self, audit: dict[str, Any], outcome: str, text: str, event: Kind = "tool_execution_failed", **details: Any
@@ -166,14 +156,3 @@ class ToolGuard:
         audit["outcome"] = outcome
         self._events.record(event, caller(), **{"tool": audit["tool"], "reason": outcome, **details})
         return CallToolResult(content=[TextContent(type="text", text=without_hidden(text))], is_error=True)
-
-
-def would_end_the_server(error: BaseException) -> bool:
-    """Whether called code raised what nobody above catches: argparse exits when it is given nonsense, for example.
-
-    A `CancelledError` may be ours: then this task is being cancelled.
-    """
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and not task.cancelling()
-    return not isinstance(error, Exception)

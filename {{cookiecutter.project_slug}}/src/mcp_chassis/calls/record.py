@@ -1,11 +1,10 @@
-"""One line for every call, whichever way it ends: who, what, outcome, how long. Never a value."""
+"""One line for every call, whichever way it ends: caller, what was called, outcome, duration. Never a value."""
 
 import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-import pydantic_core
 import structlog
 from mcp import MCPError
 
@@ -13,6 +12,8 @@ from ..auth.principal import current_principal
 from ..counters import OTHER, count_tool_call
 from ..events.untrusted import named
 from .recorder import Recorder
+
+_MAX_ARGUMENTS = 32
 
 audit_log = structlog.get_logger("audit")
 
@@ -25,19 +26,19 @@ class audited:
     Args:
         recorder: also told of the call.
         action: what is done.
-        arguments: of which the line has names and sizes, and the audit trail keyed hashes.
+        arguments: as JSON. The line has their names and sizes, the audit trail keyed hashes of the first 32.
         facts: what else the line says, in declared names.
     """
 
     def __init__(
-        self, recorder: Recorder, action: str, arguments: Mapping[str, Any] | None = None, /, **facts: str
+        self, recorder: Recorder, action: str, arguments: Mapping[str, bytes | None] | None = None, /, **facts: str
     ) -> None:
         self._recorder, self._action = recorder, action
-        values = _as_json(arguments or {})  # before anybody can change them
         self._audit: dict[str, Any] = {"principal": caller(), **facts, "outcome": "ok"}
+        known = {named(name): value for name, value in list((arguments or {}).items())[:_MAX_ARGUMENTS]}
         if arguments is not None:
-            self._audit["arguments"] = {name: None if value is None else len(value) for name, value in values.items()}
-        self._arguments = recorder.describe(values)
+            self._audit["arguments"] = {name: None if value is None else len(value) for name, value in known.items()}
+        self._arguments = recorder.describe(known)
 
     def __enter__(self) -> dict[str, Any]:
         self._started = time.perf_counter()
@@ -55,17 +56,6 @@ class audited:
 
 
 def caller() -> str:
-    """Return the id of whoever is calling, for logs and events."""
+    """Return the id of the caller, for logs and events."""
     principal = current_principal.get()
     return principal.id if principal is not None else "unknown"
-
-
-def _as_json(arguments: Mapping[str, Any]) -> dict[str, bytes | None]:
-    return {named(name): _json(value) for name, value in list(arguments.items())[:32]}
-
-
-def _json(value: object) -> bytes | None:
-    try:
-        return pydantic_core.to_json(value)
-    except ValueError:  # half of a surrogate pair: the check of the arguments will say so
-        return None

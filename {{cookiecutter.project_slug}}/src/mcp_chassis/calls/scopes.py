@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mcp import MCPError
-from mcp.shared.uri_template import UriTemplate
 
 from ..auth.principal import current_principal
 from ..events.log import EventLog
+from ..mcp import sdk
 from .declarations import PromptPolicy, ResourcePolicy, policy_of
 from .record import caller
 from .tools import GuardedTool
@@ -20,7 +20,7 @@ NO_SCOPES: frozenset[str] = frozenset()
 
 
 class Access:
-    """The scopes of everything that can be asked for."""
+    """The scopes of everything that a caller can ask for."""
 
     def __init__(
         self,
@@ -30,19 +30,20 @@ class Access:
     ) -> None:
         self._tools = {name: guarded.policy.scopes for name, guarded in tools.items()}
         self._prompts = {function.__name__: policy_of(function, PromptPolicy).scopes for function in prompts}
-        declared = [policy_of(function, ResourcePolicy) for function in resources]
-        self._resources = {policy.uri: policy.scopes for policy in declared}
+        self._resources = {policy.uri: policy.scopes for policy in (policy_of(f, ResourcePolicy) for f in resources)}
+        self._templates = [
+            (sdk.UriTemplate.parse(uri), scopes) for uri, scopes in self._resources.items() if "{" in uri
+        ]
+        self._by_name = {"tools/call": self._tools, "prompts/get": self._prompts}
         self.scopes = NO_SCOPES.union(*self._tools.values(), *self._prompts.values(), *self._resources.values())
         """Every scope that anything here needs."""
-        self.names = {"uri", *self._tools, *self._prompts, *self._resources} | {
-            name for function in prompts for name in inspect.signature(function).parameters
-        }
-        """What this server calls its own, and may write into its log."""
-        self._templates = [(UriTemplate.parse(policy.uri), policy.scopes) for policy in declared if "{" in policy.uri]
+        parameters = {name for function in prompts for name in inspect.signature(function).parameters}
+        self.names = {"uri", *self._tools, *self._prompts, *self._resources, *parameters}
+        """Names that this server declares, and may write into its log."""
 
     def required(self, method: str, params: Mapping[str, Any]) -> frozenset[str]:
         """Return the scopes that a message needs; none for what does not exist, which is refused later."""
-        if method == "subscriptions/listen":  # to hear when something changes is to know of it
+        if method == "subscriptions/listen":  # a notification of a change reveals that the resource exists
             wanted = params.get("notifications")
             uris = wanted.get("resourceSubscriptions") if isinstance(wanted, dict) else None
             known = (self._of_resource(uri) for uri in uris if isinstance(uri, str)) if isinstance(uris, list) else ()
@@ -50,13 +51,9 @@ class Access:
         name = params.get("uri" if method == "resources/read" else "name")
         if not isinstance(name, str):
             return NO_SCOPES
-        if method == "tools/call":
-            return self._tools.get(name, NO_SCOPES)
-        if method == "prompts/get":
-            return self._prompts.get(name, NO_SCOPES)
         if method == "resources/read":
             return self._of_resource(name)
-        return NO_SCOPES
+        return self._by_name.get(method, {}).get(name, NO_SCOPES)
 
     def missing(self, method: str, params: Mapping[str, Any]) -> list[str]:
         """Return all scopes that a message needs if the caller lacks one of them, else none."""
@@ -69,14 +66,10 @@ class Access:
             return uri
         return next((str(template) for template, _ in self._templates if template.match(uri) is not None), uri)
 
-    def has_prompt(self, name: str) -> bool:
-        """Whether there is a prompt of that name."""
-        return name in self._prompts
-
     def _of_resource(self, uri: str) -> frozenset[str]:
         if uri in self._resources:
             return self._resources[uri]
-        # All that match: which of them the SDK takes is its affair.
+        # Of all that match: which of them is read is up to the SDK.
         return NO_SCOPES.union(*(scopes for template, scopes in self._templates if template.match(uri) is not None))
 
 

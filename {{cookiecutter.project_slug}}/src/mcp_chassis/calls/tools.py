@@ -1,4 +1,4 @@
-"""Makes guarded tools of plain functions: strict arguments, annotations from the policy, blocking work told apart."""
+"""Makes guarded tools of plain functions: strict arguments, annotations from the policy, threads for blocking work."""
 
 import functools
 import inspect
@@ -8,23 +8,22 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from mcp.server.mcpserver.tools.base import Tool
 from mcp.types import ToolAnnotations
 
 from ..limits.rate_limiter import LimiterFactory, RateLimiter
 from ..limits.slots import current_slot
+from ..mcp import sdk
 from .arguments import StrictMetadata, closed_schema
 from .declarations import ToolPolicy, policy_of
 
-# Threads for blocking tools. They cannot be stopped, so they are counted by slots and not by this.
-_THREADS = 1000
+_MAX_THREADS = 1000  # they cannot be stopped, so slots count them and not this
 
 
 @dataclass(frozen=True, slots=True)
 class GuardedTool:
-    """A tool with everything that the guard knows of it."""
+    """A tool with what the guard knows about it."""
 
-    tool: Tool
+    tool: sdk.Tool
     policy: ToolPolicy
     blocking: bool
     limiter: RateLimiter | None
@@ -44,36 +43,35 @@ def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory =
         idempotent_hint=policy.idempotent,
         open_world_hint=policy.open_world,
     )
-    tool = Tool.from_function(function, title=policy.title, annotations=annotations)
+    tool = sdk.Tool.from_function(function, title=policy.title, annotations=annotations)
     tool.fn_metadata = StrictMetadata(**dict(tool.fn_metadata))
     tool.parameters = closed_schema(tool.parameters)
     blocking = not inspect.iscoroutinefunction(inspect.unwrap(function))
     if blocking:
         tool.fn, tool.is_async = _in_thread(function), True
-    limiter = None
-    if (calls := policy.calls_per_minute) is not None:
-        limiter = make_limiter(f"tool:{tool.name}", per_minute=calls, burst=calls)
+    calls = policy.calls_per_minute
+    limiter = make_limiter(f"tool:{tool.name}", per_minute=calls, burst=calls) if calls is not None else None
     return GuardedTool(tool, policy, blocking, limiter)
 
 
 def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap blocking work so that its caller can leave at the deadline, while the slot stays taken until it ends."""
+    """Wrap blocking work so that its call ends at the deadline, while the slot stays taken until the thread ends."""
     limiter: anyio.CapacityLimiter | None = None
 
     @functools.wraps(function)
     async def run(**arguments: Any) -> Any:
         nonlocal limiter
-        limiter = limiter or anyio.CapacityLimiter(_THREADS)  # needs a running loop
+        limiter = limiter or anyio.CapacityLimiter(_MAX_THREADS)  # needs a running loop
         slot = current_slot.get()
 
         def work() -> Any:
             if not slot.keep():
-                return None  # the caller has left before the thread began
+                return None  # the call ended before the thread began
             try:
                 return function(**arguments)
             except Exception:
                 raise
-            except BaseException as error:  # the event loop would take it for its own end
+            except BaseException as error:  # it would end the event loop
                 raise RuntimeError(f"the tool raised {type(error).__name__}") from error
             finally:
                 slot.release(by_thread=True)

@@ -1,7 +1,7 @@
-"""The last step of the way in: hands a message to the SDK, in the cheapest response mode that serves it.
+"""The last layer: hands a message to the SDK, in the cheapest response mode that serves it.
 
-A JSON response costs the least, but it carries no progress and does not notice that the client has left. So a request
-that asks for progress gets a stream, and every other one gets a watcher once it takes longer than a moment.
+A JSON response costs the least, but it carries no progress and does not notice that the client has disconnected. So a
+request that asks for progress gets a stream, and every other one gets a watcher once it takes longer than 0.25 seconds.
 """
 
 import asyncio
@@ -10,43 +10,58 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from mcp.server.lowlevel.server import Server
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from opentelemetry import trace
 from starlette.types import Message, Receive, Scope, Send
 
 from ..counters import counted_stream
 from ..middleware.request_body import parsed_message
+from . import sdk
 from .fast_path import DirectEntry
 
 _WATCH_AFTER = 0.25  # seconds: almost every call is over by then and pays for one timer only
 
 _streams: ContextVar[bool] = ContextVar("streams", default=False)
+"""Whether the request being served is answered by a stream. The SDK asks for it without saying for which request."""
 
 
-class SessionManager(StreamableHTTPSessionManager):
-    """The SDK's manager, asked for the response mode at every request instead of once, with a shorter way in."""
+class SessionManager(sdk.StreamableHTTPSessionManager):
+    """The SDK's manager, asked for the response mode at every request instead of once, with a shorter path.
+
+    Args:
+        server: the SDK's low-level server.
+        fast_path: whether ordinary messages take the shorter path.
+        options: of the SDK's manager.
+    """
+
+    def __init__(self, server: sdk.Server[Any], *, fast_path: bool = True, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._direct = DirectEntry(server) if fast_path else None
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Start what requests need, and stop it."""
-        self._direct = DirectEntry(self.app)
         lifespan = self.app.lifespan
 
         @asynccontextmanager
         async def shared(server: Any) -> AsyncIterator[Any]:
             async with lifespan(server) as state:
-                self._direct.lifespan_state = state
+                if self._direct is not None:
+                    self._direct.lifespan_state = state
                 yield state
 
         self.app.lifespan = shared
-        _drop_idle_tracing(self.app)
+        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            # No provider records the SDK's spans, which are a tenth of what a call costs.
+            self.app.middleware[:] = [
+                one for one in self.app.middleware if type(one).__name__ != "OpenTelemetryMiddleware"
+            ]
         async with super().run():
             yield
 
     async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if _streams.get() or not await self._direct.serve(parsed_message(scope), scope, receive, send):
+        direct = None if _streams.get() else self._direct
+        if direct is None or not await direct.serve(parsed_message(scope), scope, receive, send):
             await super().handle_request(scope, receive, send)
 
     @property
@@ -57,12 +72,6 @@ class SessionManager(StreamableHTTPSessionManager):
     @json_response.setter
     def json_response(self, _: bool) -> None:
         """The SDK's constructor sets a mode for all requests, which is not used."""
-
-
-def _drop_idle_tracing(server: Server[Any]) -> None:
-    """Take out the SDK's spans, a tenth of what a call costs, where no tracer provider is there to record them."""
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        server.middleware[:] = [one for one in server.middleware if type(one).__name__ != "OpenTelemetryMiddleware"]
 
 
 class McpEndpoint:
@@ -82,11 +91,11 @@ class McpEndpoint:
 
 
 class _Watched:
-    """Runs a request and cancels it when its client leaves."""
+    """Runs a request and cancels it when its client disconnects."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._gone = False
+        self._has_disconnected = False
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -97,32 +106,32 @@ class _Watched:
         try:
             await serve(self._next)
         except asyncio.CancelledError:
-            if not self._gone:
+            if not self._has_disconnected:
                 raise
-            request.uncancel()  # nobody is left to hear of it
+            request.uncancel()  # no client is left to get an answer
         finally:
             if self._timer is not None:
                 self._timer.cancel()
             if self._watcher is not None:
                 self._watcher.cancel()
 
-    def _post(self) -> None:
+    def _start(self) -> None:
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._gone = True
+        self._has_disconnected = True
         self._request.cancel()
 
     async def _next(self) -> Message:
-        if self._watcher is not None:  # only one may wait for the client at a time
+        if self._watcher is not None:  # only one task may receive at a time
             await asyncio.wait([self._watcher])
             return {"type": "http.disconnect"}
         message = await self._receive()
         if self._timer is None and not message.get("more_body", False):
-            # Not before the whole body has been read: a watcher would throw away what it gets to see of it.
-            self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER, self._post)
+            # Not before the whole body has been read: a watcher would throw away what it receives of it.
+            self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER, self._start)
         return message
 
 

@@ -1,9 +1,10 @@
-"""The way of an ordinary message: parsed once, and handed to the SDK's own runner.
+"""The path of an ordinary message: parsed once, and handed to the SDK's own runner.
 
 The SDK's HTTP entries parse the body again, turn it into models and back, and start a task group and several streams
 for each request of an older client. For an answer that is one JSON document, that is most of what it costs.
 Validation, middleware, handlers and the shape of results are the SDK's either way; whatever is unusual, and whatever
-would be refused, goes the SDK's own way. `benchmarks/README.md` of the template has the figures.
+would be refused, takes the SDK's path. `benchmarks/README.md` of the template has the figures; `FAST_PATH=false`
+switches this off.
 """
 
 import functools
@@ -14,38 +15,25 @@ from typing import Any
 
 import anyio
 import pydantic_core
-from mcp.server.connection import Connection
-from mcp.server.lowlevel.server import Server
-from mcp.server.runner import ServerRunner, aclose_shielded, modern_error_data
-from mcp.server.streamable_http import check_accept_headers
-from mcp.shared.exceptions import NoBackChannelError
-from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS, InboundLadderRejection, classify_inbound_request
-from mcp.shared.message import ServerMessageMetadata
-from mcp.shared.transport_context import TransportContext
 from mcp.types import DEFAULT_NEGOTIATED_VERSION, ErrorData, JSONRPCError
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from starlette.requests import Request
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
+
+from . import sdk
 
 _METHODS = frozenset(
     {
-        "tools/call",
-        "tools/list",
-        "resources/read",
-        "resources/list",
-        "resources/templates/list",
-        "prompts/get",
-        "prompts/list",
+        *("tools/call", "tools/list", "resources/read", "resources/list", "resources/templates/list"),
+        *("prompts/get", "prompts/list"),
     }
 )
-_OLDER = frozenset(HANDSHAKE_PROTOCOL_VERSIONS)
-_NEWER = frozenset(MODERN_PROTOCOL_VERSIONS)
 _JSON = (b"content-type", b"application/json")
 
 
 @functools.lru_cache(64)
 def _accepts_json(accept: str) -> bool:
-    is_accepted, _ = check_accept_headers(Request({"type": "http", "headers": [(b"accept", accept.encode("latin-1"))]}))
+    headers = [(b"accept", accept.encode("latin-1"))]
+    is_accepted, _ = sdk.check_accept_headers(Request({"type": "http", "headers": headers}))
     return is_accepted
 
 
@@ -56,7 +44,7 @@ class DirectEntry:
         server: the SDK's low-level server.
     """
 
-    def __init__(self, server: Server[Any]) -> None:
+    def __init__(self, server: sdk.Server[Any]) -> None:
         self._server = server
         self._marked: dict[str, tuple[object, bool]] = {}
         self.lifespan_state: Any = None
@@ -66,9 +54,9 @@ class DirectEntry:
         """Answer a message and return True, or return False and touch nothing.
 
         Args:
-            message: the body, already judged to be one JSON-RPC message.
+            message: the body, already checked to be one JSON-RPC message.
             scope: of the request.
-            receive: gives the body once more, then waits for the client to leave.
+            receive: gives the body once more, then waits for the client to disconnect.
             send: takes the answer.
         """
         method, params, message_id = message.get("method"), message.get("params"), message.get("id")
@@ -76,35 +64,36 @@ class DirectEntry:
             return False
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         version = headers.get("mcp-protocol-version", DEFAULT_NEGOTIATED_VERSION)
-        is_newer = version in _NEWER
-        if len(headers) != len(scope["headers"]) or "mcp-session-id" in headers or not (is_newer or version in _OLDER):
+        is_modern = version in sdk.MODERN_PROTOCOL_VERSIONS
+        if not is_modern and version not in sdk.HANDSHAKE_PROTOCOL_VERSIONS:
             return False
-        if not _accepts_json(headers.get("accept", "")):
+        has_duplicates = len(headers) != len(scope["headers"])
+        if has_duplicates or "mcp-session-id" in headers or not _accepts_json(headers.get("accept", "")):
             return False
         envelope: tuple[str, Any, Any] = (version, None, None)
-        if is_newer:
-            route = classify_inbound_request(message, headers=headers)
-            if isinstance(route, InboundLadderRejection) or (method == "tools/call" and self._is_marked(params)):
+        if is_modern:
+            route = sdk.classify_inbound_request(message, headers=headers)
+            if isinstance(route, sdk.InboundLadderRejection) or (method == "tools/call" and self._is_marked(params)):
                 return False
             envelope = (route.protocol_version, route.client_info, route.client_capabilities)
         connection: Any = _Exchange.from_envelope(*envelope)
-        # Taken here, so that from now on only the client's leaving is left to receive.
-        request = Request(scope, _again(await receive(), receive))
-        transport = TransportContext(
-            kind="streamable-http", can_send_request=False, headers=request.headers if is_newer else None
+        request = Request(scope, receive)
+        await request.body()  # kept for a tool that wants to see it; only the client's disconnect is left to receive
+        transport = sdk.TransportContext(
+            kind="streamable-http", can_send_request=False, headers=request.headers if is_modern else None
         )
         status = 200
         try:
             try:
-                runner = ServerRunner(self._server, connection, self.lifespan_state)
+                runner = sdk.ServerRunner(self._server, connection, self.lifespan_state)
                 result = await runner.on_request(_Dispatch(message_id, request, transport), method, params)
             finally:
                 await connection.close()
             body = pydantic_core.to_json({"jsonrpc": "2.0", "id": message_id, "result": result})
         except Exception as exception:  # as in the SDK's entries; the next line logs it
-            error = modern_error_data(exception)
-            status = ERROR_CODE_HTTP_STATUS.get(error.code, 200) if is_newer else 200
-            body = _error_document(message_id, error, is_newer=is_newer)
+            error = sdk.modern_error_data(exception)
+            status = sdk.ERROR_CODE_HTTP_STATUS.get(error.code, 200) if is_modern else 200
+            body = _error_document(message_id, error, is_modern=is_modern)
         length = (b"content-length", str(len(body)).encode())
         await send({"type": "http.response.start", "status": status, "headers": [_JSON, length]})
         await send({"type": "http.response.body", "body": body})
@@ -123,9 +112,9 @@ class DirectEntry:
         return marked
 
 
-class _Exchange(Connection):
-    """The SDK's `Connection` for one request. Its exit stack is made when somebody asks for it: to close an empty one,
-    shielded and with a deadline, takes a twentieth of a call.
+class _Exchange(sdk.Connection):
+    """The SDK's `Connection` for one request. Its exit stack is made on first use: closing an empty one, shielded and
+    with a deadline, takes a twentieth of a call.
     """
 
     _stack: AsyncExitStack | None = None
@@ -143,7 +132,7 @@ class _Exchange(Connection):
     async def close(self) -> None:
         """Clean up, if there is anything."""
         if self._stack is not None:
-            await aclose_shielded(self)
+            await sdk.aclose_shielded(self)
 
 
 class _Dispatch:
@@ -151,41 +140,29 @@ class _Dispatch:
 
     can_send_request = False
 
-    def __init__(self, request_id: str | int, request: Request, transport: TransportContext) -> None:
+    def __init__(self, request_id: str | int, request: Request, transport: sdk.TransportContext) -> None:
         self.request_id = request_id
         self.transport = transport
-        self.message_metadata = ServerMessageMetadata(request_context=request, can_send_request=False)
-        self._cancel_requested: anyio.Event | None = None
+        self.message_metadata = sdk.ServerMessageMetadata(request_context=request, can_send_request=False)
 
-    @property
+    @functools.cached_property
     def cancel_requested(self) -> anyio.Event:
-        """Never set: who wants to cancel closes the connection."""
-        self._cancel_requested = self._cancel_requested or anyio.Event()
-        return self._cancel_requested
+        """Never set: a client that wants to cancel closes the connection."""
+        return anyio.Event()
 
     async def send_raw_request(self, method: str, _: Mapping[str, Any] | None, __: Any = None) -> dict[str, Any]:
         """Refuse: the client could not answer."""
-        raise NoBackChannelError(method)
+        raise sdk.NoBackChannelError(method)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> None:
         """Drop a notification, as the SDK does in this mode."""
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Drop it: who asks for progress gets a stream."""
+        """Drop it: a client that asks for progress gets a stream."""
 
 
-def _again(body: Message, receive: Receive) -> Receive:
-    """For a tool that wants to see the body itself."""
-    pending = [body]
-
-    async def replay() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return replay
-
-
-def _error_document(message_id: str | int, error: ErrorData, *, is_newer: bool) -> bytes:
+def _error_document(message_id: str | int, error: ErrorData, *, is_modern: bool) -> bytes:
     document = JSONRPCError(jsonrpc="2.0", id=message_id, error=error)
-    if is_newer:
+    if is_modern:
         return document.model_dump_json(by_alias=True, exclude_none=True).encode()
     return document.model_dump_json(by_alias=True, exclude_unset=True).encode()

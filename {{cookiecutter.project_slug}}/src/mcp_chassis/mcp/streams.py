@@ -9,17 +9,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mcp import MCPError
-from mcp.server.context import ServerRequestContext
-from mcp.server.subscriptions import ListenHandler, SubscriptionBus
-from mcp.types import INTERNAL_ERROR, SubscriptionsListenRequestParams, SubscriptionsListenResult
+from mcp import MCPError, types
 
 from ..auth.principal import credential_is_valid
 from ..calls.record import caller
 from ..counters import counted_stream
 from ..events.log import EventLog
-
-_CHECK_SECONDS = 0.5  # between two checks of a stream's credential
+from . import sdk
 
 _CHECK_SECONDS = 0.5  # between two checks of a stream's credential
 
@@ -35,18 +31,20 @@ class ListenStreams:
         max_age: seconds after which a stream is ended with a result. Clients listen again.
     """
 
-    def __init__(self, bus: SubscriptionBus, *, events: EventLog, most: int, most_each: int, max_age: float) -> None:
+    def __init__(
+        self, bus: sdk.SubscriptionBus, *, events: EventLog, most: int, most_each: int, max_age: float
+    ) -> None:
         self._bus = bus
         self._events = events
         self._most = most
         self._most_each = most_each
         self._max_age = max_age
-        self._open: dict[ListenHandler, str] = {}
+        self._open: dict[sdk.ListenHandler, str] = {}
         self._closing = False
 
     async def __call__(
-        self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
-    ) -> SubscriptionsListenResult:
+        self, ctx: sdk.ServerRequestContext[Any, Any], params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
         """Serve one stream.
 
         Raises:
@@ -54,12 +52,12 @@ class ListenStreams:
         """
         principal = caller()
         if self._closing:
-            raise MCPError(INTERNAL_ERROR, "The server is stopping. Listen again in a moment.")
+            raise MCPError(types.INTERNAL_ERROR, "The server is stopping. Listen again in a moment.")
         held = list(self._open.values()).count(principal)
         if held >= self._most_each or len(self._open) >= self._most:
             self._events.record("rate_limit_exceeded", principal, reason="streams")
-            raise MCPError(INTERNAL_ERROR, "Too many open streams. Close one, or try again later.")
-        handler = ListenHandler(self._bus)
+            raise MCPError(types.INTERNAL_ERROR, "Too many open streams. Close one, or try again later.")
+        handler = sdk.ListenHandler(self._bus)
         self._open[handler] = principal
         loop = asyncio.get_running_loop()
         end = loop.call_later(self._max_age, handler.close)
@@ -81,7 +79,7 @@ class ListenStreams:
             handler.close()
 
 
-async def _close_with(is_valid: Callable[[], Awaitable[bool]], handler: ListenHandler) -> None:
+async def _close_with(is_valid: Callable[[], Awaitable[bool]], handler: sdk.ListenHandler) -> None:
     """Close a stream as soon as its credential is not valid any more, or cannot be checked."""
     try:
         while await is_valid():  # noqa: ASYNC110  (keys expire and files change without a signal)

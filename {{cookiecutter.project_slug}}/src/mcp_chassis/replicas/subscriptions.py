@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from mcp.server.subscriptions import (
+
+from ..mcp.sdk import (
     InMemorySubscriptionBus,
     PromptsListChanged,
     ResourcesListChanged,
@@ -19,7 +20,6 @@ from mcp.server.subscriptions import (
     ServerEvent,
     ToolsListChanged,
 )
-
 from .connection import RedisAway, SharedRedis
 
 log = structlog.get_logger("shared")

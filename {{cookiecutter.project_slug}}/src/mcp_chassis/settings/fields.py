@@ -61,6 +61,7 @@ class SettingsFields(BaseSettings):
     send_timeout: Annotated[float, Field(gt=0, le=300)] = 10
     keep_alive_timeout: Annotated[int, Field(ge=1, le=300)] = 5
     shutdown_timeout: Annotated[int, Field(ge=1, le=600)] = 10
+    fast_path: bool = True
 
     enable_request_logging: bool = True
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"

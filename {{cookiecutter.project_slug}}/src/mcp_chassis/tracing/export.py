@@ -6,8 +6,6 @@ message, the trace state), or described where it is no declared name.
 
 from collections.abc import Callable
 
-from mcp_types.methods import SPEC_CLIENT_METHODS, SPEC_CLIENT_NOTIFICATION_METHODS
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -19,6 +17,12 @@ from opentelemetry.trace import SpanContext, Status
 from ..auth.principal import current_principal
 from ..events.untrusted import MAX_TEXT, declare, named
 from ..http.current_request import current_request
+from ..mcp.sdk import (
+    HANDSHAKE_PROTOCOL_VERSIONS,
+    MODERN_PROTOCOL_VERSIONS,
+    SPEC_CLIENT_METHODS,
+    SPEC_CLIENT_NOTIFICATION_METHODS,
+)
 
 _OF_THE_SDK = "mcp-python-sdk"
 _CHOSEN_BY_CLIENTS = ("mcp.method.name", "gen_ai.tool.name", "gen_ai.prompt.name", "mcp.protocol.version")

@@ -12,10 +12,10 @@ from functools import cache
 from typing import Any, Literal, NoReturn, Self
 
 import httpx2
-from mcp.shared.uri_template import UriTemplate
 
 from ...auth.principal import STDIO, current_principal
 from ...mcp.guarded_server import GuardedServer
+from ...mcp.sdk import UriTemplate
 from ...service import Service, unchecked_server
 from .canaries import Canaries
 from .payloads import ADVICE, FAMILIES, LADDERS, SQL_PAIRS, TYPES
