@@ -23,7 +23,7 @@ KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 ALICE = Principal("oauth:alice", "oauth")
 
 
-class KnowsAlice:
+class KnowsAlice(Verifier):
     """A second verifier, asked after the key's."""
 
     async def verify(self, token: str) -> Principal:
@@ -36,7 +36,7 @@ class KnowsAlice:
         return ALICE
 
 
-class NeverAsked:
+class NeverAsked(Verifier):
     """A verifier behind the one whose kind of token it is."""
 
     async def verify(self, token: str) -> Principal:
