@@ -104,7 +104,7 @@ def test_a_trusted_proxy_may_hold_the_connections_of_many_clients() -> None:
 
 def test_those_who_are_one_too_many_cannot_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is told that there is no room needs a socket, too: beyond some of those, the line is cut at once."""
-    monkeypatch.setattr(http_protocol, "_TOLD_TIMEOUT", 60)
+    monkeypatch.setattr(http_protocol, "_REFUSED_TIMEOUT_SECONDS", 60)
     with running_server(max_connections=10, receive_timeout=60) as small, ExitStack() as held:
         flood = [held.enter_context(connect(small)) for _ in range(100)]
 

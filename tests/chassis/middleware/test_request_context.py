@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mcp_chassis.auth.principal import Principal, current_principal
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.middleware import request_context
+from mcp_chassis.middleware.access_log import AccessLog
 
 from ..support.asgi import CLIENT, Endpoint, ask, http_scope
 
@@ -18,8 +19,11 @@ pytestmark = pytest.mark.anyio
 PROXIES = [ipaddress.ip_network("192.0.2.0/24")]
 
 
-def layer(app: ASGIApp, events: EventLog | None = None, **options: Any) -> request_context.RequestContextLayer:
-    return request_context.RequestContextLayer(app, events=events or EventLog(), **options)
+def layer(
+    app: ASGIApp, events: EventLog | None = None, *, log_requests: bool = True, **options: Any
+) -> request_context.RequestContextLayer:
+    access_log = AccessLog(enabled=log_requests)
+    return request_context.RequestContextLayer(app, events=events or EventLog(), access_log=access_log, **options)
 
 
 def access_lines(logs: list[Any]) -> list[dict[str, Any]]:

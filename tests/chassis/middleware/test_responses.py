@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcp_chassis.middleware.responses import Refusal, send_json
+from mcp_chassis.middleware.responses import Refusal, json_rpc_error
 
 from ..support.asgi import ask
 
@@ -45,9 +45,9 @@ async def test_headers_of_one_answer_do_not_stay_for_the_next() -> None:
 
 
 async def test_json_is_sent_whole() -> None:
-    async def app(scope: object, receive: object, send: object) -> None:
-        await send_json(send, 200, {"a": "ü"}, [])  # type: ignore[arg-type]
-
-    answer = await ask(app)
-    assert answer.json() == {"a": "ü"}
+    answer = await ask(json_rpc_error(400, {"message": "ü"}, message_id="7", headers={"x-hint": "a"}))
+    assert answer.status == 400
+    assert answer.json() == {"jsonrpc": "2.0", "id": "7", "error": {"message": "ü"}}
+    assert answer.header("content-type") == "application/json"
+    assert answer.header("x-hint") == "a"
     assert answer.header("content-length") == str(len(answer.body))

@@ -11,8 +11,10 @@ from ..support.asgi import Answer, ask, http_scope
 pytestmark = pytest.mark.anyio
 
 
-def health(*, known: bool = False) -> Health:
-    made = Health(version="1.2.3", environment="production", is_known=lambda: known)
+def health(*, known: bool = False, connections: int = 0) -> Health:
+    made = Health(
+        version="1.2.3", environment="production", is_known=lambda: known, open_connections=lambda: connections
+    )
     made.ready = True
     return made
 
@@ -27,17 +29,11 @@ async def test_everybody_sees_the_status_and_nothing_else() -> None:
 
 
 async def test_a_known_caller_sees_what_an_operator_asks_first() -> None:
-    made = health(known=True)
-    made.open_connections = lambda: 7
-    report = (await get(made, "/health")).json()
+    report = (await get(health(known=True, connections=7), "/health")).json()
     assert report["uptime_seconds"] >= 0
     expected = {"status": "ok", "version": "1.2.3", "environment": "production", "open_connections": 7}
     assert {name: report[name] for name in expected} == expected
     assert "memory_bytes" in report
-
-
-async def test_without_sockets_the_connections_are_unknown() -> None:
-    assert (await get(health(known=True), "/health")).json()["open_connections"] is None
 
 
 async def test_a_server_that_starts_or_stops_lives_and_is_not_ready() -> None:

@@ -9,8 +9,11 @@ from .verifier import InvalidCredential
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]{1,8192}=*)")
 
 
-class AmbiguousCredential(Exception):
+class AmbiguousCredential(InvalidCredential):
     """More than one `Authorization` header: two readers could take different ones."""
+
+    def __init__(self) -> None:
+        super().__init__("ambiguous")
 
 
 def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -34,6 +34,12 @@ credential_is_valid: ContextVar[Callable[[], Awaitable[bool]] | None] = ContextV
 """Asks the verifier again whether the credential stands for the same principal. None: there is no credential."""
 
 
+def authenticated() -> Principal | None:
+    """Return the authenticated caller; None if there is none, or an anonymous one."""
+    principal = current_principal.get()
+    return None if principal is None or principal.kind == "anonymous" else principal
+
+
 def get_principal() -> Principal:
     """Return who is calling the tool, resource or prompt that asks.
 

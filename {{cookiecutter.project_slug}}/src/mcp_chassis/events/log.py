@@ -20,7 +20,8 @@ import structlog
 
 from ..counters import count_event
 from ..http.current_request import current_request
-from .sampling import Sampler, neighbourhood
+from ..limits.client_address import client_key
+from .sampling import Sampler
 from .untrusted import MAX_TEXT, shown
 
 Kind = Literal[
@@ -80,7 +81,7 @@ class _Ring:
 
     def add(self, number: int, event: SecurityEvent) -> None:
         """Remember an event, and forget another one if there are too many."""
-        self._callers[event.severity][neighbourhood(event.identifier)][number] = event
+        self._callers[event.severity][client_key(event.identifier)][number] = event
         self._sizes[event.severity] += 1
         if sum(self._sizes.values()) > self._keep:
             sizes, share = self._sizes, self._keep // 4
@@ -91,7 +92,7 @@ class _Ring:
 
     def remove(self, number: int, event: SecurityEvent) -> None:
         """Forget an event, if it is still remembered."""
-        caller = neighbourhood(event.identifier)
+        caller = client_key(event.identifier)
         mine = self._callers[event.severity][caller]
         if mine.pop(number, None) is not None:
             self._sizes[event.severity] -= 1

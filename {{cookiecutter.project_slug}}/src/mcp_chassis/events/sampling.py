@@ -6,13 +6,13 @@ together. So neither a caller that varies what it does nor one with many address
 
 import asyncio
 import contextvars
-import ipaddress
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Generic, TypeVar
+
+from ..limits.client_address import client_key
 
 _Item = TypeVar("_Item")
 
@@ -54,7 +54,7 @@ class Sampler(Generic[_Item]):
             How many have been counted, 0 if it was written; and the item that it takes the place of.
         """
         self.flush(everything=False)
-        key: tuple[object, ...] = (neighbourhood(caller), *cause)
+        key: tuple[object, ...] = (client_key(caller), *cause)
         if key not in self._groups and self._causes[key[0]] >= _MAX_CAUSES:
             key = (key[0], cause[0])
         if key not in self._groups and len(self._groups) >= _MAX_GROUPS:
@@ -95,14 +95,3 @@ class Sampler(Generic[_Item]):
         self.flush(everything=False)
         if any(group.rest is not None for group in self._groups.values()):
             self._write_later()
-
-
-@lru_cache(1024)
-def neighbourhood(caller: str) -> str:
-    """Return what counts as one caller: a principal, an IPv4 address, or the /64 of an IPv6 address."""
-    if caller.count(":") > 1:
-        try:
-            return str(ipaddress.IPv6Address(int(ipaddress.IPv6Address(caller)) >> 64 << 64))
-        except ValueError:
-            pass  # a principal's id
-    return caller

@@ -4,50 +4,56 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from ..limits.client_address import Network, client_key, is_in_networks
+from ..limits.client_address import client_key, is_in_networks
+from ..sinks.addresses import IPNetwork
 
 
 class Place(NamedTuple):
     """What a new connection gets."""
 
     key: str
-    """Whom it is counted for; empty for nobody in particular."""
+    """The client that it is counted for; empty for a trusted proxy or a local socket."""
     state: Literal["open", "full", "full for this address", "hang up"]
 
 
 class Connections:
-    """Counts what is open. Who comes too many is told so; too many of those are hung up on.
+    """Counts connections. One beyond the limits gets an error response; too many of those are disconnected at once.
 
     Args:
-        most: connections in all.
-        most_each: from one IPv4 address, or from one /64 of IPv6.
+        max_total: connections in all.
+        max_per_address: from one IPv4 address, or from one /64 of IPv6.
         exempt: networks that carry the connections of many clients: trusted proxies.
     """
 
-    def __init__(self, most: int, most_each: int, *, exempt: Sequence[Network] = ()) -> None:
-        self._most = most
-        self._most_each = most_each
+    def __init__(self, max_total: int, max_per_address: int, *, exempt: Sequence[IPNetwork] = ()) -> None:
+        self._max_total = max_total
+        self._max_per_address = max_per_address
         self._exempt = tuple(exempt)
         self._open: Counter[str] = Counter()
         self._total = 0
-        self._told = 0
+        self._refused = 0
+
+    def count(self) -> int:
+        """Return how many are open, also those that only get an error response."""
+        return self._total + self._refused
 
     def take(self, address: str) -> Place:
-        """Take a place for a connection from `address`; give it back by `leave`."""
+        """Count a connection from `address`; pass the result to `leave` when it has ended."""
         key = "" if not address or is_in_networks(address, self._exempt) else client_key(address)
-        if self._total >= self._most or (key and self._open[key] >= self._most_each):
-            self._told += 1
-            if self._told > max(16, self._most // 10):
+        is_full = self._total >= self._max_total
+        if is_full or (key and self._open[key] >= self._max_per_address):
+            self._refused += 1
+            if self._refused > max(16, self._max_total // 10):
                 return Place(key, "hang up")
-            return Place(key, "full" if self._total >= self._most else "full for this address")
+            return Place(key, "full" if is_full else "full for this address")
         self._total += 1
         self._open[key] += 1
         return Place(key, "open")
 
     def leave(self, place: Place) -> None:
-        """Give a place back, once."""
+        """Count a connection no longer."""
         if place.state != "open":
-            self._told -= 1
+            self._refused -= 1
             return
         self._total -= 1
         self._open[place.key] -= 1

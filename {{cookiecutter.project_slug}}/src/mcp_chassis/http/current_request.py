@@ -1,4 +1,4 @@
-"""What every log line, event and layer may know about the request being served, without being handed it."""
+"""The request being served, for log lines, events and layers."""
 
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -10,21 +10,27 @@ _CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b
 
 @dataclass(slots=True)
 class RequestContext:
-    """One HTTP request. Made by the outermost layer, shared by every task that serves the request."""
+    """One HTTP request. Created by `RequestContextLayer`, shared by every task that serves the request."""
 
     request_id: str
     client: str
-    """The client's address, judged by the trusted proxies; never what an untrusted peer claims."""
+    """The client's address; from `X-Forwarded-For` only if a trusted proxy wrote it."""
     headers: Sequence[tuple[bytes, bytes]] = ()
     event_recorded: bool = False
     """Whether a more precise security event than `http_error` was recorded for this request."""
     calls: list[dict[str, Any]] = field(default_factory=list)
-    """Records for the audit trail, which are written with the status of the answer."""
+    """Records for the audit trail, which are written with the status of the response."""
     finished: bool = False
 
     def credentials(self) -> str:
-        """Return what the client has presented as a credential: it may have put the same text elsewhere, too."""
+        """Return what the client sent as credentials: it may have sent the same text elsewhere, too."""
         return "\n".join(value.decode("latin-1") for name, value in self.headers if name in _CREDENTIALS)
 
 
 current_request: ContextVar[RequestContext | None] = ContextVar("current_request", default=None)
+
+
+def client_of_request() -> str:
+    """Return the client's address; `unknown` outside of a request."""
+    request = current_request.get()
+    return request.client if request is not None else "unknown"

@@ -1,4 +1,4 @@
-"""Whether the server lives, is ready, and how it is doing. The details are for authenticated callers."""
+"""The health routes: whether the process runs, wants traffic, and how it is doing."""
 
 import sys
 import time
@@ -10,14 +10,15 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 
 class Health:
-    """The state behind the three health routes.
+    """Serves the three health routes.
 
     Args:
-        version: the project's version.
+        version: of the project.
         environment: the setting of that name.
-        is_known: whether the caller may see more than the status.
+        is_known: whether the caller is authenticated and may see more than the status.
+        open_connections: returns how many there are.
         problems: returns what an operator should repair, a sentence each.
-        degraded: whether something is away that the server does without for a while.
+        degraded: whether something is unavailable for which the server has a fallback.
     """
 
     def __init__(
@@ -26,56 +27,55 @@ class Health:
         version: str,
         environment: str,
         is_known: Callable[[], bool],
+        open_connections: Callable[[], int],
         problems: Callable[[], list[str]] = list,
         degraded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._version = version
         self._environment = environment
         self._is_known = is_known
+        self._open_connections = open_connections
         self._problems = problems
         self._degraded = degraded
         self._started = time.monotonic()
         self.ready = False
         """True between the end of the start and the beginning of the shutdown."""
-        self.open_connections: Callable[[], int] | None = None
-        """Set by whoever owns the sockets."""
 
     async def live(self, _: Request) -> Response:
         """The process runs and its event loop turns."""
         return PlainTextResponse("ok\n")
 
     async def readiness(self, _: Request) -> Response:
-        """The server wants traffic, also while it is degraded: taking every replica out would help nobody."""
+        """The server wants traffic. That holds while it is degraded: every replica would be at the same time."""
         if not self.ready:
             return PlainTextResponse("not ready\n", status_code=503)
         return PlainTextResponse("ready, degraded\n" if self._degraded() else "ready\n")
 
     async def health(self, _: Request) -> Response:
-        """The status for everyone; for authenticated callers what an operator asks first."""
-        status: dict[str, object] = {
+        """The status; for authenticated callers also what an operator asks first."""
+        report: dict[str, object] = {
             "status": "stopping" if not self.ready else "degraded" if self._degraded() else "ok"
         }
         if self._is_known():
-            status |= {
+            report |= {
                 "version": self._version,
                 "environment": self._environment,
                 "uptime_seconds": round(time.monotonic() - self._started, 1),
                 "memory_bytes": memory_bytes(),
                 "problems": self._problems(),
-                "open_connections": self.open_connections() if self.open_connections is not None else None,
+                "open_connections": self._open_connections(),
             }
-        return JSONResponse(status)
+        return JSONResponse(report)
 
 
 def memory_bytes() -> int | None:
-    """Return the memory that this process holds, in bytes; None where the system does not tell without a library."""
+    """Return the resident memory of this process in bytes; None where the standard library cannot read it."""
+    if sys.platform == "win32":
+        return None
+    import resource  # noqa: PLC0415  (does not exist on Windows)
+
     statm = Path("/proc/self/statm")
     if statm.exists():
-        import resource  # noqa: PLC0415  (does not exist on Windows)
-
         return int(statm.read_text().split()[1]) * resource.getpagesize()
-    if sys.platform == "darwin":
-        import resource  # noqa: PLC0415
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # the peak: macOS tells no more
-    return None
+    # The peak: macOS has no current value.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if sys.platform == "darwin" else None

@@ -4,7 +4,8 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+from ..sinks.urls import DEFAULT_PORTS
+
 _HOST_LABELS = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.IGNORECASE)
 
 
@@ -14,34 +15,31 @@ def normal_origin(text: str) -> str:
     Raises:
         ValueError: saying what an origin looks like.
     """
+    usage = f"{text!r} is not an origin: write https://host or https://host:port"
     if not text.isprintable() or " " in text:
-        raise ValueError(f"{text!r} is not an origin: write https://host or https://host:port")
+        raise ValueError(usage)
     if text == "*":
         raise ValueError("'*' is not allowed: list the exact origins, such as https://app.example.com")
     try:
         parts = urlsplit(text.removesuffix("/"))
         port = parts.port
     except ValueError:
-        raise ValueError(f"{text!r} is not an origin: write https://host or https://host:port") from None
+        raise ValueError(usage) from None
     host = parts.hostname or ""
     if not is_plain_port(parts.netloc):
         raise ValueError(f"{text!r} is not an origin: write the port without leading zeros, or leave it out")
     if not host.isascii():
         raise ValueError(f"{text!r}: write the host as browsers send it, in its xn-- form")
-    extra = parts.path or parts.query or parts.fragment or parts.username is not None or parts.password is not None
-    if (
-        parts.scheme not in DEFAULT_PORTS
-        or extra
-        or "%" in host
-        or not (_HOST_LABELS.fullmatch(host) or _is_address(host))
-    ):
-        raise ValueError(f"{text!r} is not an origin: write https://host or https://host:port, without a path")
+    has_more = parts.path or parts.query or parts.fragment or "@" in parts.netloc
+    is_host = "%" not in host and (_HOST_LABELS.fullmatch(host) or _is_address(host))
+    if parts.scheme not in DEFAULT_PORTS or has_more or not is_host:
+        raise ValueError(f"{usage}, without a path")
     name = f"[{ipaddress.IPv6Address(host)}]" if ":" in host else host
     return f"{parts.scheme}://{name}" + ("" if port in {None, DEFAULT_PORTS[parts.scheme]} else f":{port}")
 
 
 def is_plain_port(netloc: str) -> bool:
-    """Whether the port, if there is one, is written in the one way that compares alike everywhere: not `:0443`, `:`."""
+    """Whether the port, if any, is written in the only way that every comparison takes alike: not `:0443` or `:`."""
     return re.search(r":(0[0-9]*)?\Z", netloc) is None
 
 

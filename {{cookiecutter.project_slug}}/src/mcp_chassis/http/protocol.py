@@ -1,21 +1,19 @@
-"""HTTP/1.1 for the open internet: uvicorn by itself lets silent, slow, deaf and countless clients stay for ever."""
+"""HTTP/1.1 for the open internet: by itself uvicorn keeps clients that send nothing, send slowly or do not read."""
 
 import asyncio
 import weakref
-from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from ..counters import count_connections
-from ..events.log import Kind
+from ..events.log import EventLog, Kind
 from ..middleware.responses import Refusal
 from ..middleware.security_headers import HEADERS, SecurityHeadersLayer
 from .connections import Connections, Place
 from .framing import BadRequest, RequestReader
+from .uvicorn_parts import HttpToolsProtocol
 
-_TOLD_TIMEOUT = 1.0  # seconds in which a connection too many may ask, to be told that it is one too many
-_LEAST_TAKEN = 65_536  # bytes that a client has to take within the send time-out, if an answer is larger
+_REFUSED_TIMEOUT_SECONDS = 1.0  # in which a connection beyond the limits may ask, to get its error response
+_MIN_TAKEN_BYTES = 65_536  # that a client has to take within the send time-out, if a response is larger
 
 _FULL = {
     "full": SecurityHeadersLayer(Refusal(503, "All connections are in use. Try again in a moment.", close=True)),
@@ -27,11 +25,11 @@ _BAD_REQUEST = (*HEADERS, (b"content-type", b"text/plain; charset=utf-8"), (b"co
 
 
 class _Transport:
-    """What uvicorn writes to and closes, with another way to close it."""
+    """What uvicorn writes to and closes; closing is left to the protocol."""
 
     def __init__(self, transport: asyncio.Transport, protocol: "DeadlineProtocol") -> None:
         self._transport = transport
-        # Weak: two that hold each other would keep the last message of a connection until the garbage is collected.
+        # Weak: a cycle would keep the last message of a connection until the next garbage collection.
         self._protocol = weakref.ref(protocol)
         self.write = transport.write
 
@@ -48,69 +46,66 @@ class _Transport:
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """Closes a connection whose request, headers and body, has not arrived in time, or whose answer is not taken.
+    """Closes a connection whose request has not arrived in time, headers and body, or whose response is not taken.
 
-    The first clock runs only while the server waits for the client: a long tool call is not cut. Between requests,
-    uvicorn's keep-alive time-out does the same job. The second runs only while an answer is larger than what the
+    The first deadline runs only while the server waits for the client: a long tool call is not cut. Between requests,
+    uvicorn's keep-alive time-out takes its place. The second runs only while a response is larger than what the
     operating system takes at once.
     """
 
     receive_timeout: float = 10
     """Seconds from the connection, or from the first byte of a further request, to the last byte of the body."""
     send_timeout: ClassVar[float] = 10
-    """Seconds in which a client takes its answer, or 64 KB more of it."""
-    most_unread: ClassVar[int] = 1_048_576
-    """Bytes of a body that are still taken after its request has been refused. To hang up would be a reset, which may
-    overtake the answer (RFC 9112, section 9.6); a client that sends more than this waits, and has its deadline."""
-    places: ClassVar[Connections] = Connections(1000, 1000)
-    note: ClassVar[Callable[[Kind, str, str], None]] = lambda *_: None
-    """Called with a kind of event, an address and a reason, when a client has been refused here."""
+    """Seconds in which a client takes its response, or 64 KB more of it."""
+    max_unread_bytes: ClassVar[int] = 1_048_576
+    """Bytes of a body that are still taken after its request has been refused. Closing at once would send a reset,
+    which may overtake the response (RFC 9112, section 9.6). A client that sends more is not read any further."""
+    limits: ClassVar[Connections]
+    events: ClassVar[EventLog]
 
     _deadline: asyncio.TimerHandle | None = None
     _send_deadline: asyncio.TimerHandle | None = None
     _place: Place | None = None
-    _left_unread = 0
+    _unread_bytes = 0
     _lingers = False
     _is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a place and start the clock."""
+        """Count the connection and start the deadline."""
         self._reader = RequestReader()
         self._connection = transport
         super().connection_made(cast(asyncio.Transport, _Transport(transport, self)))
         count_connections(1)
-        transport.set_write_buffer_limits(high=0)  # tells us of every byte that is not taken at once
-        self._place = self.places.take(self.client[0] if self.client else "")
+        transport.set_write_buffer_limits(high=0)  # reports every byte that is not taken at once
+        self._place = self.limits.take(self.client[0] if self.client else "")
         if self._place.state != "open":
-            self._note("rate_limit_exceeded", "too many connections")
+            self._record("rate_limit_exceeded", "too many connections")
             if self._place.state == "hang up":
                 transport.abort()
                 return
             self.app = _FULL[self._place.state]
-            self.receive_timeout = min(_TOLD_TIMEOUT, self.receive_timeout)
+            self.receive_timeout = min(_REFUSED_TIMEOUT_SECONDS, self.receive_timeout)
         self._start()
 
     def data_received(self, data: bytes) -> None:
-        """Stop the clock once the request is whole; start it with the first byte of another one."""
+        """Stop the deadline once the request is whole; start it with the first byte of another one."""
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
         is_refused = not self._reader.ended and self.cycle is not None and self.cycle.response_complete
-        unread = self._lingers or is_refused
-        self._left_unread = self._left_unread + len(data) if unread else 0
-        if self._left_unread > self.most_unread:
-            self._start()  # who is not read any more is not seen to leave, either
+        self._unread_bytes = self._unread_bytes + len(data) if self._lingers or is_refused else 0
+        if self._unread_bytes > self.max_unread_bytes:
+            self._start()  # without reading, a disconnect is not noticed either
             self.transport.pause_reading()
-            return
-        if not self._lingers:
+        elif not self._lingers:
             self._reader.waiting += data
             self._read_on()
 
     def _read_on(self) -> None:
-        """Parse what there is of the present request, and begin the next one once that has been answered."""
+        """Parse what has arrived of the current request, and begin the next one once that has been answered."""
         while not (is_whole := self._reader.ended and self._is_serving()) and not self.transport.is_closing():
             if self._reader.ended:
-                self.cycle = None  # type: ignore[assignment]  # as uvicorn has it before the first request
-                self._left_unread = 0
+                self.cycle = None  # type: ignore[assignment]  # as in uvicorn before the first request
+                self._unread_bytes = 0
             try:
                 part = self._reader.take()
             except BadRequest as error:
@@ -126,7 +121,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             return
         self._stop()
         if self._reader.waiting:
-            self.flow.pause_reading()  # until the answer is complete
+            self.flow.pause_reading()  # until the response is complete
 
     def _is_serving(self) -> bool:
         # None until uvicorn has seen a head, whatever its annotations say.
@@ -137,17 +132,15 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().on_header(name, value.rstrip(b" \t"))
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, if an answer can still begin, and close."""
-        self._note("http_error", "invalid HTTP")
+        """Answer what is not valid HTTP, if a response can still begin, and close."""
+        self._record("http_error", "invalid HTTP")
         if self.cycle is None or not self.cycle.response_started:
             headers = (*self.server_state.default_headers, *_BAD_REQUEST, (b"content-length", b"%d" % len(msg)))
             lines = b"".join(b"%b: %b\r\n" % header for header in headers)
             self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (lines, msg.encode()))
-            self.transport.close()
-        else:
-            self.transport.close()
+        self.transport.close()
         if self.cycle is not None:
-            self.cycle.disconnected = True  # whoever still serves this connection has nobody to answer
+            self.cycle.disconnected = True  # the application has no client to answer any more
             self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:
@@ -159,28 +152,37 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._read_on()
 
     def shutdown(self) -> None:
-        """Close what nobody waits for, and from now on without lingering: the server is about to end."""
+        """Close an idle connection, and from now on without lingering: the server is about to end."""
         self._is_ending = True
         super().shutdown()
         if self._lingers:
             self._connection.close()
 
-    def pause_writing(self) -> None:
-        """Start the clock of a client that does not take its answer."""
-        super().pause_writing()
-        self._watch_sending()
+    def is_closing(self) -> bool:
+        """Whether nothing more is served on this connection."""
+        return self._lingers or self._connection.is_closing()
 
-    def resume_writing(self) -> None:
-        """Stop that clock: everything has been taken."""
-        self._stop_sending()
-        super().resume_writing()
+    def close(self) -> None:
+        """Close, but let a client first finish sending: else a reset may overtake the response."""
+        is_done = self._reader.ended and not self._reader.waiting
+        if self._is_ending or self.is_closing() or is_done:
+            self._connection.close()
+            return
+        self._lingers = True
+        try:
+            self._connection.write_eof()
+        except OSError:  # the client has disconnected
+            self._connection.abort()
+            return
+        self.flow.resume_reading()
+        self._start()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the clocks and give the place back."""
+        """Stop the deadlines and give the place back."""
         self._stop()
         self._stop_sending()
         if self._place is not None:
-            self.places.leave(self._place)
+            self.limits.leave(self._place)
             self._place = None
         super().connection_lost(exc)
         count_connections(-1)
@@ -198,24 +200,15 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._deadline = None
         self._connection.close()
 
-    def is_closing(self) -> bool:
-        """Whether nothing more is served on this connection."""
-        return self._lingers or self._connection.is_closing()
+    def pause_writing(self) -> None:
+        """Start the deadline of a client that does not take its response."""
+        super().pause_writing()
+        self._watch_sending()
 
-    def close(self) -> None:
-        """Close, but let a client first send what it is sending: else a reset may overtake the answer."""
-        is_done = self._reader.ended and not self._reader.waiting
-        if self._is_ending or self.is_closing() or is_done:
-            self._connection.close()
-            return
-        self._lingers = True
-        try:
-            self._connection.write_eof()
-        except OSError:  # it has gone
-            self._connection.abort()
-            return
-        self.flow.resume_reading()
-        self._start()
+    def resume_writing(self) -> None:
+        """Stop that deadline: everything has been taken."""
+        self._stop_sending()
+        super().resume_writing()
 
     def _watch_sending(self) -> None:
         left = self.transport.get_write_buffer_size()
@@ -227,14 +220,14 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._send_deadline = None
 
     def _expire_sending(self, before: int) -> None:
-        if before - self.transport.get_write_buffer_size() < _LEAST_TAKEN:
-            self._note("http_error", "does not take its answer")
-            self.transport.abort()  # to close would be to wait for the client once more
+        if before - self.transport.get_write_buffer_size() < _MIN_TAKEN_BYTES:
+            self._record("http_error", "does not take its answer")
+            self.transport.abort()  # `close` would wait for the client once more
         else:
             self._watch_sending()
 
-    def _note(self, kind: Kind, reason: str) -> None:
-        type(self).note(kind, self.client[0] if self.client else "unknown", reason)
+    def _record(self, kind: Kind, reason: str) -> None:
+        self.events.record(kind, self.client[0] if self.client else "unknown", reason=reason)
 
 
 def deadline_protocol(receive_timeout: float, **attributes: Any) -> type[DeadlineProtocol]:

@@ -12,67 +12,79 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import uvicorn
 from starlette.applications import Starlette
-from uvicorn.supervisors import ChangeReload
 
+from ..events.log import EventLog
 from ..settings import Settings
+from . import uvicorn_parts as uvicorn
 from .connections import Connections
 from .protocol import deadline_protocol
 
 _STDERR = 2
-_LAST_MOMENT = 2.0  # seconds after SHUTDOWN_TIMEOUT, in which what was cancelled may clean up
-# What uvicorn says once for every bad request: the security events say it with the address, and without a flood.
-_SAID_ELSEWHERE = "Invalid HTTP request"
+_CLEANUP_SECONDS = 2.0  # after SHUTDOWN_TIMEOUT, for what was cancelled
 
-_servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
+
+class Application(Starlette):
+    """The application, with what the server that runs it needs to know.
+
+    Args:
+        connections: counts those that are open.
+        events: where refusals below the application are recorded.
+        begin_shutdown: called at the beginning of a shutdown, before open requests are waited for.
+        options: of Starlette.
+    """
+
+    def __init__(
+        self, *, connections: Connections, events: EventLog, begin_shutdown: Callable[[], None], **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.router.redirect_slashes = False  # a redirect would be built from the Host header
+        self.connections = connections
+        self.events = events
+        self.begin_shutdown = begin_shutdown
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that tells the application before it waits for it."""
+    """A uvicorn server that tells the application when it begins to stop."""
 
-    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+    def __init__(self, config: uvicorn.Config, begin_shutdown: Callable[[], None]) -> None:
         super().__init__(config)
-        self._app = app
+        self._begin_shutdown = begin_shutdown
         _servers.add(self)
-        app.state.health.open_connections = lambda: len(self.server_state.connections)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop, if need be without the tools that do not end: nothing can stop a thread. Their stacks are shown."""
-        seconds = (self.config.timeout_graceful_shutdown or 0) + _LAST_MOMENT
+        """Stop. Threads of tools that do not end are abandoned, as nothing can stop them, and their stacks shown."""
+        seconds = (self.config.timeout_graceful_shutdown or 0) + _CLEANUP_SECONDS
         faulthandler.dump_traceback_later(seconds, exit=True, file=_STDERR)
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop wanting traffic, end the open streams, then drain."""
-        self._app.state.health.ready = False
-        self._app.state.stop_streams()
+        """Tell the application, then drain."""
+        self._begin_shutdown()
         await super().shutdown(sockets)
 
-    def close_in_child(self) -> None:
-        """Close every socket, in a process that a tool has forked: it would keep the port, and clients waiting."""
-        transports = [getattr(connection, "transport", None) for connection in self.server_state.connections]
-        clients = [transport.get_extra_info("socket") for transport in transports if transport is not None]
-        for sock in [*clients, *(sock for server in getattr(self, "servers", ()) for sock in server.sockets)]:
-            with suppress(OSError, AttributeError):
-                os.close(sock.fileno())
+
+_servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
+    """Close every socket in a process that a tool has forked: it would keep the port, and clients waiting."""
     for server in _servers:
-        server.close_in_child()
+        transports = [getattr(connection, "transport", None) for connection in server.server_state.connections]
+        clients = [transport.get_extra_info("socket") for transport in transports if transport is not None]
+        for sock in [*clients, *(sock for each in getattr(server, "servers", ()) for sock in each.sockets)]:
+            with suppress(OSError, AttributeError):
+                os.close(sock.fileno())
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_in_child)
 
 
-def make_server(app: Starlette, settings: Settings) -> Server:
+def make_server(app: Application, settings: Settings) -> Server:
     """Return the server, ready to run."""
-    proxies = settings.trusted_proxies
-    places = Connections(settings.max_connections, settings.max_connections_per_address, exempt=proxies)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -80,9 +92,9 @@ def make_server(app: Starlette, settings: Settings) -> Server:
         http=deadline_protocol(
             settings.receive_timeout,
             send_timeout=settings.send_timeout,
-            most_unread=settings.max_body_bytes + 65_536,
-            places=places,
-            note=lambda kind, address, reason: app.state.events.record(kind, address, reason=reason),
+            max_unread_bytes=settings.max_body_bytes + 65_536,
+            limits=app.connections,
+            events=app.events,
         ),
         ws="none",
         lifespan="on",
@@ -93,11 +105,11 @@ def make_server(app: Starlette, settings: Settings) -> Server:
         timeout_keep_alive=settings.keep_alive_timeout,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
-    logging.getLogger("uvicorn.error").addFilter(_is_not_said_elsewhere)
-    return Server(config, app)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_event)
+    return Server(config, app.begin_shutdown)
 
 
-def serve(app: Starlette, settings: Settings, sockets: list[socket.socket] | None = None) -> None:
+def serve(app: Application, settings: Settings, sockets: list[socket.socket] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then finish what runs and exit with 0.
 
     Args:
@@ -110,7 +122,7 @@ def serve(app: Starlette, settings: Settings, sockets: list[socket.socket] | Non
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _exit)
     server = make_server(app, settings)
-    # To look through everything that was loaded takes the collector 40 ms, and nothing of that is ever freed.
+    # Every collection would look through all loaded modules, which takes 40 ms and never frees anything.
     gc.collect()
     gc.freeze()
     server.run(sockets)
@@ -118,14 +130,15 @@ def serve(app: Starlette, settings: Settings, sockets: list[socket.socket] | Non
 
 def serve_and_reload(serve_again: Callable[[list[socket.socket] | None], None], package: str) -> None:
     """Call `serve_again` in a new process now and after every change of the package's code, until stopped."""
-    here = str(Path(str(import_module(package).__file__)).parent)
-    config = uvicorn.Config(here, reload=True, reload_dirs=[here], log_config=None)
-    ChangeReload(config, target=serve_again, sockets=[]).run()
+    directory = str(Path(str(import_module(package).__file__)).parent)
+    config = uvicorn.Config(directory, reload=True, reload_dirs=[directory], log_config=None)
+    uvicorn.ChangeReload(config, target=serve_again, sockets=[]).run()
 
 
 def _exit(_: int, __: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
 
-def _is_not_said_elsewhere(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith(_SAID_ELSEWHERE)
+def _is_no_event(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn's is wanted: a bad request is a security event, with its address and sampled."""
+    return not str(record.msg).startswith(uvicorn.INVALID_REQUEST_LOG)

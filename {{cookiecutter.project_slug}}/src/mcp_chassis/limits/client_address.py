@@ -1,70 +1,69 @@
-"""Which address a request really comes from: the peer's, or what a trusted proxy says of it."""
+"""The address of a client: that of the peer, or the one that a trusted proxy reports."""
 
 import functools
-import ipaddress
 from collections.abc import Iterable, Sequence
+from ipaddress import IPv6Address, ip_address
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from ..sinks.addresses import IPAddress, IPNetwork
 
-# Addresses whose reading is remembered: a caller comes again, and reading costs more than the other checks together.
-_REMEMBERED = 1024
+_CACHE_SIZE = 1024  # addresses: to parse one costs more than all other checks of a request together
 
 
-def client_address(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str:
-    """Return the client's address as text.
+def client_address(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[IPNetwork]) -> str:
+    """Return the client's address as text, or `unknown`.
 
-    `X-Forwarded-For` is read from the right, as long as the address that wrote the entry is trusted: everything further
-    to the left is the client's own invention. Without trusted proxies the header is not looked at.
+    `X-Forwarded-For` is read from the right, for as long as a trusted proxy has written the entry. Entries further to
+    the left may be forged.
 
     Args:
         peer: the address at the other end of the connection.
-        headers: the request's.
-        trusted: networks of the proxies.
+        headers: of the request.
+        trusted: networks of the proxies; without any, the header is ignored.
     """
-    here = parse_address(peer)
-    if here is None or not _is_in(here, trusted):
-        return str(here) if here is not None else "unknown"
-    forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for")
-    for entry in reversed(forwarded.decode("latin-1").split(",")):
-        address = parse_address(_without_port(entry.strip()))
-        if address is None:
-            break  # a proxy wrote something unreadable: the last address known for sure stands
-        here = address
+    address = parse_address(peer)
+    if address is None or not _is_in(address, trusted):
+        return str(address or "unknown")
+    forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
+    for entry in reversed(forwarded.split(",")):
+        reported = parse_address(_without_port(entry.strip()))
+        if reported is None:
+            break  # the last address known for sure stands
+        address = reported
         if not _is_in(address, trusted):
             break
-    return str(here)
+    return str(address)
 
 
-@functools.lru_cache(_REMEMBERED)
+@functools.lru_cache(_CACHE_SIZE)
 def client_key(address: str) -> str:
-    """Return what limits count: an IPv4 address, or the /64 that one IPv6 customer can pick addresses from."""
+    """Return what counts as one client: an IPv4 address, or the /64 that one IPv6 customer can choose addresses from.
+
+    Other text, such as the id of a principal, is returned as it is.
+    """
     parsed = parse_address(address)
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return f"{ipaddress.IPv6Address(int(parsed) >> 64 << 64)}/64"
-    return str(parsed) if parsed is not None else address
+    if isinstance(parsed, IPv6Address):
+        return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
+    return str(parsed or address)
 
 
-@functools.lru_cache(_REMEMBERED)
-def parse_address(text: str) -> Address | None:
+@functools.lru_cache(_CACHE_SIZE)
+def parse_address(text: str) -> IPAddress | None:
     """Return an address in its plain form: without a zone, and IPv4 where IPv6 only wraps it (`::ffff:192.0.2.1`)."""
     try:
-        address = ipaddress.ip_address(text.partition("%")[0])
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
-def is_in_networks(address: str, networks: Sequence[Network]) -> bool:
+def is_in_networks(address: str, networks: Sequence[IPNetwork]) -> bool:
     """Whether `address` lies in one of `networks`."""
     parsed = parse_address(address) if networks else None
     return parsed is not None and _is_in(parsed, networks)
 
 
-def _is_in(address: Address, networks: Sequence[Network]) -> bool:
-    return any(address.version == network.version and address in network for network in networks)
+def _is_in(address: IPAddress, networks: Sequence[IPNetwork]) -> bool:
+    return any(address in network for network in networks)
 
 
 def _without_port(entry: str) -> str:

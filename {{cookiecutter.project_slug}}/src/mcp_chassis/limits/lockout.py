@@ -1,9 +1,9 @@
-"""Counts wrong credentials, by address and in all, and says when there are too many.
+"""Counts wrong credentials, by address and in all, and decides when there are too many.
 
-One address may fail a few times a minute. A guesser with many addresses stays below that everywhere, so all failures
-are counted together as well. While there are too many in all, the limit is reached for an address that has failed
-within the last ten minutes, and for no other. A credential that was good once is no guess: tokens of every user expire,
-and each user would be an address that has failed. `authentication` says what follows when a limit is reached.
+One address may fail a few times a minute. An attacker with many addresses stays below that limit on each of them, so
+all failures are counted together as well. While there are too many in all, every address that has failed within the
+last ten minutes is locked out, and no other. A credential that was valid once is not a guess: tokens of every user
+expire. `middleware/authentication.py` describes what being locked out means.
 """
 
 import math
@@ -17,15 +17,15 @@ import anyio
 
 from .rate_limiter import LimiterFactory, RateLimiter
 
-_LATELY = 600.0  # seconds that an address is remembered for a failure
-_REMEMBERED = 20_000  # addresses
-_AT_ONCE = 5  # questions about credentials of one address; half of what the issuer is asked at the same time
+_MEMORY_SECONDS = 600.0
+_MAX_ADDRESSES = 20_000
+_MAX_CHECKS = 5  # running remote checks for one address; half of all that may run
 _ALL = "all"
 _NEVER = (-math.inf, -math.inf)
 
 
 class SharedFailures(Protocol):
-    """Addresses that have failed anywhere, known to all replicas."""
+    """Addresses that failed on any replica."""
 
     async def tell(self, address: str) -> None:
         """Tell all replicas of an address, if that can be done now."""
@@ -35,11 +35,13 @@ class SharedFailures(Protocol):
 
 
 class FailedAttempts:
-    """Args:
-    per_minute: wrong credentials of one address.
-    overall_per_minute: of all addresses together.
-    make_limiter: makes the two counters.
-    shared: lets all replicas know who has failed lately.
+    """Counts wrong credentials.
+
+    Args:
+        per_minute: wrong credentials of one address.
+        overall_per_minute: of all addresses together.
+        make_limiter: makes the two counters.
+        shared: exchanges addresses with the other replicas.
     """
 
     def __init__(
@@ -50,35 +52,35 @@ class FailedAttempts:
         make_limiter: LimiterFactory = RateLimiter,
         shared: SharedFailures | None = None,
     ) -> None:
-        self._each = make_limiter("wrong_credentials", per_minute=per_minute, burst=per_minute, max_keys=_REMEMBERED)
+        self._each = make_limiter("wrong_credentials", per_minute=per_minute, burst=per_minute, max_keys=_MAX_ADDRESSES)
         self._all = make_limiter("wrong_credentials", per_minute=overall_per_minute, burst=overall_per_minute)
         self._shared = shared
         if shared is not None:
             shared.follow(self._remember)
-        self._failed_at: OrderedDict[str, tuple[float, float]] = OrderedDict()  # when last, and when last by a guess
-        self._turns: WeakValueDictionary[str, anyio.Semaphore] = WeakValueDictionary()
+        self._failed_at: OrderedDict[str, tuple[float, float]] = OrderedDict()  # the last failure, the last guess
+        self._checks: WeakValueDictionary[str, anyio.Semaphore] = WeakValueDictionary()
 
     async def wait(self, address: str) -> int:
         """Return the seconds until `address` may fail again; 0 if it may now."""
         now = time.monotonic()
         failed_at, guessed_at = self._failed_at.get(address, _NEVER)
-        if now - failed_at >= _LATELY:
-            return 0  # almost everybody: one look-up
+        if now - failed_at >= _MEMORY_SECONDS:
+            return 0  # the common case costs one look-up
         each = await self._each.peek(address)
         if not each.allowed:
             return each.retry_after
-        return (await self._all.peek(_ALL)).retry_after if now - guessed_at < _LATELY else 0
+        return (await self._all.peek(_ALL)).retry_after if now - guessed_at < _MEMORY_SECONDS else 0
 
-    def turn(self, address: str) -> anyio.Semaphore:
-        """Return what a question about a credential of `address` waits for: else a thousand at once count as none."""
-        return self._turns.setdefault(address, anyio.Semaphore(_AT_ONCE))
+    def remote_check(self, address: str) -> anyio.Semaphore:
+        """Return what is held during a remote check for `address`: parallel checks would start before one fails."""
+        return self._checks.setdefault(address, anyio.Semaphore(_MAX_CHECKS))
 
     async def note(self, address: str, *, guess: bool = True) -> int:
-        """Count one wrong credential of `address`, unless it has too many: then return the seconds to wait.
+        """Count one wrong credential, unless the address is locked out; return the seconds to wait.
 
         Args:
             address: where it came from.
-            guess: it was never good, so it counts among those of all addresses.
+            guess: whether it was never valid, so that it counts among those of all addresses.
         """
         if wait := await self.wait(address):
             return wait
@@ -88,11 +90,11 @@ class FailedAttempts:
             await self._all.hit(_ALL)
             if self._shared is not None:
                 await self._shared.tell(address)
-        return each.retry_after  # not 0 if others have taken the last place since
+        return each.retry_after  # not 0 if concurrent requests have taken the last place
 
     def _remember(self, address: str, *, guess: bool = True) -> None:
         now = time.monotonic()
         _, guessed_at = self._failed_at.pop(address, _NEVER)
         self._failed_at[address] = now, now if guess else guessed_at
-        if len(self._failed_at) > _REMEMBERED:
+        if len(self._failed_at) > _MAX_ADDRESSES:
             self._failed_at.popitem(last=False)

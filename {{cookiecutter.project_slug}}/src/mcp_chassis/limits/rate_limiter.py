@@ -11,7 +11,7 @@ MAX_KEYS = 25_000
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer to one request for a place."""
+    """The answer to one request for places."""
 
     allowed: bool
     remaining: int
@@ -23,67 +23,55 @@ class Decision:
 
 
 class RateLimiter:
-    """A sustained rate with a burst, for each key.
+    """A sustained rate with a burst, for each key, counted in this process.
+
+    For each key one number is kept: when its bucket will be full again. That costs a tenth of what a general library's
+    table in memory does, and every request pays it.
 
     Args:
-        name: tells the buckets of several limiters apart.
+        name: tells the buckets of several limiters apart, where they are shared.
         per_minute: sustained requests a minute.
         burst: requests that may come at once after a pause.
-        max_keys: buckets kept in memory, about 420 bytes each; beyond that the longest unused is forgotten.
+        max_keys: buckets kept in memory, about 420 bytes each; beyond that the least recently used is forgotten.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        per_minute: int,
-        burst: int,
-        max_keys: int = MAX_KEYS,
-    ) -> None:
+    def __init__(self, name: str, *, per_minute: int, burst: int, max_keys: int = MAX_KEYS) -> None:
+        self.name = name
         self.per_minute = per_minute
         self.burst = burst
-        self._buckets = _Buckets(60 / per_minute, burst, max_keys)
-
-    async def hit(self, key: str, places: int = 1) -> Decision:
-        """Take places in the bucket of `key`, all or none; never more than it holds, but for one."""
-        return self._buckets.decide(key, max(1, places))
-
-    async def peek(self, key: str) -> Decision:
-        """Say whether a place is left, without taking it."""
-        return self._buckets.decide(key, 0)
-
-
-class LimiterFactory(Protocol):
-    """Makes limiters that are alike in where they count."""
-
-    def __call__(self, name: str, *, per_minute: int, burst: int, max_keys: int = MAX_KEYS) -> RateLimiter: ...
-
-
-class _Buckets:
-    """Counts in this process: a tenth of what the library's table in memory costs, and every request pays it.
-
-    For each key one number is kept: when its bucket will be full again.
-    """
-
-    def __init__(self, interval: float, burst: int, max_keys: int) -> None:
-        self._interval = interval  # seconds in which one place comes back
-        self._burst = burst
+        self._seconds_per_place = 60 / per_minute
+        self._capacity = burst
         self._max_keys = max_keys
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
-    def decide(self, key: str, places: int) -> Decision:
-        """Take places, or only look with 0."""
-        wanted = max(1, min(places, self._burst - 1))
+    async def hit(self, key: str, places: int = 1) -> Decision:
+        """Take places in the bucket of `key`, all or none. At most one less than the burst is taken, at least one."""
+        return self._decide(key, max(1, places))
+
+    async def peek(self, key: str) -> Decision:
+        """Return whether a place is left, without taking it."""
+        return self._decide(key, 0)
+
+    def _decide(self, key: str, places: int) -> Decision:
+        wanted = max(1, min(places, self._capacity - 1))
         now = time.monotonic()
-        # Places are counted in whole millionths: sums of such fractions are off by a little.
-        missing = round(max(0.0, self._full_at.get(key, now) - now) / self._interval, 6)
-        allowed = missing + wanted <= self._burst
+        # Rounded to millionths of a place: sums of such fractions are off by a little.
+        missing = round(max(0.0, self._full_at.get(key, now) - now) / self._seconds_per_place, 6)
+        allowed = missing + wanted <= self._capacity
         if allowed and places:
             missing += wanted
-            self._full_at[key] = now + missing * self._interval
+            self._full_at[key] = now + missing * self._seconds_per_place
             if len(self._full_at) > self._max_keys:
                 self._full_at.popitem(last=False)
         if key in self._full_at:
             self._full_at.move_to_end(key)
-        wait = 0 if allowed else max(1, math.ceil((missing + wanted - self._burst) * self._interval))
-        return Decision(allowed, math.floor(self._burst - missing), math.ceil(missing * self._interval), wait)
+        wait = 0 if allowed else max(1, math.ceil((missing + wanted - self._capacity) * self._seconds_per_place))
+        return Decision(
+            allowed, math.floor(self._capacity - missing), math.ceil(missing * self._seconds_per_place), wait
+        )
+
+
+class LimiterFactory(Protocol):
+    """Makes limiters that all count in the same place."""
+
+    def __call__(self, name: str, *, per_minute: int, burst: int, max_keys: int = MAX_KEYS) -> RateLimiter: ...

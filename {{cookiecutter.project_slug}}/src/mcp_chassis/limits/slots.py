@@ -1,64 +1,58 @@
-"""How many calls run at once, of one tool and of all together. One more is told so at once: nothing piles up."""
+"""How many calls run at the same time, of one tool and in all. Further calls are refused at once; there is no queue."""
 
 import threading
+from collections import Counter
 from contextvars import ContextVar
+from typing import Literal
 
 
 class Slots:
-    """Counts what runs.
+    """Counts running calls.
 
     Args:
-        most: calls of all tools together.
+        max_calls: calls of all tools together.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._running: dict[str, int] = {}
-        self._all = 0
+    def __init__(self, max_calls: int) -> None:
+        self._max_calls = max_calls
+        self.running: Counter[str] = Counter()
         self.lock = threading.Lock()
 
-    def take(self, name: str, most: int) -> "Slot | None":
-        """Take a slot for the tool `name`, of which `most` may run at once, if there is one."""
+    def take(self, name: str, max_calls: int) -> "Slot | None":
+        """Return a slot for the tool `name`, of which `max_calls` may run at the same time; None if there is none."""
         with self.lock:
-            running = self._running.get(name, 0)
-            if running >= most or self._all >= self._most:
+            if self.running[name] >= max_calls or self.running.total() >= self._max_calls:
                 return None
-            self._running[name] = running + 1
-            self._all += 1
-            return Slot(name, self)
-
-    def give_back(self, name: str) -> None:
-        """Count one call less. Whoever calls this holds the lock."""
-        self._running[name] -= 1
-        self._all -= 1
+            self.running[name] += 1
+        return Slot(name, self)
 
 
 class Slot:
     """One running call.
 
-    A thread cannot be stopped. So a blocking tool keeps its slot until its thread ends, which may be long after its
-    caller was told of the deadline; and a thread that comes to run after the caller has left does nothing.
+    A thread cannot be stopped. So a blocking tool keeps its slot until its thread ends, which may be long after the
+    deadline of the call, and a thread that starts after the caller has disconnected does nothing.
     """
 
     def __init__(self, name: str, slots: Slots) -> None:
         self._name = name
         self._slots = slots
-        self._state = "taken"
+        self._owner: Literal["call", "thread"] | None = "call"
 
     def keep(self) -> bool:
-        """Let the calling thread own the slot; False if it is too late."""
+        """Let the calling thread own the slot; False if the call has already released it."""
         with self._slots.lock:
-            if self._state != "taken":
-                return False
-            self._state = "kept"
-            return True
+            is_running = self._owner == "call"
+            if is_running:
+                self._owner = "thread"
+            return is_running
 
     def release(self, *, by_thread: bool = False) -> None:
-        """Give the slot back, once, by whoever owns it. May be called from any thread."""
+        """Give the slot back, once, if the caller owns it. May be called from any thread."""
         with self._slots.lock:
-            if self._state == ("kept" if by_thread else "taken"):
-                self._state = "released"
-                self._slots.give_back(self._name)
+            if self._owner == ("thread" if by_thread else "call"):
+                self._owner = None
+                self._slots.running[self._name] -= 1
 
 
 current_slot: ContextVar[Slot] = ContextVar("current_slot")

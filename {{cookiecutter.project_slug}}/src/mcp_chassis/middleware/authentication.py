@@ -1,9 +1,9 @@
-"""Finds out who calls. A correct credential is served, however many wrong ones came from the same address.
+"""Authentication. A correct credential is served, however many wrong ones came from the same address.
 
-Checking a key or a signature costs less than the rest of a request, so it comes before any limit: an address is shared
-by everyone behind one NAT or proxy, and a limit in front of the check would let one of them lock out the others. What
-is limited by address: 401s with their events and log lines, and questions about unknown tokens to the authorization
-server. Missing credentials do not count: real clients ask once without, to learn how to authenticate.
+An address is shared by all clients behind one NAT or proxy: a limit in front of the check would let one of them lock
+out the others, and checking a key or a signature costs less than the rest of a request. Limited by address are 401s
+with their events and log lines, and remote checks of unknown tokens by the authorization server. Missing credentials
+do not count: real clients ask once without, to learn how to authenticate.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from ..auth.principal import Principal, credential_is_valid, current_principal
 from ..auth.verifier import InvalidCredential, Unavailable, Verifier
 from ..counters import count_authentication, count_decision
 from ..events.log import EventLog
-from ..http.current_request import current_request
+from ..http.current_request import client_of_request
 from ..limits.client_address import client_key
 from ..limits.lockout import FailedAttempts
 from .responses import Refusal
 
 
-class _NotAsked(InvalidCredential):
-    """The issuer is not asked: too many wrong credentials came from this address. `wait` is in seconds."""
+class _NotChecked(InvalidCredential):
+    """The address is locked out for `wait` seconds, so a remote check is not made."""
 
     def __init__(self, wait: int) -> None:
         super().__init__("not_asked")
@@ -31,13 +31,15 @@ class _NotAsked(InvalidCredential):
 
 
 class AuthenticationLayer:
-    """Args:
-    app: the next layer.
-    events: where failures are noted.
-    verifiers: asked in order; the first whose kind of token it is decides.
-    failures: counts wrong credentials.
-    challenge: the value of `WWW-Authenticate` (RFC 9110, section 11.6.1).
-    anonymous: who calls without a valid credential, when that is allowed; None when it is not.
+    """Finds the principal of a request, and refuses a wrong credential.
+
+    Args:
+        app: the next layer.
+        events: where failures are recorded.
+        verifiers: asked in order; the first whose kind of token it is decides.
+        failures: counts wrong credentials.
+        challenge: the value of `WWW-Authenticate` (RFC 9110, section 11.6.1).
+        anonymous: the principal of callers without a valid credential; None if they are refused.
     """
 
     def __init__(
@@ -55,11 +57,8 @@ class AuthenticationLayer:
         self._verifiers = tuple(verifiers)
         self._failures = failures
         self._anonymous = anonymous
-        self._invalid = Refusal(
-            401,
-            "The credential is not valid.",
-            headers=[(b"www-authenticate", f'{challenge}, error="invalid_token"'.encode())],
-        )
+        invalid = (b"www-authenticate", f'{challenge}, error="invalid_token"'.encode())
+        self._invalid = Refusal(401, "The credential is not valid.", headers=[invalid])
         self._unavailable = Refusal(
             503, "Tokens cannot be verified right now. Try again later.", headers=[(b"retry-after", b"30")]
         )
@@ -70,8 +69,7 @@ class AuthenticationLayer:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request = current_request.get()
-        address = client_key(request.client if request is not None else "unknown")
+        address = client_key(client_of_request())
         try:
             token = bearer_token(scope["headers"])
             principal = None if token is None else await self._verified(token, address)
@@ -79,8 +77,11 @@ class AuthenticationLayer:
             count_authentication("unverifiable")
             await self._unavailable(scope, receive, send)
             return
-        except (AmbiguousCredential, InvalidCredential) as error:
-            wait = error.wait if isinstance(error, _NotAsked) else await self._note(error, address)
+        except InvalidCredential as error:
+            if isinstance(error, _NotChecked):
+                wait = error.wait
+            else:
+                wait = await self._failures.note(address, guess=not error.was_good)
             if self._anonymous is None:
                 await self._refuse(error, wait, scope, receive, send)
                 return
@@ -89,35 +90,27 @@ class AuthenticationLayer:
         current_principal.set(principal or self._anonymous)
         await self.app(scope, receive, send)
 
-    async def _refuse(
-        self, error: AmbiguousCredential | InvalidCredential, wait: int, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _refuse(self, error: InvalidCredential, wait: int, scope: Scope, receive: Receive, send: Send) -> None:
         count_decision("wrong_credentials", allowed=not wait)
         if wait:
             count_authentication("limited")
             self._events.record("rate_limit_exceeded", reason="wrong_credentials", retry_after=wait)
             await self._limited(scope, receive, send, headers=[(b"retry-after", str(wait).encode())])
-        elif isinstance(error, InvalidCredential):
-            count_authentication("invalid")
-            self._events.record("authentication_failed", error.whose, path=scope["path"], reason=error.reason)
-            await self._invalid(scope, receive, send)
-        else:
-            count_authentication("ambiguous")
-            self._events.record("authentication_failed", path=scope["path"], reason="ambiguous")
-            await self._ambiguous(scope, receive, send)
-
-    async def _note(self, error: AmbiguousCredential | InvalidCredential, address: str) -> int:
-        return await self._failures.note(address, guess=not (isinstance(error, InvalidCredential) and error.was_good))
+            return
+        is_ambiguous = isinstance(error, AmbiguousCredential)
+        count_authentication("ambiguous" if is_ambiguous else "invalid")
+        self._events.record("authentication_failed", error.whose, path=scope["path"], reason=error.reason)
+        await (self._ambiguous if is_ambiguous else self._invalid)(scope, receive, send)
 
     async def _verified(self, token: str, address: str) -> Principal:
         for verifier in self._verifiers:
-            if not verifier.asks_elsewhere(token):
-                principal = await verifier.verify(token)
-            else:
-                async with self._failures.turn(address):
-                    if wait := await self._failures.wait(address):  # those before it may have been wrong
-                        raise _NotAsked(wait)
+            if verifier.asks_elsewhere(token):
+                async with self._failures.remote_check(address):
+                    if wait := await self._failures.wait(address):  # checks before this one may have failed
+                        raise _NotChecked(wait)
                     principal = await verifier.verify(token)
+            else:
+                principal = await verifier.verify(token)
             if principal is not None:
                 credential_is_valid.set(partial(_is_still_valid, verifier, token, principal))
                 return principal

@@ -1,34 +1,36 @@
-"""Everything is closed, except what is listed as public."""
+"""Every path needs an authenticated caller, except those that are listed as public."""
 
 from collections.abc import Mapping
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Scope
 
-from ..auth.principal import current_principal
+from ..auth.principal import authenticated, current_principal
 from ..events.log import EventLog
+from .gate import Gate
 from .responses import Refusal
 
 
-class AuthorizationLayer:
-    """Args:
-    app: the next layer.
-    events: where refusals are noted.
-    public: paths that need no principal. Compared with the path the router will use, so there is no second reading.
-    protected: paths that tell of other callers, and the scope each needs, even where anonymous callers are served.
-    challenge: the value of `WWW-Authenticate`.
+class AuthorizationLayer(Gate):
+    """Refuses requests without a principal, or without the scope that their path needs.
+
+    Args:
+        app: the next layer.
+        events: where refusals are recorded.
+        public: paths that need no principal. Compared with the path that the router will use.
+        protected: paths that show data of other callers, each with the scope it needs. Never for anonymous callers.
+        challenge: the value of `WWW-Authenticate`.
     """
 
     def __init__(
         self, app: ASGIApp, *, events: EventLog, public: frozenset[str], protected: Mapping[str, str], challenge: str
     ) -> None:
-        self.app = app
-        self._events = events
+        super().__init__(app, events)
         self._public = public
         self._protected = protected
-        # Without `error`: nothing was presented that could be wrong (RFC 6750, section 3.1).
-        self._refusal = Refusal(
+        self._unauthenticated = Refusal(
             401,
             "Authentication is needed: send `Authorization: Bearer <key>`.",
+            # Without `error`: no credential was sent that could be wrong (RFC 6750, section 3.1).
             headers=[(b"www-authenticate", challenge.encode())],
         )
         self._out_of_scope = {
@@ -40,20 +42,15 @@ class AuthorizationLayer:
             for scope in protected.values()
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (refusal := self._judge(scope["path"])) is not None:
-            await refusal(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
-
-    def _judge(self, path: str) -> Refusal | None:
-        principal, needed = current_principal.get(), self._protected.get(path)
-        if principal is None or (needed is not None and principal.kind == "anonymous"):
+    def refusal(self, scope: Scope) -> ASGIApp | None:
+        path, needed = scope["path"], self._protected.get(scope["path"])
+        principal = current_principal.get() if needed is None else authenticated()
+        if principal is None:
             if path in self._public:
                 return None
-            self._events.record("authentication_failed", path=path, reason="missing")
-            return self._refusal
-        if needed is not None and not principal.may(needed):
-            self._events.record("http_error", principal.id, status=403, reason="insufficient_scope", scopes=[needed])
-            return self._out_of_scope[needed]
-        return None
+            self.events.record("authentication_failed", path=path, reason="missing")
+            return self._unauthenticated
+        if needed is None or principal.may(needed):
+            return None
+        self.events.record("http_error", principal.id, status=403, reason="insufficient_scope", scopes=[needed])
+        return self._out_of_scope[needed]

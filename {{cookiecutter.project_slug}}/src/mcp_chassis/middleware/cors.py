@@ -1,14 +1,40 @@
-"""Lets pages of the trusted origins read what they ask for."""
+"""Lets pages of the trusted origins read responses."""
+
+from collections.abc import Sequence
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+# Headers of MCP 2026-07-28 and of the revisions before it.
+_REQUEST_HEADERS = (
+    *("accept", "authorization", "content-type", "last-event-id", "x-request-id"),
+    *("mcp-protocol-version", "mcp-session-id", "mcp-method", "mcp-name"),
+)
+_RESPONSE_HEADERS = (
+    *("mcp-protocol-version", "mcp-session-id", "www-authenticate", "x-request-id"),
+    *("retry-after", "ratelimit", "ratelimit-policy"),
+)
 
 
 class CorsLayer(CORSMiddleware):
-    """Starlette's, for browsers only: a request without an `Origin` comes from something else.
+    """Starlette's CORS, for requests with an `Origin` only: others do not come from a browser page.
 
-    Such an answer lacks `Vary: Origin`, which speaks to caches, and none may keep it (`Cache-Control: no-store`).
+    Their responses lack `Vary: Origin`, which is meant for caches; none may store them (`Cache-Control: no-store`).
+
+    Args:
+        app: the next layer.
+        origins: of pages that may send MCP requests and read the responses.
     """
+
+    def __init__(self, app: ASGIApp, *, origins: Sequence[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=_REQUEST_HEADERS,
+            expose_headers=_RESPONSE_HEADERS,
+            max_age=600,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_browser = scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"])

@@ -2,21 +2,23 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..auth.principal import current_principal
+from ..auth.principal import authenticated, current_principal
 from ..counters import count_decision
 from ..events.log import EventLog
-from ..http.current_request import current_request
+from ..http.current_request import client_of_request
 from ..limits.client_address import client_key
 from ..limits.rate_limiter import Decision, RateLimiter
 from .responses import Refusal
 
 
 class RateLimitLayer:
-    """Args:
-    app: the next layer.
-    events: where refusals are noted.
-    limiter: does the counting.
-    exempt: paths that are never limited, for probes.
+    """Refuses callers above their rate, and tells every caller how much is left.
+
+    Args:
+        app: the next layer.
+        events: where refusals are recorded.
+        limiter: does the counting.
+        exempt: paths that are never limited, for probes.
     """
 
     def __init__(self, app: ASGIApp, *, events: EventLog, limiter: RateLimiter, exempt: frozenset[str]) -> None:
@@ -32,10 +34,8 @@ class RateLimitLayer:
         if scope["type"] != "http" or scope["path"] in self._exempt:
             await self.app(scope, receive, send)
             return
-        principal, request = current_principal.get(), current_request.get()
-        address = request.client if request is not None else "unknown"
-        known = principal is not None and principal.kind != "anonymous"
-        key = principal.id if principal is not None and known else f"address:{client_key(address)}"
+        caller = authenticated()
+        key = f"address:{client_key(client_of_request())}" if caller is None else caller.id
         headers: list[tuple[bytes, bytes]] = []
 
         async def take_places(places: int) -> bool:
@@ -44,26 +44,27 @@ class RateLimitLayer:
             count_decision("requests", allowed=decision.allowed)
             headers[:] = self._headers(decision)
             if not decision.allowed:
-                self._events.record("rate_limit_exceeded", principal.id if principal is not None else address,
-                                    path=scope["path"], retry_after=decision.retry_after)  # fmt: skip
+                principal = current_principal.get()
+                identifier = principal.id if principal is not None else None
+                self._events.record(
+                    "rate_limit_exceeded", identifier, path=scope["path"], retry_after=decision.retry_after
+                )
                 await self._refusal(scope, receive, send, headers=headers)
             return decision.allowed
-
-        if not await take_places(1):
-            return
-        if self._limiter.burst > 1:
-            scope.setdefault("state", {})["take_places"] = take_places
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *headers]
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        if await take_places(1):
+            if self._limiter.burst > 1:
+                scope.setdefault("state", {})["take_places"] = take_places
+            await self.app(scope, receive, send_with_headers)
 
     def _headers(self, decision: Decision) -> list[tuple[bytes, bytes]]:
-        after = decision.reset if decision.allowed else decision.retry_after
-        headers = [self._policy, (b"ratelimit", f'"default";r={decision.remaining};t={after}'.encode())]
+        seconds = decision.reset if decision.allowed else decision.retry_after
+        headers = [self._policy, (b"ratelimit", f'"default";r={decision.remaining};t={seconds}'.encode())]
         if not decision.allowed:
             headers.append((b"retry-after", str(decision.retry_after).encode()))
         return headers

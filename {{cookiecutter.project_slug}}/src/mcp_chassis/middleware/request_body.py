@@ -1,4 +1,4 @@
-"""Reads the body of an MCP request once: bounded, one media type, strict JSON. What follows sees the same bytes."""
+"""The body of an MCP request, read once: bounded, of one media type, strict JSON. Later layers see the same bytes."""
 
 import asyncio
 from typing import Any
@@ -7,34 +7,41 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..events.log import EventLog
-from .responses import Refusal, send_json
+from .responses import Refusal, json_rpc_error
 from .strict_json import InvalidJson, has_more_nodes, parse_json
 
-_PARSE_ERROR = -32700
-_INVALID_REQUEST = -32600
+_PARSE_ERROR, _INVALID_REQUEST = -32700, -32600
 
-_LARGE = 65_536
-"""Bytes that count as a further request."""
-_MANY = 1000
-"""Values (members, items, objects, arrays) that any message may hold. A call of a tool with more of them costs more."""
-_PLACES_OF_MANY = 4
-
-_PARSED = "mcp_message"
+_LARGE_BYTES = 65_536  # that count as a further request
+_MANY_NODES = 1000  # values (members, items, objects, arrays) that any message may hold
+_PLACES_OF_MANY = 4  # further requests that a message with more of them counts as
 
 
 def parsed_message(scope: Scope) -> dict[str, Any]:
-    """Return the message that the layer read, or an empty one where it read none."""
-    message: dict[str, Any] = scope.get("state", {}).get(_PARSED, {})
+    """Return the message that `RequestBodyLayer` read, or an empty one where it read none."""
+    message: dict[str, Any] = scope.get("state", {}).get("mcp_message", {})
     return message
 
 
+def replay(message: Message, receive: Receive) -> Receive:
+    """Return a `receive` that gives a message once more, and then what `receive` gives."""
+    pending = [message]
+
+    async def replayed() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replayed
+
+
 class RequestBodyLayer:
-    """Args:
-    app: the next layer.
-    events: where refused bodies are noted.
-    endpoint: the path whose POST requests carry MCP messages.
-    max_bytes: largest body.
-    max_nodes: most values in a body.
+    """Reads and parses the body, and refuses what is not one JSON-RPC message.
+
+    Args:
+        app: the next layer.
+        events: where refusals are recorded.
+        endpoint: the path whose POST requests carry MCP messages.
+        max_bytes: largest body.
+        max_nodes: most values in a body.
     """
 
     def __init__(
@@ -45,7 +52,7 @@ class RequestBodyLayer:
         self._endpoint = endpoint
         self._max_bytes = max_bytes
         self._max_nodes = max_nodes
-        self._turn = asyncio.Lock()
+        self._large_body = asyncio.Lock()
         self._too_large = Refusal(413, f"The body is larger than {max_bytes} bytes.")
         self._wrong_type = Refusal(415, "Send the body as `Content-Type: application/json`, not compressed.")
 
@@ -53,32 +60,35 @@ class RequestBodyLayer:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != self._endpoint:
             await self.app(scope, receive, send)
             return
-        if not _is_plain_json(scope["headers"]):
-            await self._wrong_type(scope, receive, send)
-            return
         try:
             body = await self._read(scope, receive)
         except ClientDisconnect:
-            return  # nobody is left to read an answer, and half a message is not acted upon
-        if body is None:
-            await self._too_large(scope, receive, send)
+            return  # half a message is not acted upon
+        if isinstance(body, Refusal):
+            await body(scope, receive, send)
             return
-        has_many = has_more_nodes(body, _MANY)
-        places = len(body) // _LARGE + _PLACES_OF_MANY * has_many
-        if places and not await self._gets_its_turn(scope, places):
+        has_many = has_more_nodes(body, _MANY_NODES)
+        places = len(body) // _LARGE_BYTES + _PLACES_OF_MANY * has_many
+        if places and not await self._admit_large(scope, places):
             return
-        message, code, flaw = self._judged(body, has_many=has_many)
-        if flaw:
-            await self._reject(send, code, flaw)
+        try:
+            message = parse_json(body, max_nodes=self._max_nodes)
+        except InvalidJson as error:
+            await self._reject(_PARSE_ERROR, f"Parse error: {error}", scope, receive, send)
             return
-        scope.setdefault("state", {})[_PARSED] = message
-        await self.app(scope, _replay(body, receive), send)
+        if flaw := _envelope_flaw(message) or _excess(message, len(body), has_many=has_many):
+            await self._reject(_INVALID_REQUEST, f"Invalid request: {flaw}", scope, receive, send)
+            return
+        scope.setdefault("state", {})["mcp_message"] = message
+        await self.app(scope, replay({"type": "http.request", "body": body, "more_body": False}, receive), send)
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """Return the body, or None as soon as it is known to be too large."""
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | Refusal:
+        """Return the body, or what to answer as soon as it is known to be of another type or too large."""
+        if not _is_plain_json(scope["headers"]):
+            return self._wrong_type
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if declared.isdigit() and int(declared[:20]) > self._max_bytes:
-            return None
+            return self._too_large
         body = bytearray()
         while True:
             message = await receive()
@@ -86,33 +96,23 @@ class RequestBodyLayer:
                 raise ClientDisconnect
             body += message.get("body", b"")
             if len(body) > self._max_bytes:
-                return None
+                return self._too_large
             if not message.get("more_body", False):
                 return bytes(body)
 
-    async def _gets_its_turn(self, scope: Scope, places: int) -> bool:
-        """Count a large body as several requests, and wait for those before it. False: it has been refused."""
+    async def _admit_large(self, scope: Scope, places: int) -> bool:
+        """Count a large body as several requests, and let the event loop run between two. False: it was refused."""
         take_places = scope.get("state", {}).get("take_places")
         if take_places is not None and not await take_places(places):
             return False
-        # Held until the event loop has been round once: between two large messages everybody else is served.
-        await self._turn.acquire()
-        asyncio.get_running_loop().call_soon(self._turn.release)
+        # Held until the event loop has been round once: between two large messages all other requests are served.
+        await self._large_body.acquire()
+        asyncio.get_running_loop().call_soon(self._large_body.release)
         return True
 
-    def _judged(self, body: bytes, *, has_many: bool) -> tuple[Any, int, str]:
-        """Return the message, and what is wrong with it as the code and the text of an error, which else is empty."""
-        try:
-            message = parse_json(body, max_nodes=self._max_nodes)
-        except InvalidJson as error:
-            return None, _PARSE_ERROR, f"Parse error: {error}"
-        flaw = _envelope_flaw(message) or _excess(message, len(body), has_many=has_many)
-        return message, _INVALID_REQUEST, f"Invalid request: {flaw}" if flaw else ""
-
-    async def _reject(self, send: Send, code: int, text: str) -> None:
+    async def _reject(self, code: int, text: str, scope: Scope, receive: Receive, send: Send) -> None:
         self._events.record("input_validation_failed", reason=text)
-        document = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": text}}
-        await send_json(send, 400, document, [(b"content-type", b"application/json")])
+        await json_rpc_error(400, {"code": code, "message": text})(scope, receive, send)
 
 
 def _is_plain_json(headers: list[tuple[bytes, bytes]]) -> bool:
@@ -125,7 +125,7 @@ def _is_plain_json(headers: list[tuple[bytes, bytes]]) -> bool:
 
 
 def _envelope_flaw(message: Any) -> str | None:
-    """Say what keeps `message` from being JSON-RPC 2.0 as MCP uses it; the SDK would echo the message instead."""
+    """Return what keeps `message` from being JSON-RPC 2.0 as MCP uses it. The SDK would echo the message instead."""
     if not isinstance(message, dict):
         return "send one JSON-RPC message, not a batch"
     if message.get("jsonrpc") != "2.0":
@@ -142,21 +142,12 @@ def _envelope_flaw(message: Any) -> str | None:
 
 
 def _excess(message: dict[str, Any], size: int, *, has_many: bool) -> str | None:
-    """Say what is too much for a message that calls no tool: the SDK's ways for these are not made for more."""
+    """Return what is too much for a message that calls no tool: the SDK is not made for more in these."""
     method = message.get("method")
     if method == "tools/call":
         return None
-    if size > _LARGE and method != "prompts/get":
-        return f"only tools/call and prompts/get may be larger than {_LARGE} bytes"
+    if size > _LARGE_BYTES and method != "prompts/get":
+        return f"only tools/call and prompts/get may be larger than {_LARGE_BYTES} bytes"
     if has_many:
-        return f"only tools/call may hold more than {_MANY} values"
+        return f"only tools/call may hold more than {_MANY_NODES} values"
     return None
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return replay

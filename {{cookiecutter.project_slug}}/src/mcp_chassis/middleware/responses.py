@@ -1,16 +1,19 @@
-"""The refusals of the layers: RFC 9457 problem documents, small and constant."""
+"""Error responses of the layers: RFC 9457 problem documents, and JSON-RPC errors for MCP messages."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from ..http.current_request import current_request
 
+Headers = Sequence[tuple[bytes, bytes]]
+
 
 class Refusal:
-    """An ASGI application that answers every request with the same error.
+    """An ASGI application that answers every request with the same problem document.
 
     Args:
         status: the HTTP status code.
@@ -19,39 +22,29 @@ class Refusal:
         close: end the connection afterwards, when the rest of the request will not be read.
     """
 
-    def __init__(
-        self, status: int, detail: str, *, headers: Sequence[tuple[bytes, bytes]] = (), close: bool = False
-    ) -> None:
-        self.status = status
+    def __init__(self, status: int, detail: str, *, headers: Headers = (), close: bool = False) -> None:
+        self._status = status
         document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
         self._body = json.dumps(document, separators=(",", ":")).encode()
-        self._headers = [
-            (b"content-type", b"application/problem+json"),
-            *headers,
-            *([(b"connection", b"close")] if close else []),
-        ]
+        closing = ((b"connection", b"close"),) if close else ()
+        self._headers = ((b"content-type", b"application/problem+json"), *headers, *closing)
 
-    async def __call__(
-        self, scope: Scope, receive: Receive, send: Send, *, headers: Sequence[tuple[bytes, bytes]] = ()
-    ) -> None:
-        """Send the refusal, with `headers` that are known only now."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, *, headers: Headers = ()) -> None:
+        """Send the document, with `headers` that are known only now."""
         request = current_request.get()
         body = self._body
         if request is not None:  # an id needs no escapes: `request_context` accepts no other characters
             body = b'%b,"request_id":"%b"}' % (body[:-1], request.request_id.encode())
-        await _send(send, self.status, body, [*self._headers, *headers])
+        length = (b"content-length", str(len(body)).encode())
+        await send(
+            {"type": "http.response.start", "status": self._status, "headers": [*self._headers, *headers, length]}
+        )
+        await send({"type": "http.response.body", "body": body})
 
 
-async def send_json(send: Send, status: int, document: object, headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Send one JSON document."""
-    await _send(send, status, json.dumps(document, separators=(",", ":")).encode(), headers)
-
-
-async def _send(send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-    start: Message = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [*headers, (b"content-length", str(len(body)).encode())],
-    }
-    await send(start)
-    await send({"type": "http.response.body", "body": body})
+def json_rpc_error(
+    status: int, error: Mapping[str, object], *, message_id: object = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Return the response to one MCP message: an `error`, under the id of the message if that is one."""
+    known_id = message_id if isinstance(message_id, str | int) else None
+    return JSONResponse({"jsonrpc": "2.0", "id": known_id, "error": error}, status, headers)

@@ -1,22 +1,25 @@
-"""Refuses what the caller's scopes do not allow, and says which it needs (RFC 6750, section 3.1)."""
+"""The scopes of tools, resources and prompts, over HTTP (RFC 6750, section 3.1)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Scope
 
 from ..auth.principal import current_principal
 from ..events.log import EventLog
+from .gate import Gate
 from .request_body import parsed_message
-from .responses import send_json
+from .responses import json_rpc_error
 
 
-class ScopeLayer:
-    """Args:
-    app: the next layer.
-    events: where refusals are noted.
-    missing: returns, for a method and its parameters, all scopes it needs if the caller lacks one, else none.
-    challenge: the value of `WWW-Authenticate` so far.
+class ScopeLayer(Gate):
+    """Refuses what the caller's scopes do not allow, and names the scopes that are needed.
+
+    Args:
+        app: the next layer.
+        events: where refusals are recorded.
+        missing: returns, for a method and its parameters, all scopes it needs if the caller lacks one, else none.
+        challenge: the value of `WWW-Authenticate`, to which the scopes are added.
     """
 
     def __init__(
@@ -27,30 +30,18 @@ class ScopeLayer:
         missing: Callable[[str, Mapping[str, Any]], list[str]],
         challenge: str,
     ) -> None:
-        self.app = app
-        self._events = events
+        super().__init__(app, events)
         self._missing = missing
         self._challenge = challenge
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def refusal(self, scope: Scope) -> ASGIApp | None:
         message = parsed_message(scope)
-        method, params = message.get("method"), message.get("params")
-        if isinstance(method, str) and isinstance(params, dict) and (needed := self._missing(method, params)):
-            principal = current_principal.get()
-            self._events.record(
-                "http_error",
-                principal.id if principal is not None else None,
-                status=403,
-                reason="insufficient_scope",
-                scopes=needed,
-            )
-            await self._refuse(message.get("id"), needed, send)
-            return
-        await self.app(scope, receive, send)
-
-    async def _refuse(self, message_id: object, needed: list[str], send: Send) -> None:
+        method, params, message_id = message.get("method"), message.get("params"), message.get("id")
+        if not isinstance(method, str) or not isinstance(params, dict) or not (needed := self._missing(method, params)):
+            return None
+        principal = current_principal.get()
+        identifier = principal.id if principal is not None else None
+        self.events.record("http_error", identifier, status=403, reason="insufficient_scope", scopes=needed)
         challenge = f'{self._challenge}, error="insufficient_scope", scope="{" ".join(needed)}"'
         error = {"code": -32003, "message": "Insufficient scope", "data": {"required_scopes": needed}}
-        known_id = message_id if isinstance(message_id, str | int) else None
-        headers = [(b"content-type", b"application/json"), (b"www-authenticate", challenge.encode())]
-        await send_json(send, 403, {"jsonrpc": "2.0", "id": known_id, "error": error}, headers)
+        return json_rpc_error(403, error, message_id=message_id, headers={"www-authenticate": challenge})

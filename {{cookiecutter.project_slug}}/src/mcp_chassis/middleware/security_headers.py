@@ -15,9 +15,11 @@ _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
 
 class SecurityHeadersLayer:
-    """Args:
-    app: the next layer.
-    https: whether clients reach this server by https; only then may they be told to insist on it.
+    """Adds the headers where the application has not set them.
+
+    Args:
+        app: the next layer.
+        https: whether clients reach this server by https; only then may browsers be told to insist on it.
     """
 
     def __init__(self, app: ASGIApp, *, https: bool = False) -> None:
@@ -25,10 +27,6 @@ class SecurityHeadersLayer:
         self._headers = (*HEADERS, _HSTS) if https else HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 present = [

@@ -1,0 +1,50 @@
+"""The access log: one line a request, which the audit trail gets as well."""
+
+from typing import Any
+
+import structlog
+
+from ..calls.recorder import Recorder
+from ..events.sampling import Sampler
+from ..http.current_request import RequestContext
+
+log = structlog.get_logger("access")
+
+
+class AccessLog:
+    """Writes every request that was served, and of others as many as one caller may have lines.
+
+    Args:
+        recorder: gets the same.
+        enabled: whether lines are written.
+    """
+
+    def __init__(self, recorder: Recorder | None = None, *, enabled: bool = True) -> None:
+        self._recorder = recorder or Recorder()
+        self._enabled = enabled
+        self._sampler: Sampler[tuple[RequestContext, dict[str, Any]]] = Sampler(self._write)
+
+    def add(self, request: RequestContext, line: dict[str, Any]) -> None:
+        """Add a request that has ended.
+
+        Args:
+            request: which.
+            line: what is known of it, with its `status` and its `principal`.
+        """
+        is_served = line["principal"] is not None and 0 < line["status"] < 400
+        if request.calls or is_served:
+            self._write((request, line), 1)  # as many as the rate limit lets pass
+        else:
+            self._sampler.take(line["principal"] or request.client, (line["status"],), (request, line))
+
+    def flush(self) -> None:
+        """Write what has been counted and not written."""
+        self._sampler.flush()
+
+    def _write(self, item: tuple[RequestContext, dict[str, Any]], count: int) -> None:
+        request, line = item
+        if count > 1:
+            line["count"] = count
+        self._recorder.request(request, line)
+        if self._enabled:
+            log.info("request", **line)
