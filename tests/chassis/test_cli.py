@@ -133,7 +133,7 @@ def test_stdio_needs_no_key_and_no_network_settings(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("API_KEY")
     monkeypatch.setenv("HOST", "0.0.0.0")
     served: list[Any] = []
-    monkeypatch.setattr(cli, "serve_stdio", lambda server, _: served.append(server))
+    monkeypatch.setattr(cli.serve, "serve_stdio", lambda server, _: served.append(server))
     assert cli.run(SERVER, ["stdio"]) == 0
     assert len(served) == 1
 

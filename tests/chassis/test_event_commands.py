@@ -143,6 +143,7 @@ def test_colours_only_on_a_terminal_that_wants_them(
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
     monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", "xterm")
     with telling(event(1, severity="high"), event(2)) as server:
         cli.run(SERVER, ["events", "--url", server.url])
     assert ("\x1b[31m" in capsys.readouterr().out) is colored

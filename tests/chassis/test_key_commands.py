@@ -21,7 +21,7 @@ CREATE = ("create", "--name", "ci", "--scopes", "notes:write, notes:read")
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KEYS_FILE", "keys/keys.json")
-    monkeypatch.setattr(cli, "configure_logging", lambda *_, **__: None)
+    monkeypatch.setattr(cli.serve, "configure_logging", lambda *_, **__: None)
     return tmp_path / "keys" / "keys.json"
 
 

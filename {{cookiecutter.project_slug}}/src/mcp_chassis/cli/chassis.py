@@ -1,18 +1,18 @@
 """`chassis verify`: whether the chassis of this project is the template's, unmodified."""
 
-import argparse
 import sys
 
 from ..verify import differences, summary
+from .options import Commands
 
 
-def add_chassis_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add it to the command line."""
+def add_commands(commands: Commands) -> None:
+    """Add the command."""
     chassis = commands.add_parser("chassis", help="check that src/mcp_chassis is as the template made it")
     verify = chassis.add_subparsers(dest="chassis_command", required=True, metavar="COMMAND").add_parser(
         "verify", help="name each file that differs; exit 1 if any does"
     )
-    verify.set_defaults(run=_verify)
+    verify.set_defaults(run=_verify, listens=False)
 
 
 def _verify(*_: object) -> int:

@@ -1,5 +1,6 @@
 """`check`: whether this server can be started as it is configured, and what is worth another look."""
 
+import argparse
 import os
 import sys
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from ..auth.keys.source import KeySource
 from ..http.origins import is_loopback
 from ..rooms import needs_key, rooms
 from ..service import Service, unchecked_server
-from ..settings import EXIT_CONFIG, Settings, SettingsError, all_fields, secrets_directory
+from ..settings import EXIT_CONFIG, Settings, all_fields, secrets_directory
 from ..verify import differences, summary
 from .file_rights import READ_OR_WRITE, too_open
+from .options import HTTP_OPTIONS, Commands
 from .terminal import colored
 
 _QUARTER = timedelta(days=90)  # as SECURITY.md has keys rotated
@@ -34,21 +36,23 @@ class Finding:
     text: str
 
 
-def check_settings(service: Service, settings: Settings) -> int:
-    """Print the report. Return 0, 1 if something fails, or 78 if the server would not start."""
-    now = datetime.now(UTC)
-    try:
-        found = [*_findings(service, settings, now)]
-    except SettingsError as error:
-        report_problems(error.problems)
-        return EXIT_CONFIG
+def add_commands(commands: Commands) -> None:
+    """Add the command."""
+    check = commands.add_parser(
+        "check", parents=[HTTP_OPTIONS], help="report on settings, tools, keys and exposure, and exit"
+    )
+    check.set_defaults(run=_check, report=_report)
+
+
+def _check(_: argparse.Namespace, service: Service, settings: Settings) -> int:
+    """Print the report. Return 0, or if something fails 1, or 78 where the server would not start."""
+    found = [*_findings(service, settings, datetime.now(UTC))]
     _print(found)
     failed = any(finding.level == "FAIL" for finding in found)
     return EXIT_CONFIG if failed and settings.environment == "production" else int(failed)
 
 
-def report_problems(problems: list[str]) -> None:
-    """Print settings that cannot be used, as lines of the report."""
+def _report(problems: list[str]) -> None:
     _print([Finding("FAIL", "settings", problem) for problem in problems])
 
 

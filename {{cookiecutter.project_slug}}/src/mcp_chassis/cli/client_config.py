@@ -1,6 +1,8 @@
 """`client-config`: what to write where, so that a client finds this server. The key is named, never shown."""
 
+import argparse
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +11,7 @@ from urllib.parse import urlsplit
 from ..rooms import needs_key
 from ..service import Service
 from ..settings import Settings, SettingsError
+from .options import HTTP_OPTIONS, Commands
 
 
 @dataclass(frozen=True)
@@ -111,3 +114,21 @@ def target_of(settings: Settings, service: Service) -> Target:
 
 def _json(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2) + "\n"
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the command."""
+    client = commands.add_parser("client-config", parents=[HTTP_OPTIONS], help="print how a client finds this server")
+    client.add_argument("client", choices=tuple(CLIENTS))
+    client.set_defaults(run=_print)
+
+
+def _print(options: argparse.Namespace, service: Service, settings: Settings) -> int:
+    """Print the text alone on standard output, so that it can be written into the file that is named beside it."""
+    target, make = target_of(settings, service), CLIENTS[options.client]
+    text = make(target)
+    print(f"# {make.__doc__}".partition("\n")[0], file=sys.stderr)
+    if target.variable is not None and target.variable in text:
+        print(f"# Set {target.variable} to the key in .env, or to one that `keys create` made.", file=sys.stderr)
+    print(text, end="")
+    return 0

@@ -1,14 +1,14 @@
-"""Text for a person at a terminal."""
+"""Colours and tables."""
 
 import os
 from collections.abc import Sequence
 from typing import TextIO
 
-_CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2"}
+_CODES = {"red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
 def colored(text: str, color: str, stream: TextIO) -> str:
-    """Return `text` in a colour if `stream` is a terminal that shows it and nobody asked for none (no-color.org)."""
+    """Return `text` in a colour if `stream` is a terminal that shows it, unless NO_COLOR is set (no-color.org)."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
         return text
     return f"\x1b[{_CODES[color]}m{text}\x1b[0m"

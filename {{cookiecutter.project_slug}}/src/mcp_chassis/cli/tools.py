@@ -1,16 +1,39 @@
-"""`tools list`, `tools lock` and `tools check`: what is served, and whether somebody has approved it."""
+"""`tools list`, `tools lock` and `tools check`: what is served, and whether it is as approved."""
 
+import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..approval.check import objections, refusals
 from ..approval.lock import LockError, definition, digest, locked_digests, write_lock
 from ..calls.tools import GuardedTool
+from ..service import Service, unchecked_server
+from ..settings import Settings
+from .options import Commands
 from .terminal import table
 
 _COLUMNS = ("TOOL", "SCOPES", "LIMITS", "ANNOTATIONS", "LOCK")
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands."""
+    tools = commands.add_parser("tools", help="list, approve or check the tools")
+    tools.set_defaults(listens=False)
+    sub = tools.add_subparsers(dest="tools_command", required=True, metavar="COMMAND")
+    for name, command, text in (
+        ("list", list_tools, "print a table of the tools"),
+        ("lock", lock_tools, "record the tools as approved in the lock file"),
+        ("check", check_tools, "print what has changed since then; exit 1 if anything has"),
+    ):
+        sub.add_parser(name, help=text).set_defaults(run=partial(_run, command))
+
+
+def _run(command: Callable[..., int], _: argparse.Namespace, service: Service, settings: Settings) -> int:
+    server = unchecked_server(service)
+    return command(server.guarded_tools, settings.tools_lock, server.other_texts)
 
 
 def list_tools(tools: Mapping[str, GuardedTool], lock: Path, _: Mapping[str, Any] | None = None) -> int:

@@ -57,7 +57,7 @@ class Replicas(Room):
         workers = settings.room(ReplicaSettings).workers
         if workers == 1:
             return False
-        from ..cli import serve_one  # noqa: PLC0415
+        from ..cli.serve import serve_one  # noqa: PLC0415
         from ..service import require_startable  # noqa: PLC0415
         from .workers import listening_socket, run_workers  # noqa: PLC0415
 

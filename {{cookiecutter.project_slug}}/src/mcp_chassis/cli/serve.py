@@ -1,0 +1,112 @@
+"""`serve` and `stdio` run the server, `healthcheck` asks a running one, `attack` attacks the tools of a copy."""
+
+import argparse
+import socket
+import sys
+import threading
+from contextlib import ExitStack
+from functools import partial
+
+import httpx2
+
+from ..app import create_app
+from ..events.logging import configure_logging, log_thread_crash
+from ..http.server import serve, serve_and_reload
+from ..mcp.stdio import serve_stdio
+from ..parts import Parts
+from ..rooms import rooms
+from ..service import Service, build_server
+from ..settings import Settings, SettingsError
+from .options import HTTP_OPTIONS, Commands
+
+_ON_THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands."""
+    serving = commands.add_parser("serve", parents=[HTTP_OPTIONS], help="serve over HTTP until stopped")
+    serving.add_argument("--reload", action="store_true", help="start again when the code changes (development)")
+    serving.set_defaults(run=_serve)
+    stdio = commands.add_parser("stdio", help="serve the parent process over standard input and output")
+    stdio.set_defaults(run=_stdio, listens=False)
+    health = commands.add_parser(
+        "healthcheck", parents=[HTTP_OPTIONS], help="check that the running server responds; exit 1 if it does not"
+    )
+    health.set_defaults(run=_healthcheck)
+    attack = commands.add_parser("attack", help="attack every tool in a copy of the server; exit 1 if any gives way")
+    attack.set_defaults(run=_attack, listens=False)
+
+
+def log_to_stderr(settings: Settings) -> None:
+    """Send every log line to standard error, without the secrets of the settings."""
+    configure_logging(settings.log_level, log_format=settings.log_format, secrets=settings.secrets)
+    threading.excepthook = log_thread_crash
+
+
+def serve_one(service: Service, settings: Settings, sockets: list[socket.socket] | None = None) -> None:
+    """Serve in this process.
+
+    Args:
+        service: what is served.
+        settings: of the server.
+        sockets: to accept from; by default one as `HOST` and `PORT` say.
+    """
+    log_to_stderr(settings)  # a worker has not configured it yet
+    serve(create_app(settings, service), settings, sockets)
+
+
+def own_url(settings: Settings) -> tuple[str, dict[str, str]]:
+    """Return the URL of the server that runs on this machine, and the `Host` that it accepts there."""
+    host = _ON_THIS_MACHINE.get(settings.host, settings.host)
+    url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    return url, {"Host": f"127.0.0.1:{settings.port}"}
+
+
+def _serve(options: argparse.Namespace, service: Service, settings: Settings) -> int:
+    if options.reload:
+        return _reload(options, service, settings)
+    processes = max((room.processes(settings) for room in rooms().values()), default=1)
+    with ExitStack() as stack:
+        for room in rooms().values():
+            stack.enter_context(room.around(settings, processes=processes))
+        if not any(room.serve(service, settings) for room in rooms().values()):
+            serve_one(service, settings)
+    return 0
+
+
+def _reload(options: argparse.Namespace, service: Service, settings: Settings) -> int:
+    if settings.environment == "production":
+        raise SettingsError(["ENVIRONMENT: is production, where code does not change. Leave out --reload."])
+    given = [(name, getattr(options, name)) for name in ("host", "port")]
+    again = ["serve", *(f"--{name}={value}" for name, value in given if value is not None)]
+    serve_and_reload(partial(_serve_again, service, again), service.package)
+    return 0
+
+
+def _serve_again(service: Service, arguments: list[str], sockets: object = None) -> None:
+    """Run in a process of its own, with its own socket and fresh settings, until the code changes."""
+    from . import run  # noqa: PLC0415  (which imports this module)
+
+    raise SystemExit(run(service, arguments))
+
+
+def _stdio(_: argparse.Namespace, service: Service, settings: Settings) -> int:
+    parts = Parts(settings=settings, name=service.name, version=service.version, transport="stdio")
+    serve_stdio(build_server(service, parts), parts)
+    return 0
+
+
+def _healthcheck(_: argparse.Namespace, __: Service, settings: Settings) -> int:
+    url, headers = own_url(settings)
+    try:
+        httpx2.get(f"{url}/livez", headers=headers, timeout=3, trust_env=False).raise_for_status()
+    except httpx2.HTTPError as error:
+        print(f"unhealthy: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _attack(_: argparse.Namespace, service: Service, __: Settings) -> int:
+    from ..testing.attacks.table import attack_tools  # noqa: PLC0415  (a server never needs it)
+
+    return attack_tools(service)
