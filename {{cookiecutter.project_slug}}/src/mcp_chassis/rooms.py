@@ -97,7 +97,6 @@ OFFERS = (
             "OAUTH_INTROSPECTION_URL": "",
             "OAUTH_CLIENT_ID": "",
             "OAUTH_CLIENT_SECRET": "",
-            "OAUTH_ALLOW_KEY_LIKE_TOKENS": "false",
         },
     ),
     Offer(

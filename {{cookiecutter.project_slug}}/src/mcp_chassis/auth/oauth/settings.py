@@ -22,7 +22,6 @@ class OAuthSettings(RoomSettings):
     oauth_introspection_url: str | None = None
     oauth_client_id: str | None = None
     oauth_client_secret: SecretStr | None = None
-    oauth_allow_key_like_tokens: bool = False
 
     @field_validator("oauth_networks", mode="before")
     @classmethod
