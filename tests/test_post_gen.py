@@ -273,7 +273,8 @@ def bare(tmp_path: Path) -> Path:
     return bake(tmp_path, hooks=False)
 
 
-def test_one_command_completes_a_project_generated_without_hooks(bare: Path, tmp_path: Path) -> None:
+def test_one_command_completes_a_project_generated_without_hooks(tmp_path: Path) -> None:
+    bare = bake(tmp_path, hooks=False, rate_limit="redis")
     assert not (bare / ".env").exists()
 
     done = run_create_env(bare, cwd=tmp_path)  # not in the project: the script finds it by itself
