@@ -10,7 +10,9 @@ from baking import bake, cookiecutter_command, files
 
 
 def key_of(project: Path) -> str:
-    found = re.search(r"^API_KEY=([A-Za-z0-9_-]{43})$", (project / ".env").read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(
+        r"^API_KEY=(mcp_[A-Za-z0-9_-]{43})$", (project / ".env").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert found
     return found[1]
 

@@ -273,7 +273,8 @@ def bare(tmp_path: Path) -> Path:
     return bake(tmp_path, hooks=False)
 
 
-def test_one_command_completes_a_project_generated_without_hooks(bare: Path, tmp_path: Path) -> None:
+def test_one_command_completes_a_project_generated_without_hooks(tmp_path: Path) -> None:
+    bare = bake(tmp_path, hooks=False, rate_limit="redis")
     assert not (bare / ".env").exists()
 
     done = run_create_env(bare, cwd=tmp_path)  # not in the project: the script finds it by itself
@@ -283,8 +284,10 @@ def test_one_command_completes_a_project_generated_without_hooks(bare: Path, tmp
     changed = [(a, b) for a, b in zip(example, made, strict=True) if a != b]
     assert [empty for empty, _ in changed] == ["API_KEY=", "STATE_SECRET="]
     values = [filled.removeprefix(empty) for empty, filled in changed]
-    assert [len(value) for value in values] == [43, 43]  # 256 bits in base64url
-    assert values[0] != values[1]
+    key, state_secret = values
+    assert re.fullmatch(r"mcp_[\w-]{43}", key)  # 256 bits in base64url
+    assert re.fullmatch(r"[\w-]{43}", state_secret)
+    assert key.removeprefix("mcp_") != state_secret
 
 
 def test_an_existing_env_is_left_byte_for_byte(bare: Path) -> None:

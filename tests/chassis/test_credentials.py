@@ -50,9 +50,9 @@ def problem(**settings: Any) -> str:
 
 
 def test_the_cheapest_is_asked_first_and_the_issuer_last(path: Path) -> None:
-    assert judges(api_key=KEY) == ["ApiKeyVerifier", "KeyVerifier"]
+    assert judges(api_key=KEY) == ["KeyVerifier"]
     assert judges(api_key=KEY, keys_file=path, **OAUTH, **INTROSPECTION) == [
-        *("ApiKeyVerifier", "KeyVerifier", "JwtVerifier", "IntrospectionVerifier")
+        *("KeyVerifier", "JwtVerifier", "IntrospectionVerifier")
     ]
     assert judges(**OAUTH) == ["KeyVerifier", "JwtVerifier"]
     assert judges(enable_auth=False) == ["KeyVerifier"]
@@ -87,7 +87,7 @@ async def test_a_key_that_is_revoked_in_the_file_is_revoked_whatever_an_older_co
     credentials = KeySource(load_settings(_env_file=None, api_key=KEY, keys=copy, keys_file=path))
     assert credentials.revoked() == [id_of(key)]
     with pytest.raises(InvalidCredential) as refusal:
-        await credentials.verifiers(frozenset())[1].verify(key)
+        await credentials.verifiers(frozenset())[0].verify(key)
     assert refusal.value.reason == "revoked"
 
 

@@ -112,7 +112,7 @@ def test_the_command_that_rotates_the_key_does_that_and_nothing_else(tmp_path: P
         [sys.executable, *shlex.split(line)[1:]], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     after = (tmp_path / ".env").read_text(encoding="utf-8")
-    (key,) = re.findall(r"^API_KEY=([\w-]{43})$", after, re.MULTILINE)
+    (key,) = re.findall(r"^API_KEY=(mcp_[\w-]{43})$", after, re.MULTILINE)
     assert after == before.replace("the-old-key", key)
     assert done.stdout + done.stderr == ""
     if sys.platform != "win32":

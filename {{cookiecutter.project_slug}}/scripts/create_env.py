@@ -4,8 +4,9 @@ This is the one command that completes a project generated with `--accept-hooks 
 repository: `.env` is in neither. An existing `.env` is left alone. To change the key, see "Key rotation" in
 SECURITY.md.
 
-They are the API key and what replicas seal confirmations with, 256 random bits each. They are written to `.env` and
-nowhere else, and never printed: terminals are recorded.
+They are the API key and what replicas seal confirmations with, 256 random bits each. By the prefix of the key servers
+and secret scanners recognise it, also after a rotation. The secrets are written to `.env` and nowhere else, and never
+printed: terminals are recorded.
 Standard library only, so that it runs before anything is installed.
 """
 
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-EMPTY = ("API_KEY=", "STATE_SECRET=")
+PREFIXES = {"API_KEY=": "mcp_", "STATE_SECRET=": ""}
 # Without O_BINARY Windows would write CRLF; a Windows without symbolic links has no O_NOFOLLOW.
 CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
@@ -27,10 +28,11 @@ def fill(example: str) -> str:
         ValueError: if `example` has no line for the key, or several for a secret.
     """
     lines = example.splitlines()
-    for empty in EMPTY:
+    for empty in PREFIXES:
         if lines.count(empty) != 1 and (empty == "API_KEY=" or empty in lines):
             raise ValueError(f".env.example must have exactly one line that is {empty}. Put it back as it was.")
-    return "\n".join(line + secrets.token_urlsafe(32) if line in EMPTY else line for line in lines) + "\n"
+    filled = (line + PREFIXES[line] + secrets.token_urlsafe(32) if line in PREFIXES else line for line in lines)
+    return "\n".join(filled) + "\n"
 
 
 def write_private(path: Path, text: str) -> None:

@@ -221,18 +221,24 @@ def test_a_wrong_key_is_not_shown_to_the_authorization_server(issuer: Issuer, fo
         assert issuer.shown == ["opaque"]
 
 
+MARKED = f"mcp_{new_secret()}"
+
+
 @pytest.mark.parametrize(
     "configured",
-    [new_secret(), secrets.token_hex(32), base64.b64encode(os.urandom(33)).decode()],
-    ids=["url-safe", "hexadecimal", "base64"],
+    [MARKED, new_secret(), secrets.token_hex(32), base64.b64encode(os.urandom(33)).decode(), new_secret() + "="],
+    ids=["with prefix", "url-safe", "hexadecimal", "base64", "padded"],
 )
 def test_no_key_is_shown_to_the_authorization_server(issuer: Issuer, configured: str) -> None:
     """A key that was rotated, mistyped or made for another server looks like an opaque token, and may open a door."""
     made = new_key(new_id())
-    env_keys = [new_secret(), new_secret() + "=", base64.b64encode(os.urandom(32)).decode()]
-    rotated = [secrets.choice("abcdefgh") + configured[1:], configured[::-1].strip("="), configured.swapcase()]
+    env_keys = [f"mcp_{new_secret()}", f"MCP_{new_secret()}", f"mcp_{new_secret()}=", f"x{MARKED}", MARKED[:20]]
     mistyped = [configured[1:], configured[:-1], configured + "x"]
     marked = [made, made.upper(), f"x{made}", f"{made}{made}", made[:-1], made[:30], "MCP_" + "a" * 20]
+    if configured == MARKED:
+        rotated = [configured.swapcase(), configured[:4] + configured[:3:-1], configured[2:], configured[4:]]
+    else:  # a key of before the prefix, as those are that it has replaced
+        rotated = [secrets.choice("abcdefgh") + configured[1:], configured[::-1].strip("="), configured.swapcase()]
     with running_server(**introspection(issuer), api_key=configured, max_failed_auth_per_minute=10_000) as server:
         issuer.shown.clear()
         for key in (*env_keys, *rotated, *mistyped, *marked):
@@ -245,23 +251,23 @@ def test_no_key_is_shown_to_the_authorization_server(issuer: Issuer, configured:
 def test_no_key_of_before_is_shown_where_no_key_is_configured(issuer: Issuer) -> None:
     with running_server(**introspection(issuer), api_key=None) as server:
         issuer.shown.clear()
-        assert send(server, "GET", "/mcp", [bearer(new_secret())]).status == 401
+        assert send(server, "GET", "/mcp", [bearer(MARKED)]).status == 401
         assert issuer.shown == []
 
 
-def test_opaque_tokens_of_any_other_length_are_good_and_those_of_a_keys_length_if_the_operator_says_so(
-    issuer: Issuer,
+@pytest.mark.parametrize("configured", [None, MARKED, new_secret()], ids=["no key", "with prefix", "older form"])
+def test_opaque_tokens_of_every_length_are_accepted_except_that_of_a_key_without_prefix(
+    issuer: Issuer, configured: str | None
 ) -> None:
-    lengths = (1, 20, 32, 41, 42, 45, 64, 86, 128, 2048)
-    issuer.opaque = {secrets.token_hex(1024)[:length]: {"sub": "alice"} for length in lengths}
-    as_long = new_secret()
-    for allow in (False, True):
-        with running_server(**introspection(issuer), api_key=None, oauth_allow_key_like_tokens=allow) as server:
-            active = {"sub": "alice", "aud": audience(server)}
-            issuer.opaque = dict.fromkeys(issuer.opaque, active) | {as_long: active}
-            statuses = {len(token): post_list(server, token) for token in issuer.opaque}
-            assert statuses == dict.fromkeys(lengths, 200) | {43: 200 if allow else 401}
-            assert post_list(server, new_key(new_id())) == 401
+    """Those of node oidc-provider and Doorkeeper have 43 characters, as keys had before they got a prefix."""
+    lengths = (1, 20, 32, 41, 42, 43, 44, 45, 47, 64, 86, 128, 2048)
+    held_back = () if configured is None or configured == MARKED else (42, 43, 44)
+    with running_server(**introspection(issuer), api_key=configured) as server:
+        active = {"sub": "alice", "aud": audience(server)}
+        issuer.opaque = {secrets.token_hex(1024)[:length]: active for length in lengths}
+        statuses = {len(token): post_list(server, token) for token in issuer.opaque}
+        assert statuses == dict.fromkeys(lengths, 200) | dict.fromkeys(held_back, 401)
+        assert post_list(server, new_key(new_id())) == 401
 
 
 # --- a shared address ---

@@ -48,7 +48,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(path: Path) -> Iterator[RunningServer]:
     """A server with a keys file beside the key in `.env`, without a limit for wrong credentials in the way."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(key_store, "_CHECK_EVERY", 0.0)
+        patch.setattr(key_store, "_CHECK_SECONDS", 0.0)
         mcp = GuardedServer("a-server", tools=[read_secret_notes, write_secret_notes], events=EventLog())
         with running_server(mcp, keys_file=path, max_failed_auth_per_minute=10_000) as running:
             yield running

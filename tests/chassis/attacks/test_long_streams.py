@@ -16,9 +16,9 @@ import anyio
 import pytest
 
 from mcp_chassis import tool
-from mcp_chassis.auth.keys.api_key import ApiKeyVerifier
 from mcp_chassis.auth.keys.format import digest, id_of
 from mcp_chassis.auth.keys.store import changing_keys
+from mcp_chassis.auth.keys.verifier import KeyVerifier
 from mcp_chassis.auth.oauth import introspection as introspecting
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
@@ -191,7 +191,7 @@ def test_a_stream_ends_where_its_credential_cannot_be_checked(monkeypatch: pytes
         raise OSError
 
     with running_server() as server, listen(server)[0] as stream:
-        monkeypatch.setattr(ApiKeyVerifier, "verify", broken)
+        monkeypatch.setattr(KeyVerifier, "verify", broken)
         assert seconds_until_the_end(stream) < PROMISED
 
 

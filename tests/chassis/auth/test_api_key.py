@@ -6,35 +6,46 @@ from contextlib import suppress
 
 import pytest
 
-from mcp_chassis.auth.keys import api_key
-from mcp_chassis.auth.keys.api_key import ApiKeyVerifier
+from mcp_chassis.auth.keys import verifier as key_verifier
+from mcp_chassis.auth.keys.records import default_record
+from mcp_chassis.auth.keys.verifier import KeyVerifier
 from mcp_chassis.auth.principal import Principal
 from mcp_chassis.auth.verifier import InvalidCredential
 
 pytestmark = pytest.mark.anyio
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
+MARKED = f"mcp_{KEY}"
 
 
-async def test_the_key_stands_for_a_principal_with_every_scope() -> None:
-    principal = await ApiKeyVerifier(KEY).verify(KEY)
+def verifier_of(key: str) -> KeyVerifier:
+    return KeyVerifier(dict, default=default_record(key))
+
+
+@pytest.mark.parametrize("key", [KEY, MARKED], ids=["older form", "with prefix"])
+async def test_the_key_stands_for_a_principal_with_every_scope(key: str) -> None:
+    principal = await verifier_of(key).verify(key)
     assert principal == Principal("key:default", "key", frozenset({"*"}))
-    assert KEY not in repr(principal)
+    assert key not in repr(principal)
 
 
 @pytest.mark.parametrize("token", ["", "x", KEY[:-1], KEY + "x", KEY.lower(), KEY + "\n", " " + KEY, "ключ", "🔑"])
-async def test_any_other_text_is_refused(token: str) -> None:
-    """Non-ASCII text is a refusal as well: `hmac.compare_digest` raises TypeError for it."""
+async def test_any_other_text_is_not_this_key(token: str) -> None:
+    """Nor does non-ASCII text raise: `hmac.compare_digest` raises TypeError for it."""
+    assert await verifier_of(KEY).verify(token) is None
+
+
+@pytest.mark.parametrize("token", ["mcp_", MARKED[:-1], MARKED + "x", "mcp_" + KEY.lower(), "mcp_ключ"])
+async def test_any_other_text_with_the_prefix_is_refused_here(token: str) -> None:
     with pytest.raises(InvalidCredential) as refusal:
-        await ApiKeyVerifier(KEY).verify(token)
-    assert refusal.value.reason == "unknown"
+        await verifier_of(MARKED).verify(token)
     assert KEY not in str(refusal.value)
 
 
 @pytest.mark.parametrize("token", [KEY, KEY[:-1], "x", "", "ключ"])
 async def test_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     """How many characters of a guess are right must not show in the time of an answer."""
-    compared: list[tuple[bytes, bytes]] = []
+    compared: list[tuple[bytes, ...]] = []
 
     class Recording:
         @staticmethod
@@ -42,7 +53,8 @@ async def test_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyP
             compared.append((one, other))
             return hmac.compare_digest(one, other)
 
-    monkeypatch.setattr(api_key, "hmac", Recording)
+    monkeypatch.setattr(key_verifier, "hmac", Recording)
     with suppress(InvalidCredential):
-        await ApiKeyVerifier(KEY).verify(token)
-    assert compared == [(hashlib.sha256(token.encode()).digest(), hashlib.sha256(KEY.encode()).digest())]
+        await verifier_of(KEY).verify(token)
+    assert compared[0] == tuple(hashlib.sha256(text.encode()).hexdigest().encode() for text in (token, KEY))
+    assert {len(digest) for pair in compared for digest in pair} == {64}

@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the file each time instead of once a second."""
-    monkeypatch.setattr(key_store, "_CHECK_EVERY", 0.0)
+    monkeypatch.setattr(key_store, "_CHECK_SECONDS", 0.0)
 
 
 def names(keys: KeysFile) -> list[str]:
@@ -116,7 +116,7 @@ def test_processes_that_write_at_the_same_time_lose_nothing(path: Path) -> None:
 def test_a_lock_that_is_never_released_is_an_error_and_not_a_wait_for_ever(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_store, "_LOCK_PATIENCE", 0.1)
+    monkeypatch.setattr(key_store, "_LOCK_SECONDS", 0.1)
     with changing_keys(path), pytest.raises(KeysError, match=r"another process .* keys\.json\.lock"):
         add_key(path)
 
@@ -173,7 +173,7 @@ def test_the_file_is_looked_at_once_a_second_and_read_only_if_it_changed(
     for _ in range(1000):
         keys.records()
     assert looks.call_count == 1
-    monkeypatch.setattr(key_store, "_CHECK_EVERY", 0.0)
+    monkeypatch.setattr(key_store, "_CHECK_SECONDS", 0.0)
     for _ in range(10):
         keys.records()
     assert looks.call_count == 11

@@ -5,7 +5,8 @@ from typing import Any
 import anyio
 import pytest
 
-from mcp_chassis.auth.keys.api_key import ApiKeyVerifier
+from mcp_chassis.auth.keys.records import default_record
+from mcp_chassis.auth.keys.verifier import KeyVerifier
 from mcp_chassis.auth.oauth.introspection import IntrospectionVerifier
 from mcp_chassis.auth.oauth.jwks import IssuerUnavailable
 from mcp_chassis.auth.principal import ANONYMOUS, Principal
@@ -51,7 +52,10 @@ class Setup:
         self.layer = authentication.AuthenticationLayer(
             self.inner,
             events=self.events,
-            verifiers=[ApiKeyVerifier(KEY), *([last] if last else [KnowsAlice(), NeverAsked()])],
+            verifiers=[
+                KeyVerifier(dict, default=default_record(KEY)),
+                *([last] if last else [KnowsAlice(), NeverAsked()]),
+            ],
             failures=FailedAttempts(per_minute=failures, overall_per_minute=100),
             challenge='Bearer realm="mcp"',
             anonymous=anonymous,

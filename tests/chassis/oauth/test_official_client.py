@@ -125,7 +125,6 @@ def server(authorization_server: AuthorizationServer, monkeypatch: pytest.Monkey
         oauth_introspection_url=f"{authorization_server.issuer}/token/introspection",
         oauth_client_id="resource-server",
         oauth_client_secret="secret-of-resource-server",
-        oauth_allow_key_like_tokens=True,  # its opaque tokens have 43 characters
     ) as running:
         yield running
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Room:
     """What an optional package may add to the server."""
 
-    settings: ClassVar["type[RoomSettings] | None"] = None
+    settings: "ClassVar[type[RoomSettings]]"
     """Its settings, read from the same sources as all others."""
 
     def authenticates(self, settings: "Settings") -> bool:
@@ -51,7 +51,7 @@ class Room:
         """Add its commands and options; each parser sets `run`."""
 
     def revoker(self, service: "Service", settings: "Settings") -> Callable[[str], bool] | None:
-        """Return what revokes a key on other machines, and says whether it could; None if there are none."""
+        """Return what revokes a key on other machines and returns whether it could; None if there are none."""
         return None
 
     def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
@@ -67,13 +67,18 @@ class Offer:
         package: below `mcp_chassis`.
         question: of the template.
         answer: that brings it.
-        settings: its settings, each with the value that asks for nothing.
+        settings: names of its settings, each with the value that asks for nothing where that is not empty.
     """
 
     package: str
     question: str
     answer: str
-    settings: Mapping[str, str]
+    settings: str
+
+    @property
+    def neutral(self) -> Mapping[str, str]:
+        """Its settings, each with the value that asks for nothing."""
+        return {name: value for name, _, value in (text.partition("=") for text in self.settings.split())}
 
     @property
     def remedy(self) -> str:
@@ -87,35 +92,18 @@ OFFERS = (
         "auth.oauth",
         "auth",
         "oauth",
-        {
-            "AUTH_MODE": "api-key",
-            "OAUTH_ISSUER": "",
-            "OAUTH_AUDIENCE": "",
-            "OAUTH_NETWORKS": "",
-            "OAUTH_ALLOW_HTTP_ISSUER": "false",
-            "OAUTH_MAX_TOKEN_LIFETIME": "86400",
-            "OAUTH_INTROSPECTION_URL": "",
-            "OAUTH_CLIENT_ID": "",
-            "OAUTH_CLIENT_SECRET": "",
-            "OAUTH_ALLOW_KEY_LIKE_TOKENS": "false",
-        },
+        "AUTH_MODE=api-key OAUTH_ISSUER OAUTH_AUDIENCE OAUTH_NETWORKS OAUTH_ALLOW_HTTP_ISSUER=false "
+        "OAUTH_MAX_TOKEN_LIFETIME=86400 OAUTH_INTROSPECTION_URL OAUTH_CLIENT_ID OAUTH_CLIENT_SECRET",
     ),
     Offer(
         "replicas",
         "rate_limit",
         "redis",
-        {
-            "REDIS_URL": "",
-            "REDIS_TIMEOUT": "0.25",
-            "RATE_LIMIT_ON_OUTAGE": "local",
-            "REPLICAS": "1",
-            "WORKERS": "1",
-            "STATE_SECRET": "",
-        },
+        "REDIS_URL REDIS_TIMEOUT=0.25 RATE_LIMIT_ON_OUTAGE=local REPLICAS=1 WORKERS=1 STATE_SECRET",
     ),
-    Offer("audit_trail", "audit_trail", "yes", {"AUDIT_FILE": "", "AUDIT_KEY": ""}),
-    Offer("telemetry", "observability", "metrics", {"METRICS_PORT": "", "METRICS_HOST": "127.0.0.1"}),
-    Offer("tracing", "observability", "metrics-and-traces", {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}),
+    Offer("audit_trail", "audit_trail", "yes", "AUDIT_FILE AUDIT_KEY"),
+    Offer("telemetry", "observability", "metrics", "METRICS_PORT METRICS_HOST=127.0.0.1"),
+    Offer("tracing", "observability", "metrics-and-traces", "OTEL_EXPORTER_OTLP_ENDPOINT"),
 )
 
 
@@ -123,8 +111,9 @@ OFFERS = (
 def imported(package: str) -> ModuleType | None:
     """Return a package or module of the chassis, or None if this project does not have it."""
     name = f"{__package__}.{package}"
-    parent = name.rpartition(".")[0]
-    return import_module(name) if find_spec(parent) is not None and find_spec(name) is not None else None
+    spec = find_spec(name) if find_spec(name.rpartition(".")[0]) is not None else None
+    # Without an origin it is a directory whose files were removed, but for `__pycache__`.
+    return import_module(name) if spec is not None and spec.origin is not None else None
 
 
 @functools.cache
@@ -137,8 +126,3 @@ def rooms() -> Mapping[str, Room]:
 def needs_key(settings: "Settings") -> bool:
     """Whether API keys are the only credentials."""
     return not any(room.authenticates(settings) for room in rooms().values())
-
-
-def absent() -> list[Offer]:
-    """Return what this project did not ask for."""
-    return [offer for offer in OFFERS if offer.package not in rooms()]

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..parts import Parts
     from ..service import Service
     from ..settings import Settings
-    from .connection import SharedRedis
 
 
 class Replicas(Room):
@@ -25,15 +24,16 @@ class Replicas(Room):
     settings = ReplicaSettings
 
     def assemble(self, parts: "Parts") -> None:
-        """Share what there is to share, if there is a Redis."""
+        """Share the server's state, if there is a Redis."""
         own = parts.settings.room(ReplicaSettings)
-        redis = _redis(own, parts.name)
-        if redis is None or parts.transport == "stdio":
+        if own.redis_url is None or parts.transport == "stdio":
             return
         from ..calls.confirmation import LIFETIME  # noqa: PLC0415
+        from .connection import SharedRedis  # noqa: PLC0415
         from .fleet import Fleet  # noqa: PLC0415
         from .rate_limiter import SharedRateLimiter  # noqa: PLC0415
 
+        redis = SharedRedis(own.redis_url.get_secret_value(), project=parts.name, timeout=own.redis_timeout)
         fleet = Fleet(redis, question_lifetime=LIFETIME, revoked=parts.keys.revoked)
         parts.make_limiter = partial(
             SharedRateLimiter,
@@ -53,7 +53,7 @@ class Replicas(Room):
         return settings.room(ReplicaSettings).workers
 
     def serve(self, service: "Service", settings: "Settings") -> bool:
-        """Serve with several workers, if there are to be any."""
+        """Serve with several workers, if more than one is set."""
         workers = settings.room(ReplicaSettings).workers
         if workers == 1:
             return False
@@ -61,7 +61,7 @@ class Replicas(Room):
         from ..service import require_startable  # noqa: PLC0415
         from .workers import listening_socket, run_workers  # noqa: PLC0415
 
-        require_startable(service, settings)  # what cannot be used is said once, and here
+        require_startable(service, settings)  # or every worker would report the same
         with listening_socket(settings.host, settings.port) as listener:
             run_workers(workers, partial(serve_one, service, settings, [listener]))
         return True
@@ -73,9 +73,12 @@ class Replicas(Room):
         )
 
     def revoker(self, service: "Service", settings: "Settings") -> Callable[[str], bool] | None:
-        """Return what revokes a key on all replicas, and says whether Redis could be reached."""
+        """Return what revokes a key on all replicas, and returns whether Redis could be reached."""
         own = settings.room(ReplicaSettings)
-        return None if own.redis_url is None else lambda key_id: asyncio.run(_revoked(own, service.name, key_id))
+        if own.redis_url is None:
+            return None
+        url, timeout = own.redis_url.get_secret_value(), own.redis_timeout
+        return lambda key_id: asyncio.run(_revoked(key_id, url, project=service.name, timeout=timeout))
 
     def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
         """Say whether Redis answers."""
@@ -85,30 +88,22 @@ class Replicas(Room):
         parts = urlsplit(url.get_secret_value()) if url is not None else None
         if parts is None or parts.scheme == "unix":
             return
-        where = f"{parts.hostname}:{parts.port or 6379}"
+        host, port = parts.hostname or "", parts.port or 6379
         try:
-            socket.create_connection((parts.hostname or "", parts.port or 6379), timeout=2).close()
+            socket.create_connection((host, port), timeout=2).close()
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            yield Finding("WARN", "Redis", f"{where} does not answer ({reason}): each process would count for itself.")
+            text = f"{host}:{port} does not answer ({reason}): each process would count for itself."
+            yield Finding("WARN", "Redis", text)
         else:
-            yield Finding("OK", "Redis", f"{where} answers")
+            yield Finding("OK", "Redis", f"{host}:{port} answers")
 
 
-def _redis(own: ReplicaSettings, project: str) -> "SharedRedis | None":
-    if own.redis_url is None:
-        return None
-    from .connection import SharedRedis  # noqa: PLC0415
-
-    return SharedRedis(own.redis_url.get_secret_value(), project=project, timeout=own.redis_timeout)
-
-
-async def _revoked(own: ReplicaSettings, project: str, key_id: str) -> bool:
-    from .connection import RedisAway  # noqa: PLC0415
+async def _revoked(key_id: str, url: str, *, project: str, timeout: float) -> bool:
+    from .connection import RedisAway, SharedRedis  # noqa: PLC0415
     from .revocations import Revocations  # noqa: PLC0415
 
-    redis = _redis(own, project)
-    assert redis is not None  # noqa: S101  (its caller has looked)
+    redis = SharedRedis(url, project=project, timeout=timeout)
     try:
         await Revocations(redis).add(key_id)
     except RedisAway:

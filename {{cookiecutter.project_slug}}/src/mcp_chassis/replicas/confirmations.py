@@ -1,13 +1,12 @@
-"""Single use of confirmations on all replicas: a question is noted when it is put, and its answer deletes the note.
+"""Single use of confirmations on all replicas: a question is noted when it is asked, and its answer deletes the note.
 
-So an answer counts once wherever it arrives. If Redis has lost its memory meanwhile, it counts nowhere: the person is
-asked again, which is better than a destructive tool that runs twice.
+If Redis has lost the note, the answer counts nowhere and the user is asked again: destructive tools never run twice.
 """
 
 import hashlib
 import secrets
 
-from .connection import RedisAway, SharedRedis
+from .connection import SharedRedis
 
 
 class SharedQuestions:
@@ -21,20 +20,15 @@ class SharedQuestions:
         self._lifetime = round(lifetime * 1000)
 
     async def put(self) -> str | None:
-        """Return the secret name of a new question; None while Redis is away."""
+        """Return the secret name of a new question; None while Redis is unavailable."""
         state = secrets.token_urlsafe(16)
-        try:
-            await self._redis.ask(lambda client: client.set(self._name(state), 1, px=self._lifetime))
-        except RedisAway:
-            return None
-        return state
+        noted = await self._redis.ask_or_none(lambda client: client.set(self._name(state), 1, px=self._lifetime))
+        return state if noted else None
 
     async def answer(self, state: str) -> bool | None:
-        """Close a question. Return whether it was open; None while Redis is away."""
-        try:
-            return bool(await self._redis.ask(lambda client: client.delete(self._name(state))))
-        except RedisAway:
-            return None
+        """Close a question. Return whether it was open; None while Redis is unavailable."""
+        deleted = await self._redis.ask_or_none(lambda client: client.delete(self._name(state)))
+        return None if deleted is None else bool(deleted)
 
     def _name(self, state: str) -> str:
         return self._redis.name("question", hashlib.sha256(state.encode()).hexdigest())

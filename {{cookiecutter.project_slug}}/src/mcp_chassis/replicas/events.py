@@ -1,7 +1,7 @@
 """Security events of all replicas: a stream in Redis, of bounded length, that each of them serves.
 
-Nobody waits for a write: events are put aside and written together a moment later. While Redis is away the newest are
-kept. A write whose answer is lost is repeated, so that an event may be there twice, but is not lost for that.
+Recording does not wait: events are written together every quarter of a second. While Redis is unavailable the newest
+are kept. A write whose answer was lost is repeated: an event may be there twice, but none is lost.
 """
 
 import asyncio
@@ -10,22 +10,14 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 from .connection import RedisAway, SharedRedis
 
-_KEPT = 10_000  # events in the stream, more or less
-_PUT_ASIDE = 1000  # events that wait to be written
-_BATCH = 200
-_WRITE_EVERY = 0.25  # seconds
-
-
-class Page(TypedDict):
-    """Some events, newest first."""
-
-    events: list[dict[str, Any]]
-    totalEvents: int
-    next: str | None
+_KEPT = 10_000  # events in the stream, approximately
+_MAX_WAITING = 1000  # events
+_BATCH = 200  # events
+_WRITE_SECONDS = 0.25
 
 
 class SharedEvents:
@@ -38,55 +30,50 @@ class SharedEvents:
         self._redis = redis
         self._replica = replica
         self._stream, self._total = redis.name("events"), redis.name("events", "total")
-        self._waiting: deque[Any] = deque(maxlen=_PUT_ASIDE)
+        self._waiting: deque[Any] = deque(maxlen=_MAX_WAITING)
         self._writing = asyncio.Lock()
 
     def add(self, event: Any) -> None:
-        """Put an event (a dataclass) aside to be written. Never waits."""
+        """Take an event (a dataclass) to be written. Never waits."""
         self._waiting.append(event)
 
     async def write(self) -> None:
-        """Write what was put aside, every quarter of a second. Runs until it is cancelled."""
+        """Write what is waiting, every quarter of a second. Runs until it is cancelled."""
         while True:
-            await asyncio.sleep(_WRITE_EVERY)
+            await asyncio.sleep(_WRITE_SECONDS)
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what was put aside, as far as Redis is there."""
-        async with self._writing:  # in order, and whoever comes later waits until all is there
+        """Write what is waiting, as far as Redis is available."""
+        async with self._writing:  # in order, and a second caller waits until all is written
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
                 try:
                     await self._redis.ask(partial(self._append, batch))
                 except BaseException as error:
-                    # Back to the front; if there is no room for all, the oldest go.
-                    self._waiting = deque([*batch, *self._waiting], maxlen=_PUT_ASIDE)
+                    # Back to the front; if there is no room for all, the oldest are dropped.
+                    self._waiting = deque([*batch, *self._waiting], maxlen=_MAX_WAITING)
                     if isinstance(error, RedisAway):
                         return
                     raise
 
-    async def page(self, limit: int, *, kind: str | None = None, before: str | None = None) -> Page | None:
-        """Return the newest events of all replicas; None if only this process's own can be had now.
+    async def page(self, limit: int, *, kind: str | None = None, before: str | None = None) -> Mapping[str, Any] | None:
+        """Return the newest events of all replicas, newest first; None while Redis is unavailable.
 
         Args:
             limit: how many.
             kind: of one kind only.
             before: the `next` of the page before this one.
         """
-        try:
-            return await self._page(limit, kind, before)
-        except RedisAway:
-            return None
-
-    async def _page(self, limit: int, kind: str | None, before: str | None) -> Page:
         await self.flush()
         found: list[dict[str, Any]] = []
-        last = before
-        count = limit if kind is None else 1000
+        last, count = before, limit if kind is None else 1000
         while True:
-            rows, total = await self._redis.ask(partial(self._read, "+" if last is None else f"({last}", count))
-            for place, fields in rows:
-                last = place
+            answer = await self._redis.ask_or_none(partial(self._read, "+" if last is None else f"({last}", count))
+            if answer is None:
+                return None
+            rows, total = answer
+            for last, fields in rows:
                 event = json.loads(fields["event"])
                 if kind is None or event["event"] == kind:
                     found.append(event | {"id": last, "replica": fields["replica"]})
@@ -98,8 +85,7 @@ class SharedEvents:
     async def _append(self, batch: list[Any], client: Any) -> None:
         async with client.pipeline(transaction=False) as pipeline:
             for event in batch:
-                text = json.dumps(asdict(event), separators=(",", ":"))
-                fields: Mapping[str, str] = {"event": text, "replica": self._replica}
+                fields = {"event": json.dumps(asdict(event), separators=(",", ":")), "replica": self._replica}
                 pipeline.xadd(self._stream, fields, maxlen=_KEPT, approximate=True)
             pipeline.incrby(self._total, sum(event.details.get("count", 1) for event in batch))
             await pipeline.execute()

@@ -1,51 +1,48 @@
-"""Addresses that have sent a wrong credential: a stream in Redis that every replica follows.
+"""Addresses that have sent a wrong credential: a stream in Redis that every replica follows once a second.
 
-So the question whether an address has failed lately costs no request a trip to Redis. A replica that has not heard of
-an address yet, for a second at most, answers one wrong credential of it with 401; then it knows by itself.
+So no request waits for Redis to learn whether an address has failed. Until a replica has read of an address, it answers
+one wrong credential of it with 401.
 """
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
-from .connection import RedisAway, SharedRedis
+from .connection import SharedRedis
 
-_KEPT = 100_000
-_AT_ONCE = 10_000
+_KEPT = 100_000  # addresses in the stream, approximately
+_BATCH = 10_000  # addresses
+_SINCE = 600  # seconds back that a new replica begins to read
 
 
 class SharedFailures:
     """Args:
-    redis: how replicas hear of each other's.
-    since: how many seconds back a new replica begins to read.
+    redis: carries the addresses.
     """
 
-    def __init__(self, redis: SharedRedis, *, since: float = 600) -> None:
+    def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis
         self._name = redis.name("failed_addresses")
-        self._place = f"{round((time.time() - since) * 1000)}-0"
+        self._place = f"{round((time.time() - _SINCE) * 1000)}-0"
         self._heard: Callable[[str], None] = lambda _: None
 
     async def tell(self, address: str) -> None:
-        """Tell all replicas of an address, if that can be done now."""
-        with suppress(RedisAway):
-            await self._redis.ask(
-                lambda client: client.xadd(self._name, {"address": address}, maxlen=_KEPT, approximate=True)
-            )
+        """Tell all replicas of an address, if Redis is available."""
+        await self._redis.ask_or_none(
+            lambda client: client.xadd(self._name, {"address": address}, maxlen=_KEPT, approximate=True)
+        )
 
     def follow(self, heard: Callable[[str], None]) -> None:
-        """Call `heard` with each address that is told of."""
+        """Call `heard` with each address that a replica tells of."""
         self._heard = heard
 
     async def sync(self) -> None:
-        """Hear what is new.
+        """Read what is new.
 
         Raises:
-            RedisAway: if that cannot be done now.
+            RedisAway: if Redis is unavailable.
         """
-        rows: Any = await self._redis.ask(lambda client: client.xread({self._name: self._place}, count=_AT_ONCE))
+        rows: Any = await self._redis.ask(lambda client: client.xread({self._name: self._place}, count=_BATCH))
         for _, entries in rows:
-            for place, fields in entries:
-                self._place = place
+            for self._place, fields in entries:
                 self._heard(fields["address"])

@@ -1,9 +1,9 @@
-"""Everything that replicas share, in one object, and the tasks that keep it going while the server runs."""
+"""What replicas share, in one object, and the tasks that keep it up to date while the server runs."""
 
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from .confirmations import SharedQuestions
@@ -19,7 +19,7 @@ class Fleet:
 
     Args:
         redis: the connection.
-        question_lifetime: seconds that a person has to confirm a call.
+        question_lifetime: seconds that a user has to confirm a call.
         revoked: returns the ids of keys that this replica knows to be revoked.
         replica: its name in events; by default the container, pod or machine, and the process there.
     """
@@ -32,10 +32,10 @@ class Fleet:
         revoked: Callable[[], Iterable[str]] = tuple,
         replica: str | None = None,
     ) -> None:
-        self.replica = replica or f"{socket.gethostname()}-{os.getpid()}"
+        name = replica or f"{socket.gethostname()}-{os.getpid()}"
         self.redis = redis
-        self.bus = SharedBus(redis, self.replica)
-        self.events = SharedEvents(redis, self.replica)
+        self.bus = SharedBus(redis, name)
+        self.events = SharedEvents(redis, name)
         self.questions = SharedQuestions(redis, lifetime=question_lifetime)
         self.revocations = Revocations(redis, revoked)
         self.failures = SharedFailures(redis)
@@ -46,20 +46,15 @@ class Fleet:
         # Before the first request: a key that was revoked elsewhere must not open this replica while it starts.
         with suppress(Exception):
             await self._sync()
-        duties: tuple[Awaitable[None], ...] = (
-            self.redis.keep(self._sync),
-            self.bus.hear(),
-            self.events.write(),
-        )
-        tasks = [asyncio.ensure_future(duty) for duty in duties]
+        duties = (self.redis.keep(self._sync), self.bus.hear(), self.events.write())
+        tasks = {asyncio.ensure_future(duty) for duty in duties}
         try:
             yield
         finally:
-            waiting = set(tasks)
-            while waiting:  # again, if the client library has taken a cancellation for a failure of the connection
-                for task in waiting:
+            while tasks:  # again, if the client library has taken a cancellation for a failure of the connection
+                for task in tasks:
                     task.cancel()
-                _, waiting = await asyncio.wait(waiting, timeout=0.5)
+                _, tasks = await asyncio.wait(tasks, timeout=0.5)
             await self.events.flush()
             await self.redis.close()
 

@@ -1,11 +1,9 @@
 """Rate limits that all replicas share: each place is taken by one atomic call in Redis (throttled-py, GCRA).
 
-While Redis is unavailable each process counts by itself, with its part of the quota, unless told otherwise. Never is
-that a reason for a 5xx.
+While Redis is unavailable each process counts its part of the quota, unless told otherwise; no request fails with 5xx.
 """
 
 import math
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ..limits.rate_limiter import MAX_KEYS, Decision, RateLimiter
@@ -15,17 +13,14 @@ if TYPE_CHECKING:  # with its Redis client it takes a third of the start
     from throttled.asyncio import Throttled, rate_limiter
 
 OnOutage = Literal["local", "closed", "open"]
-_RETRY_SECONDS = 5  # what a caller is told that is refused because Redis is unavailable
+_RETRY_SECONDS = 5  # for callers that are refused because Redis is unavailable
 
 
 class SharedRateLimiter(RateLimiter):
     """A sustained rate with a burst, for each key, over all processes.
 
     Args:
-        name: tells the buckets of several limiters apart.
-        per_minute: sustained requests a minute.
-        burst: requests that may come at once after a pause.
-        max_keys: buckets kept in memory while Redis is unavailable.
+        name, per_minute, burst, max_keys: as of `RateLimiter`, for all processes together.
         redis: holds the buckets.
         on_outage: while Redis is unavailable count here (`local`), refuse every caller (`closed`) or none (`open`).
         processes: how many share the quota; while Redis is unavailable each has its part.
@@ -55,22 +50,23 @@ class SharedRateLimiter(RateLimiter):
         wanted = max(1, min(places, self.burst - 1))
         try:
             result = await self._redis.ask(lambda _: self._shared.limit(key, wanted))
-            return _decision(result.state, not result.limited, result.state.retry_after)
         except RedisAway:
             if self._on_outage == "closed":
                 return Decision(allowed=False, remaining=0, reset=_RETRY_SECONDS, retry_after=_RETRY_SECONDS)
             if self._on_outage == "open":
                 return Decision(allowed=True, remaining=self.burst, reset=0, retry_after=0)
-        return await super().hit(key, places)
+            return await super().hit(key, places)
+        return _decision(result.state, not result.limited, result.state.retry_after)
 
     async def peek(self, key: str) -> Decision:
         """Say whether a place is left, without taking it."""
-        with suppress(RedisAway):
+        try:
             state = await self._redis.ask(lambda _: self._shared.peek(key))
-            # The library's own `retry_after` is that of a request already refused; here none has been made.
-            wait = state.reset_after - (state.limit - 1) * 60 / self.per_minute
-            return _decision(state, state.remaining > 0, wait)
-        return await super().peek(key)
+        except RedisAway:
+            return await super().peek(key)
+        # The library's own `retry_after` is that of a request already refused; here none has been made.
+        wait = state.reset_after - (state.limit - 1) * 60 / self.per_minute
+        return _decision(state, state.remaining > 0, wait)
 
 
 def _shared_buckets(redis: SharedRedis, name: str, per_minute: int, burst: int) -> "Throttled":

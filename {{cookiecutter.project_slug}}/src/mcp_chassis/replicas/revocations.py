@@ -1,7 +1,6 @@
-"""Keys that were revoked anywhere: a set that only grows, in Redis and in every replica.
+"""Ids of revoked keys: a set that only grows, in Redis and in every replica.
 
-Each replica adds what it knows and remembers what it hears. So a revocation outlives a Redis that forgets, as long as
-one replica has heard of it.
+Each replica adds what it knows: a revocation survives a Redis that loses its data, as long as one replica has read it.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,7 +10,7 @@ from .connection import SharedRedis
 
 class Revocations:
     """Args:
-    redis: how replicas hear of each other's.
+    redis: carries the ids.
     own: returns the ids that this replica's own key sources call revoked.
     """
 
@@ -25,21 +24,21 @@ class Revocations:
         return key_id in self._ids
 
     async def sync(self) -> None:
-        """Tell and hear what is new.
+        """Read and write what is new.
 
         Raises:
-            RedisAway: if that cannot be done now.
+            RedisAway: if Redis is unavailable.
         """
-        known = frozenset(self._own()) | self._ids
-        heard = frozenset(map(str, await self._redis.ask(lambda client: client.smembers(self._name))))
-        self._ids = known | heard
-        if unheard := known - heard:
-            await self.add(*unheard)
+        known = self._ids.union(self._own())
+        shared = frozenset(map(str, await self._redis.ask(lambda client: client.smembers(self._name))))
+        self._ids = known | shared
+        if missing := known - shared:
+            await self.add(*missing)
 
     async def add(self, *ids: str) -> None:
-        """Revoke keys on all replicas, within a second or two.
+        """Revoke keys on all replicas, within two seconds.
 
         Raises:
-            RedisAway: if that cannot be done now.
+            RedisAway: if Redis is unavailable.
         """
         await self._redis.ask(lambda client: client.sadd(self._name, *ids))

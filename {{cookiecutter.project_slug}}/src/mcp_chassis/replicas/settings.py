@@ -11,8 +11,6 @@ from pydantic import Field, SecretStr
 from ..settings.fields import RoomSettings, SettingsFields, parts
 from ..settings.rules import MAKE_KEY, weakness
 
-_REDIS_URL = re.compile(r"(rediss?|unix)://")
-
 
 class ReplicaSettings(RoomSettings):
     """What replicas share, and how many there are."""
@@ -36,34 +34,34 @@ class ReplicaSettings(RoomSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Values that must never be logged. Of the URL its password: the rest is in ordinary lines as well."""
+        """Values that must never be logged. Of the URL only its password: the rest is in ordinary lines as well."""
         password = unquote(urlsplit(self.redis_url.get_secret_value()).password or "") if self.redis_url else ""
-        return (*([password] if password else ()), *self.state_secrets)
+        return tuple(filter(None, (password, *self.state_secrets)))
 
     def problems(self, settings: SettingsFields) -> list[str]:
-        """Say what several processes need so that they are one server to their clients."""
+        """Say what several processes need to act as one server."""
         problems = []
-        if self.redis_url is not None and find_spec("redis") is None:
-            problems.append(
-                "REDIS_URL: needs the redis client. Install it: pip install redis, or this project's [redis] extra."
-            )
-        if self.redis_url is not None and not _REDIS_URL.match(self.redis_url.get_secret_value()):
-            problems.append(
-                "REDIS_URL: must start with redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0."
-            )
-        for name in ("replicas", "workers"):
-            if getattr(self, name) > 1 and self.redis_url is None:
+        if self.redis_url is not None:
+            if find_spec("redis") is None:
                 problems.append(
-                    f"{name.upper()}: more than 1 needs REDIS_URL: otherwise each process counts for itself and "
-                    "knows nothing of confirmations that another has asked for."
+                    "REDIS_URL: needs the redis client. Install it: pip install redis, or this project's [redis] extra."
                 )
-        if self.redis_url is not None and not self.state_secret:
-            problems.append(
-                f"STATE_SECRET: is missing while REDIS_URL is set. Give all replicas the same one. {MAKE_KEY}"
-            )
-        for secret in self.state_secrets:
-            if reason := weakness(secret):
-                problems.append(f"STATE_SECRET: {reason}.")
+            if re.match(r"(rediss?|unix)://", self.redis_url.get_secret_value()) is None:
+                problems.append(
+                    "REDIS_URL: must start with redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0."
+                )
+            if not self.state_secret:
+                problems.append(
+                    f"STATE_SECRET: is missing while REDIS_URL is set. Give all replicas the same one. {MAKE_KEY}"
+                )
+        else:
+            problems += [
+                f"{name}: more than 1 needs REDIS_URL: otherwise each process counts for itself and "
+                "knows nothing of confirmations that another has asked for."
+                for name, number in (("REPLICAS", self.replicas), ("WORKERS", self.workers))
+                if number > 1
+            ]
+        problems += [f"STATE_SECRET: {reason}." for reason in map(weakness, self.state_secrets) if reason]
         if len(set(self.state_secrets)) < len(self.state_secrets):
             problems.append("STATE_SECRET: names one secret twice. To rotate, write the new one and the old one.")
         return problems

@@ -1,13 +1,12 @@
 """Change notifications for the clients of every replica: the SDK's `SubscriptionBus` over pub/sub.
 
-Nothing is repeated: what is said while Redis is away is heard by this replica's clients only. Clients know that a
-stream may miss something, and fetch anew (MCP 2026-07-28, `subscriptions/listen`).
+Nothing is repeated: a change during an outage reaches this replica's clients only. Clients know that a stream may miss
+something, and fetch again (MCP 2026-07-28, `subscriptions/listen`).
 """
 
 import asyncio
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -20,7 +19,8 @@ from ..mcp.sdk import (
     ServerEvent,
     ToolsListChanged,
 )
-from .connection import RedisAway, SharedRedis
+
+from .connection import SharedRedis
 
 log = structlog.get_logger("shared")
 
@@ -29,31 +29,26 @@ _KINDS: dict[str, Callable[..., ServerEvent]] = {
 }
 
 
-class SharedBus:
+class SharedBus(InMemorySubscriptionBus):
     """Args:
-    redis: carries what is said to the other replicas.
+    redis: carries changes to the other replicas.
     replica: the name of this one.
     """
 
     def __init__(self, redis: SharedRedis, replica: str) -> None:
+        super().__init__()
         self._redis = redis
         self._replica = replica
         self._channel = redis.channel("changes")
-        self._here = InMemorySubscriptionBus()
-
-    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
-        """Tell `listener` of every change, and return what ends that."""
-        return self._here.subscribe(listener)
 
     async def publish(self, event: ServerEvent) -> None:
-        """Tell everybody: here at once, elsewhere if Redis is there."""
-        await self._here.publish(event)
+        """Tell every subscriber: here at once, elsewhere if Redis is available."""
+        await super().publish(event)
         message = json.dumps([self._replica, type(event).__name__, vars(event)])
-        with suppress(RedisAway):
-            await self._redis.ask(lambda client: client.publish(self._channel, message))
+        await self._redis.ask_or_none(lambda client: client.publish(self._channel, message))
 
     async def hear(self) -> None:
-        """Pass on what other replicas say. Runs until it is cancelled."""
+        """Pass on what other replicas publish. Runs until it is cancelled."""
         while True:
             try:
                 async with self._redis.client.pubsub(ignore_subscribe_messages=True) as channel:
@@ -75,4 +70,4 @@ class SharedBus:
             log.warning("a message of another version on the channel was left out")
             return
         if replica != self._replica:
-            await self._here.publish(event)
+            await super().publish(event)

@@ -1,4 +1,4 @@
-"""Several processes that serve one port of one machine. The parent only watches: it replaces a worker that has died.
+"""Several processes that serve one port of one machine. The parent only watches, and replaces a worker that has died.
 
 uvicorn has this too, but its workers could not end open streams with a result.
 """
@@ -17,7 +17,7 @@ from ..settings import SettingsError
 
 log = structlog.get_logger("workers")
 
-_LOOK_EVERY = 0.5  # seconds; also the pause before a worker is replaced
+_CHECK_SECONDS = 0.5  # also the pause before a worker is replaced
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -32,7 +32,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise SettingsError([f"PORT: {host}:{port} cannot be listened on: {why}."]) from None
-    # Inherited by what is accepted. asyncio sets it only on sockets that it has made itself, and without it an answer
+    # Accepted connections inherit it. asyncio sets it only on sockets that it has made itself, and without it an answer
     # waits up to 40 ms for the client to confirm its head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     log.info("listening", host=host, port=port)
@@ -40,7 +40,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def run_workers(count: int, work: Callable[[], None]) -> None:
-    """Run `work` in so many processes until SIGTERM or SIGINT, then let them finish.
+    """Run `work` in `count` processes until SIGTERM or SIGINT, then let them finish.
 
     Args:
         count: of processes.
@@ -51,7 +51,7 @@ def run_workers(count: int, work: Callable[[], None]) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: stop.set())
     workers = [_start(work) for _ in range(count)]
-    while not stop.wait(_LOOK_EVERY):
+    while not stop.wait(_CHECK_SECONDS):
         for place, worker in enumerate(workers):
             if not worker.is_alive():
                 log.error("a worker has ended and is replaced", worker=worker.pid, exit_code=worker.exitcode)

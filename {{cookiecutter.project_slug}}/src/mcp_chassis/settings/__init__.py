@@ -14,7 +14,7 @@ from pydantic import PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from ..rooms import Offer, absent, needs_key, rooms
+from ..rooms import OFFERS, needs_key, rooms
 from .fields import RoomSettings, SettingsFields, secrets_of
 from .rules import contradictions
 
@@ -104,7 +104,7 @@ def secrets_directory() -> Path | None:
 
 
 def _room_kinds() -> list[type[RoomSettings]]:
-    return [room.settings for room in rooms().values() if room.settings is not None]
+    return [room.settings for room in rooms().values()]
 
 
 def _read(kind: type[_Kind], sources: Mapping[str, Any], overrides: Mapping[str, Any], problems: list[str]) -> _Kind:
@@ -125,17 +125,12 @@ def _read(kind: type[_Kind], sources: Mapping[str, Any], overrides: Mapping[str,
 def _of_absent_rooms(env_file: Any, directory: Path | None) -> Iterator[str]:
     """Yield a sentence for every setting that asks for what this project does not have."""
     in_file = dotenv_values(env_file) if env_file is not None else {}
-    for offer, name, nothing in _names(absent()):
-        # OpenTelemetry's variables are often set for all programs of a machine.
-        in_environment = None if name.startswith("OTEL_") else os.environ.get(name)
-        secret = directory / name.lower() if directory is not None else None
-        in_secret = secret.read_text().strip() if secret is not None and secret.is_file() else ""
-        value = in_environment or in_file.get(name) or in_secret
-        if value and value.lower() != nothing:
-            yield f"{name}: {offer.remedy}"
-
-
-def _names(offers: list[Offer]) -> Iterator[tuple[Offer, str, str]]:
-    for offer in offers:
-        for name, nothing in offer.settings.items():
-            yield offer, name, nothing
+    for offer in OFFERS:
+        for name, neutral in offer.neutral.items() if offer.package not in rooms() else ():
+            # OpenTelemetry's variables are often set for all programs of a machine.
+            in_environment = None if name.startswith("OTEL_") else os.environ.get(name)
+            secret = directory / name.lower() if directory is not None else None
+            in_secret = secret.read_text().strip() if secret is not None and secret.is_file() else ""
+            value = in_environment or in_file.get(name) or in_secret
+            if value and value.lower() != neutral:
+                yield f"{name}: {offer.remedy}"

@@ -1,12 +1,12 @@
-"""Every switch of the server, what each may be by itself, and what follows from them."""
+"""Every setting of the server, what each may be by itself, and what follows from them."""
 
-import ipaddress
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ..http.origins import normal_origin
@@ -15,6 +15,41 @@ from ..sinks.urls import DEFAULT_PORTS
 
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _TAKEN_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/security/events"})
+
+
+def parts(value: Any) -> Any:
+    """Split a list that is written with commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _networks(value: Any) -> Any:
+    return tuple(_network(part) if isinstance(part, str) else part for part in parts(value))
+
+
+def _network(text: str) -> IPNetwork:
+    try:
+        return ip_network(text)  # host bits (10.0.0.1/8) are a typing error; an address alone is a network of one
+    except ValueError:
+        raise ValueError(f"{text!r} is not an address or network such as 192.0.2.7 or 10.0.0.0/8") from None
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _free_path(value: str) -> str:
+    if not _PATH.fullmatch(value) or any(part in {".", ".."} for part in value.split("/")):
+        raise ValueError("must be a path such as /mcp, without a slash at the end")
+    if value in _TAKEN_PATHS or value.startswith("/.well-known/"):
+        raise ValueError(f"{value} is taken")
+    return value
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Networks = Annotated[tuple[IPNetwork, ...], NoDecode, BeforeValidator(_networks)]
+_Origin = Annotated[str, AfterValidator(normal_origin)]
+_Path = Annotated[str, AfterValidator(_free_path)]
+_LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
 
 
 class SettingsFields(BaseSettings):
@@ -30,13 +65,13 @@ class SettingsFields(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535)] = 8080
-    public_url: str | None = None
-    mcp_endpoint: str = "/mcp"
-    health_endpoint: str = "/health"
-    trusted_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    trusted_proxies: Annotated[tuple[IPNetwork, ...], NoDecode] = ()
-    blocked_clients: Annotated[tuple[IPNetwork, ...], NoDecode] = ()
+    port: Port = 8080
+    public_url: _Origin | None = None
+    mcp_endpoint: _Path = "/mcp"
+    health_endpoint: _Path = "/health"
+    trusted_origins: Annotated[tuple[_Origin, ...], NoDecode, BeforeValidator(parts)] = ()
+    trusted_proxies: Networks = ()
+    blocked_clients: Networks = ()
 
     enable_auth: bool = True
     api_key: SecretStr | None = None
@@ -65,44 +100,10 @@ class SettingsFields(BaseSettings):
     fast_path: bool = True
 
     enable_request_logging: bool = True
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_level: _LogLevel = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
     tools_lock: Path = Path("tools.lock.json")
     environment: Literal["development", "production"] = "development"
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _upper(cls, value: Any) -> Any:
-        return value.upper() if isinstance(value, str) else value
-
-    @field_validator("trusted_origins", mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return parts(value)
-
-    @field_validator("trusted_proxies", "blocked_clients", mode="before")
-    @classmethod
-    def _networks(cls, value: Any) -> Any:
-        return networks(value)
-
-    @field_validator("trusted_origins")
-    @classmethod
-    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(normal_origin(origin) for origin in value)
-
-    @field_validator("public_url")
-    @classmethod
-    def _public_url(cls, value: str | None) -> str | None:
-        return None if value is None else normal_origin(value)
-
-    @field_validator("mcp_endpoint", "health_endpoint")
-    @classmethod
-    def _endpoint(cls, value: str) -> str:
-        if not _PATH.fullmatch(value) or any(part in {".", ".."} for part in value.split("/")):
-            raise ValueError("must be a path such as /mcp, without a slash at the end")
-        if value in _TAKEN_PATHS or value.startswith("/.well-known/"):
-            raise ValueError(f"{value} is taken")
-        return value
 
     @property
     def burst(self) -> int:
@@ -137,12 +138,12 @@ class SettingsFields(BaseSettings):
 
 
 class RoomSettings(BaseSettings):
-    """The settings of an optional room: a class of its own, read from the same sources."""
+    """The settings of an optional room, read from the same sources."""
 
     model_config = SettingsFields.model_config
 
     def problems(self, settings: SettingsFields) -> list[str]:
-        """Return what must not stand together, as sentences that say what to do.
+        """Return what keeps these settings from being used, as sentences that say what to do.
 
         Args:
             settings: those of the server.
@@ -160,20 +161,3 @@ def secrets_of(settings: BaseSettings) -> tuple[str, ...]:
     return tuple(
         value.get_secret_value() for name, value in settings if isinstance(value, SecretStr) and name != "keys"
     )
-
-
-def parts(value: Any) -> Any:
-    """Split a list that is written with commas."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-def networks(value: Any) -> Any:
-    """Read a list of networks. Host bits (10.0.0.1/8) are a typing error; an address alone is a network of one."""
-    return tuple(_network(part) if isinstance(part, str) else part for part in parts(value))
-
-
-def _network(text: str) -> IPNetwork:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not an address or network such as 192.0.2.7 or 10.0.0.0/8") from None

@@ -24,7 +24,8 @@ def contradictions(settings: SettingsFields, *, needs_key: bool) -> list[str]:
     if settings.failed_auth_overall < settings.max_failed_auth_per_minute:
         problems.append("MAX_FAILED_AUTH_OVERALL: is smaller than MAX_FAILED_AUTH_PER_MINUTE. Leave it empty.")
     if settings.api_key is not None and (reason := weakness(settings.api_key.get_secret_value())):
-        problems.append(f"API_KEY: {reason}. {MAKE_KEY}")
+        make = MAKE_KEY.replace("secrets.token", '"mcp_" + secrets.token')
+        problems.append(f"API_KEY: {reason}. {make}")
     if not is_loopback(settings.host):
         if not settings.enable_auth:
             problems.append(

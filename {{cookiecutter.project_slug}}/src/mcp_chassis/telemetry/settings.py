@@ -1,16 +1,12 @@
 """Where metrics are served."""
 
-from typing import Annotated
-
-from pydantic import Field
-
-from ..settings.fields import RoomSettings, SettingsFields
+from ..settings.fields import Port, RoomSettings, SettingsFields
 
 
 class TelemetrySettings(RoomSettings):
     """A port of its own for `/metrics`, if there is to be one."""
 
-    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    metrics_port: Port | None = None
     metrics_host: str = "127.0.0.1"
 
     def problems(self, settings: SettingsFields) -> list[str]:

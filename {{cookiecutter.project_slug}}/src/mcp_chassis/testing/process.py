@@ -46,7 +46,7 @@ def server_process(directory: Path, *, program: Sequence[str], **settings: str) 
         program: what Python runs.
         settings: its environment.
     """
-    port, key = free_port(), secrets.token_urlsafe(32)
+    port, key = free_port(), f"mcp_{secrets.token_urlsafe(32)}"
     defaults = {"log_format": "json", "max_requests_per_minute": "1000000"}
     variables = environment(**(defaults | settings), port=str(port), api_key=key)
     with (directory / "stdout").open("wb") as out, (directory / "stderr").open("wb") as err:

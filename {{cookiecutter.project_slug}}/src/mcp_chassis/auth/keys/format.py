@@ -5,11 +5,11 @@ offline (the format of GitHub's tokens). Neither makes a key hard to guess: that
 """
 
 import hashlib
+import hmac
 import re
 import secrets
 import string
 import zlib
-from collections.abc import Container
 
 from ..verifier import InvalidCredential
 
@@ -23,8 +23,8 @@ _SECRET_LENGTH = 43  # 62 ** 43 > 2 ** 256
 _CHECK_LENGTH = 6  # 62 ** 6 > 2 ** 32
 _KEY = re.compile(rf"{PREFIX}({ID_PATTERN})_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECK_LENGTH}}}")
 
-_MARKED = re.compile(rf"^{PREFIX}|{PREFIX}{ID_PATTERN}_", re.IGNORECASE)
-_ENV_KEY_LENGTH = 43  # characters of `secrets.token_urlsafe(32)`, which scripts/create_env.py writes
+# At the beginning; or anywhere, with what follows in a key of `keys create` or of scripts/create_env.py.
+_MARKED = re.compile(rf"^{PREFIX}|{PREFIX}(?:{ID_PATTERN}_|[\w-]{{43}})", re.IGNORECASE)
 
 
 def new_id() -> str:
@@ -55,20 +55,22 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def key_lengths(api_key: str | None) -> frozenset[int]:
-    """Return the lengths of keys without a mark: those of `.env`, here or elsewhere, one character mistyped at most."""
-    near = (len(api_key) - 1, len(api_key), len(api_key) + 1) if api_key is not None else ()
-    return frozenset((_ENV_KEY_LENGTH, *near))
-
-
-def may_be_key(token: str, lengths: Container[int]) -> bool:
-    """Whether `token` may be an API key, such as one of before a rotation or of another server.
+def may_be_key(token: str, api_key: str | None) -> bool:
+    """Whether `token` may be an API key: mistyped, rotated, or of another server.
 
     Args:
         token: what a client presents.
-        lengths: what is so long, padding left out, is taken for a key.
+        api_key: the configured `API_KEY`. One without a prefix is told by its length only, padding left out; with one
+            character more or less it is mistyped.
     """
-    return _MARKED.search(token) is not None or len(token.rstrip("=")) in lengths
+    if _MARKED.search(token) is not None:
+        return True
+    if api_key is None:
+        return False
+    if api_key.startswith(PREFIX):
+        secret = api_key.removeprefix(PREFIX).encode()
+        return hmac.compare_digest(token.encode()[-len(secret) :], secret)  # only the prefix is mistyped
+    return abs(len(token.rstrip("=")) - len(api_key.rstrip("="))) <= 1
 
 
 def _random(letters: str, length: int) -> str:

@@ -1,12 +1,13 @@
 """What is kept of API keys: everything but the secret. The same JSON text serves a file and a secret manager."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from .format import ID_PATTERN
+from ..principal import ALL_SCOPES
+from .format import ID_PATTERN, digest
 
 KeyId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@/-]{0,63}$")]
@@ -41,6 +42,14 @@ class KeyRecord(_Strict):
         if self.revoked is not None:
             return "revoked"
         return "expired" if self.expires is not None and now >= self.expires else "valid"
+
+
+def default_record(key: str) -> KeyRecord:
+    """Return the record of `API_KEY`: every scope, and no end. No key of a file can have its id."""
+    created = datetime.fromtimestamp(0, UTC)
+    return KeyRecord.model_construct(
+        id="default", name="API_KEY", scopes=(ALL_SCOPES,), sha256=digest(key), created=created
+    )
 
 
 class _Document(_Strict):

@@ -6,33 +6,27 @@ from datetime import UTC, datetime
 
 from ...settings import Settings, SettingsError
 from ..verifier import Verifier
-from .api_key import ApiKeyVerifier
-from .records import KeyRecord, KeysError, parse_records
+from .records import KeyRecord, KeysError, default_record, parse_records
 from .store import KeysFile
 from .verifier import KeyVerifier
 
 
 class KeySource:
-    """The keys that are good now.
-
-    Args:
-        settings: say where they are.
+    """The keys that are valid now, as the settings say.
 
     Raises:
         SettingsError: if they cannot be read.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._api_key = settings.api_key.get_secret_value() if settings.api_key is not None else None
+        key = settings.api_key
+        self._default = default_record(key.get_secret_value()) if key is not None else None
         self._fixed = fixed_keys(settings)
-        self._file: KeysFile | None = None
-        if settings.keys_file is not None:
-            try:
-                self._file = KeysFile(settings.keys_file)
-            except KeysError as error:
-                raise SettingsError(
-                    [f"KEYS_FILE: {settings.keys_file} cannot be used: {error}. Repair or restore it."]
-                ) from None
+        try:
+            self._file = KeysFile(settings.keys_file) if settings.keys_file is not None else None
+        except KeysError as error:
+            sentence = f"KEYS_FILE: {settings.keys_file} cannot be used: {error}. Repair or restore it."
+            raise SettingsError([sentence]) from None
 
     def records(self) -> Mapping[str, KeyRecord]:
         """Return the keys of the file and of `KEYS`, by id."""
@@ -40,7 +34,7 @@ class KeySource:
         return self._fixed if self._file is None else ChainMap(self._file.records(), self._fixed)
 
     def revoked(self) -> list[str]:
-        """Return the ids of keys that are revoked now."""
+        """Return the ids of revoked keys."""
         return [record.id for record in self.records().values() if record.revoked is not None]
 
     def problems(self) -> list[str]:
@@ -54,17 +48,16 @@ class KeySource:
         Args:
             revoked: ids of keys that were revoked elsewhere.
         """
-        own: list[Verifier] = [ApiKeyVerifier(self._api_key)] if self._api_key is not None else []
-        return [*own, KeyVerifier(self.records, revoked)]
+        return [KeyVerifier(self.records, revoked, default=self._default)]
 
     def require_one(self) -> None:
-        """Check that there is a key that is good now.
+        """Check that there is a valid key.
 
         Raises:
             SettingsError: if there is none: every call would be refused.
         """
         now = datetime.now(UTC)
-        if self._api_key is None and not any(record.state(now) == "valid" for record in self.records().values()):
+        if self._default is None and not any(record.state(now) == "valid" for record in self.records().values()):
             raise SettingsError(
                 [
                     "API_KEY: is missing while ENABLE_AUTH is true, and KEYS_FILE and KEYS hold no key that is valid "

@@ -5,29 +5,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import structlog
 
+from ...locks import locked
 from .records import KeyRecord, KeysError, format_records, parse_records
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 log = structlog.stdlib.get_logger("auth")
 
-_CHECK_EVERY = 1.0  # seconds between two looks at the file
-_LOCK_PATIENCE = 10.0  # seconds to wait for another process that changes it
+_CHECK_SECONDS = 1.0
+_LOCK_SECONDS = 10.0
 
 
 class KeysFile:
-    """A server's view of the file.
-
-    Args:
-        path: a file that does not exist holds no keys: deleting it revokes them all.
+    """A server's view of the file. A file that does not exist holds no keys: deleting it revokes them all.
 
     Raises:
         KeysError: if the file is broken from the start. Later on, the last good state stays in force.
@@ -35,18 +28,18 @@ class KeysFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen = _signature(path)
+        self._signature = _signature(path)
         self._records = read_keys(path)
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         self._problem: str | None = None
 
     def records(self) -> dict[str, KeyRecord]:
         """Return the keys by id, at most a second old."""
         now = time.monotonic()
-        if now - self._looked_at >= _CHECK_EVERY:
-            self._looked_at = now
-            if (signature := _signature(self._path)) != self._seen:
-                self._seen = signature
+        if now - self._checked_at >= _CHECK_SECONDS:
+            self._checked_at = now
+            if (signature := _signature(self._path)) != self._signature:
+                self._signature = signature
                 self._reload()
         return self._records
 
@@ -59,7 +52,7 @@ class KeysFile:
         try:
             self._records = read_keys(self._path)
         except KeysError as error:
-            self._seen = ()  # look again: what passes without a change of the file must not keep a revoked key alive
+            self._signature = ()  # read it again: a failure that passes must not keep a revoked key valid
             problem = f"The keys file cannot be used, the keys before the last change stay in force: {error}."
             if problem != self._problem:
                 self._problem = problem
@@ -87,7 +80,7 @@ def read_keys(path: Path) -> dict[str, KeyRecord]:
 
 @contextmanager
 def changing_keys(path: Path) -> Iterator[dict[str, KeyRecord]]:
-    """Lend the keys for changing, and write them when the block ends well. Other processes wait meanwhile.
+    """Yield the keys for changing, and write them if the block succeeds. Other processes wait meanwhile.
 
     Raises:
         KeysError: if the file is broken, cannot be written, or stays locked.
@@ -95,7 +88,7 @@ def changing_keys(path: Path) -> Iterator[dict[str, KeyRecord]]:
     target = Path(os.path.realpath(path))  # a link stays a link
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(target.with_name(f"{target.name}.lock")):
+        with _lock_beside(target):
             records = read_keys(target)
             yield records
             _replace(target, format_records(records.values()))
@@ -112,33 +105,27 @@ def _signature(path: Path) -> tuple[int, ...]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock on a file beside the keys file, which cannot be locked itself: every write replaces it."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        deadline = time.monotonic() + _LOCK_PATIENCE
-        while not _try_lock(descriptor):
-            if time.monotonic() > deadline:
-                raise KeysError(f"another process is changing it: wait, or end the process that holds {path.name}")
+def _lock_beside(path: Path) -> Iterator[None]:
+    """Lock a file beside the keys file, which cannot be locked itself: every write replaces it."""
+    with ExitStack() as stack:
+        descriptor = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        stack.callback(os.close, descriptor)
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                stack.enter_context(locked(descriptor, wait=False))
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    name = f"{path.name}.lock"
+                    message = f"another process is changing it: wait, or end the process that holds {name}"
+                    raise KeysError(message) from None
             time.sleep(0.02)
         yield
-    finally:
-        os.close(descriptor)  # unlocks
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write `path` in one step, readable by its owner only: whoever looks sees the old text or the new one."""
+    """Replace `path` in one step with a file that only its owner can read: readers see the old text or the new one."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # 0600
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:

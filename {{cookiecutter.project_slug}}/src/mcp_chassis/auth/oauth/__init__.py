@@ -37,7 +37,7 @@ class OAuth(Room):
 
 def _verifiers(settings: "Settings", own: OAuthSettings, issuer: str) -> "list[Verifier]":
     # Here, because PyJWT and what asks the issuer are a tenth of the start of a server that needs neither.
-    from ..keys.format import key_lengths, may_be_key  # noqa: PLC0415
+    from ..keys.format import may_be_key  # noqa: PLC0415
     from .introspection import IntrospectionVerifier  # noqa: PLC0415
     from .jwks import IssuerKeys, issuer_fetcher  # noqa: PLC0415
     from .jwt_verifier import JwtVerifier  # noqa: PLC0415
@@ -48,7 +48,6 @@ def _verifiers(settings: "Settings", own: OAuthSettings, issuer: str) -> "list[V
     verifiers: list[Verifier] = [JwtVerifier(issuer=issuer, audience=audience, keys=keys, max_lifetime=lifetime)]
     if own.oauth_introspection_url is not None and own.oauth_client_secret is not None:
         api_key = settings.api_key.get_secret_value() if settings.api_key is not None else None
-        lengths = frozenset[int]() if own.oauth_allow_key_like_tokens else key_lengths(api_key)
         verifiers.append(
             IntrospectionVerifier(
                 own.oauth_introspection_url,
@@ -57,7 +56,7 @@ def _verifiers(settings: "Settings", own: OAuthSettings, issuer: str) -> "list[V
                 issuer=issuer,
                 audience=audience,
                 fetcher=issuer_fetcher(own.oauth_introspection_url, own.oauth_networks),
-                may_be_key=partial(may_be_key, lengths=lengths),
+                may_be_key=partial(may_be_key, api_key=api_key),
             )
         )
     return verifiers

@@ -1,14 +1,12 @@
 """The settings of OAuth, and what they need."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import NoDecode
+from pydantic import Field, SecretStr
 
 from ...http.origins import is_loopback, is_plain_port
-from ...settings.fields import RoomSettings, SettingsFields, networks
-from ...sinks.addresses import IPNetwork
+from ...settings.fields import Networks, RoomSettings, SettingsFields
 
 
 class OAuthSettings(RoomSettings):
@@ -17,18 +15,12 @@ class OAuthSettings(RoomSettings):
     auth_mode: Literal["api-key", "oauth"] = "api-key"
     oauth_issuer: str | None = None
     oauth_audience: str | None = None
-    oauth_networks: Annotated[tuple[IPNetwork, ...], NoDecode] = ()
+    oauth_networks: Networks = ()
     oauth_allow_http_issuer: bool = False
     oauth_max_token_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
     oauth_introspection_url: str | None = None
     oauth_client_id: str | None = None
     oauth_client_secret: SecretStr | None = None
-    oauth_allow_key_like_tokens: bool = False
-
-    @field_validator("oauth_networks", mode="before")
-    @classmethod
-    def _networks(cls, value: Any) -> Any:
-        return networks(value)
 
     def problems(self, settings: SettingsFields) -> list[str]:
         """Lead through what an authorization server needs, a sentence for each thing that is missing."""
