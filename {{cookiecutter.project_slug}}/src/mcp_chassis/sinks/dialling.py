@@ -45,9 +45,6 @@ class BoundedStream(httpcore2.AsyncNetworkStream):
     def __init__(self, stream: httpcore2.AsyncNetworkStream, max_bytes: int) -> None:
         self._stream = stream
         self._left = max_bytes
-        self.write = stream.write
-        self.aclose = stream.aclose
-        self.get_extra_info = stream.get_extra_info
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  (httpcore's interface)
         data = await self._stream.read(min(max_bytes, _MAX_READ_BYTES), timeout)
@@ -55,6 +52,15 @@ class BoundedStream(httpcore2.AsyncNetworkStream):
         if self._left < 0:
             raise FetchError("the answer is too large")
         return data
+
+    async def write(self, *args: Any, **options: Any) -> None:
+        await self._stream.write(*args, **options)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
     async def start_tls(self, *args: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
         return BoundedStream(await self._stream.start_tls(*args, **options), self._left)
