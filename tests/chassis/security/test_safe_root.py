@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcp_chassis.sinks import InvalidInput, SafeRoot, beneath
+from mcp_chassis.sinks import InvalidInput, SafeRoot
 
 from .roots import WAYS, choose
 
@@ -177,23 +177,6 @@ def test_names_that_a_path_cannot_have_are_not_listed(root: SafeRoot) -> None:
     for name in ("~left-over.tmp", "ok"):
         Path(root.directory, name).touch()
     assert root.list() == ["below/", "ok"]
-
-
-@pytest.mark.skipif(not beneath.has_openat2(), reason="needs openat2")
-def test_openat2_is_asked_once_and_its_absence_is_survived(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def seccomp(root: int, path: str) -> int:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(beneath, "_openat2", seccomp)
-    beneath.has_openat2.cache_clear()
-    try:
-        assert not beneath.has_openat2()
-        (tmp_path / "below").mkdir()
-        root = SafeRoot(tmp_path)
-        root.write_text("below/a", "x")
-        assert root.read_text("below/a") == "x"
-    finally:
-        beneath.has_openat2.cache_clear()
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")

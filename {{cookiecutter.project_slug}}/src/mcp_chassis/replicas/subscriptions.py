@@ -19,7 +19,6 @@ from ..mcp.sdk import (
     ServerEvent,
     ToolsListChanged,
 )
-
 from .connection import SharedRedis
 
 log = structlog.get_logger("shared")

@@ -1,8 +1,8 @@
-"""Starts a program without a shell, with nothing but what it was given, and ends it with everything it started.
+"""Starts a program without a shell and without the server's environment, and ends it with everything it started.
 
-On Linux that is everything that came from it, whatever it did to get away: a supervisor starts the program, see
-`supervisor.py`. On macOS it is the program's process group, which a program leaves with `setsid`; on Windows it is the
-program alone. A program that runs as the server's own user can end the supervisor, as it can end the server.
+On Linux that is every descendant: a supervisor starts the program, see `supervisor.py`. On macOS it is the program's
+process group, which a program leaves with `setsid`; on Windows it is the program alone. A program that runs as the
+server's own user can end the supervisor, as it can end the server.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
+from typing import cast
 
 import anyio
 import anyio.to_thread
@@ -25,8 +25,8 @@ import anyio.to_thread
 from .errors import CommandError, InvalidInput
 from .text import check_argument
 
-# With a search path, because programs look up their helpers without one in places of their own choice, the working
-# directory among them. Nothing else of the server's environment: it holds the server's secrets.
+# With a search path, because without one programs look up their helpers in the working directory and elsewhere. Nothing
+# else of the server's environment: it holds the server's secrets.
 _ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
 if sys.platform == "win32":
     _ENVIRONMENT["SYSTEMROOT"] = os.environ.get("SYSTEMROOT", r"C:\Windows")  # without it no DLL is found
@@ -66,19 +66,16 @@ class Programs:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a program left.
+    """The result of a program."""
 
-    `code` is its exit code, negative if a signal ended it; `truncated` says that it was ended for writing too much.
-    """
-
-    code: int
+    code: int  # its exit code, negative if a signal ended it
     stdout: str
     stderr: str
-    truncated: bool
+    truncated: bool  # whether it was ended for writing too much
 
 
 class _Option(str):
-    """A word of a command line that its author wrote, and that may therefore start with a dash."""
+    """A word of a command line that its author wrote, and that may start with a dash."""
 
     __slots__ = ()
 
@@ -103,21 +100,17 @@ async def run_argv(argv: Sequence[str], *, programs: Programs) -> Finished:
         CommandError: if the program is not allowed, not installed, cannot be started or does not end in time.
     """
     name = argv[0]
-    command = [_path(name, programs), *(word if isinstance(word, _Option) else _value(word) for word in argv[1:])]
+    if name not in programs.paths:
+        raise CommandError("That program is not allowed here.")
+    if (path := programs.paths[name]) is None:
+        raise CommandError(f"{name} is not installed on the server.")
+    command = [path, *(word if isinstance(word, _Option) else _value(word) for word in argv[1:])]
     directory = tempfile.mkdtemp(dir=programs.root, prefix="run-")
     try:
         return await _run(name, command, directory, programs)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(functools.partial(shutil.rmtree, directory, ignore_errors=True))
-
-
-def _path(name: str, programs: Programs) -> str:
-    if name not in programs.paths:
-        raise CommandError("That program is not allowed here.")
-    if (path := programs.paths[name]) is None:
-        raise CommandError(f"{name} is not installed on the server.")
-    return path
 
 
 def _value(word: str) -> str:
@@ -130,19 +123,34 @@ def _value(word: str) -> str:
 
 
 class _Child(asyncio.SubprocessProtocol):
-    """Collects what a program writes, up to a limit, and ends it."""
+    """Collects the output of a program, up to a limit, and ends the program."""
 
     def __init__(self, max_output: int) -> None:
         self.output = {1: bytearray(), 2: bytearray()}
         self.truncated = False
-        self.closed = asyncio.Event()
+        self._closed = asyncio.Event()
         self._max_output = max_output
         self._transport: asyncio.SubprocessTransport | None = None
-        self._stopped = False
+        self._is_stopped = False
+
+    async def run(self, command: Sequence[str], directory: str, environment: Mapping[str, str], stdin: int) -> int:
+        """Run the program until it has ended and its output is closed, and return its code. Never cancel it."""
+        transport, _ = await asyncio.get_running_loop().subprocess_exec(
+            lambda: self,
+            *command,
+            stdin=stdin,
+            cwd=directory,
+            env=environment,
+            start_new_session=True,  # on Windows this does nothing, and only the program itself is ended
+            close_fds=True,
+        )
+        await self._closed.wait()
+        transport.close()
+        return transport.get_returncode() or 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.SubprocessTransport, transport)
-        if self._stopped:
+        if self._is_stopped:
             self.stop()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
@@ -158,16 +166,16 @@ class _Child(asyncio.SubprocessProtocol):
             asyncio.get_running_loop().call_later(_DRAIN_SECONDS, self._transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closed.set()
+        self._closed.set()
 
     def stop(self) -> None:
-        """End the program and what came from it, now or as soon as it is there. Safe to call when all are gone."""
-        self._stopped = True
+        """End the program and its descendants, now or as soon as it has started. Safe to call when all have ended."""
+        self._is_stopped = True
         if self._transport is None:
             return
         pid, ended = self._transport.get_pid(), self._transport.get_returncode() is not None
         # The number of a group is the group's as long as one of it lives, and not given away for a long time after.
-        with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+        with suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for a group of zombies
             if sys.platform != "linux" and sys.platform != "win32":
                 os.killpg(pid, signal.SIGKILL)
             elif not ended:
@@ -175,45 +183,30 @@ class _Child(asyncio.SubprocessProtocol):
 
 
 async def _run(name: str, command: list[str], directory: str, programs: Programs) -> Finished:
-    child, late = _Child(programs.max_output), False
+    child = _Child(programs.max_output)
+    temporary = {"HOME": directory, "TMPDIR": directory, "TEMP": directory, "TMP": directory}
+    environment = _ENVIRONMENT | temporary | dict(programs.environment)
     with tempfile.TemporaryFile(dir=directory) as report:
-        running = asyncio.ensure_future(_until_closed(child, command, directory, programs, report))
+        if sys.platform == "linux":
+            start = child.run([*_SUPERVISOR, str(os.getpid()), *command], directory, environment, report.fileno())
+        else:
+            start = child.run(command, directory, environment, subprocess.DEVNULL)
+        running = asyncio.ensure_future(start)
         try:
-            async with asyncio.timeout(programs.timeout):
-                code = await asyncio.shield(running)
-            report.seek(0)
-            if error := report.read():
-                raise OSError(int(error), os.strerror(int(error)))
-        except TimeoutError:
-            late = True
-        except OSError as error:
-            raise CommandError(f"{name} could not be started: {error.strerror}.") from None
+            late = not (await asyncio.wait([running], timeout=programs.timeout))[0]
         finally:
             child.stop()
             with anyio.CancelScope(shield=True):
                 await asyncio.wait([running], timeout=_END_SECONDS)
-    if late:
-        end = "was ended" if running.done() else "cannot be ended"
-        raise CommandError(f"{name} did not finish in {programs.timeout:g} seconds and {end}.")
+        if late:
+            end = "was ended" if running.done() else "cannot be ended"
+            raise CommandError(f"{name} did not finish in {programs.timeout:g} seconds and {end}.")
+        try:
+            code = running.result()
+            report.seek(0)
+            if error := report.read():
+                raise OSError(int(error), os.strerror(int(error)))
+        except OSError as error:
+            raise CommandError(f"{name} could not be started: {error.strerror}.") from None
     stdout, stderr = (child.output[number].decode("utf-8", "replace") for number in (1, 2))
     return Finished(code, stdout, stderr, child.truncated)
-
-
-async def _until_closed(
-    child: _Child, command: list[str], directory: str, programs: Programs, report: IO[bytes]
-) -> int:
-    own = {"HOME": directory, "TMPDIR": directory, "TEMP": directory, "TMP": directory}
-    supervised = sys.platform == "linux"
-    transport, _ = await asyncio.get_running_loop().subprocess_exec(
-        lambda: child,
-        *((*_SUPERVISOR, str(os.getpid())) if supervised else ()),
-        *command,
-        stdin=report if supervised else subprocess.DEVNULL,
-        cwd=directory,
-        env=_ENVIRONMENT | own | dict(programs.environment),
-        start_new_session=True,  # on Windows this does nothing, and only the program itself is ended
-        close_fds=True,
-    )
-    await child.closed.wait()
-    transport.close()
-    return transport.get_returncode() or 0

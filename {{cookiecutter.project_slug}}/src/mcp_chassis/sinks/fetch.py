@@ -1,8 +1,7 @@
 """Outbound HTTP for tools, safe from server-side request forgery (CWE-918).
 
-A name is resolved once, every address is judged, and only a judged address is dialled. TLS goes on knowing the name.
-httpcore has no proxies from the environment, no cookies, no redirects and no decompression that one would have to
-remember to switch off; what this file does not do is not done.
+A name is resolved once, every address is checked, and only a checked address is connected to; TLS still verifies the
+name. httpcore itself has no proxies from the environment, no cookies, no redirects and no decompression.
 """
 
 import re
@@ -20,36 +19,33 @@ import anyio
 import httpcore2
 import httpx2
 
-from .addresses import IPAddress, IPNetwork, is_public
-from .dialling import FetchError, JudgedBackend
+from .addresses import IPNetwork, is_public
+from .dialling import CheckedBackend, FetchError
 from .errors import InvalidInput
 from .urls import Target, read_url
 
-_CONNECT_TIMEOUT = 5.0  # seconds for one address: a name may have several
-_HEADS = 131_072  # bytes for the heads of an answer
-_MOST_PIECES = 10_000  # of one body: a million chunks of one byte keep a processor busy for a minute
+_CONNECT_SECONDS = 5.0  # for one address: a name may have several
+_MAX_HEAD_BYTES = 131_072  # of the whole response's heads
+_MAX_CHUNKS = 10_000  # of one body: a million chunks of one byte keep a processor busy for a minute
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# What of the caller's headers may follow a redirect to another origin. Any other may be a credential: no list of
-# names (Authorization, Cookie, X-Api-Key, …) is ever complete.
+# The caller's headers that may follow a redirect to another origin. Any other may be a credential: no list of names
+# (Authorization, Cookie, X-Api-Key, …) is ever complete.
 _PORTABLE_HEADERS = frozenset({"accept", "accept-language", "user-agent"})
 # Encodings of the web (Encoding Standard). Python has others that take quadratic time (punycode) or run escapes.
 _ENCODINGS = frozenset(
     {"utf-8", "utf-16", "us-ascii", "koi8-r", "shift_jis", "euc-jp", "euc-kr", "gbk", "gb18030", "big5"}
     | {f"iso-8859-{part}" for part in (1, 2, 9, 15)}
-    | {f"windows-{page}" for page in (1250, 1251, 1252, 1253, 1254, 1255, 1256)}
+    | {f"windows-{page}" for page in range(1250, 1257)}
 )
 _NETWORK_ERRORS = (
-    httpcore2.TimeoutException,
-    httpcore2.NetworkError,
-    httpcore2.ProtocolError,
-    httpcore2.ProxyError,
+    *(httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError),
     OSError,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a server answered. Header names are in lower case; `url` is the last one, after redirects."""
+    """A server's response. Header names are in lower case; `url` is the last one, after redirects."""
 
     status: int
     headers: Mapping[str, str]
@@ -64,16 +60,16 @@ class Fetched:
 
 
 class SafeFetcher:
-    """Fetches URLs that somebody else chose. It keeps nothing between two requests: share one, or make many.
+    """Fetches URLs that a caller chose. It keeps nothing between two requests: share one, or make many.
 
     Args:
         schemes: allowed schemes; `http` only if you name it.
         ports: allowed ports. Default: those of the schemes, 443 and 80.
         networks: internal networks that may be reached beside the public internet.
-        proxy: URL of an egress proxy, with user name and password if it wants them. Names are then resolved there, and
-            it has to refuse internal addresses; here only the URL's text is judged.
+        proxy: URL of an egress proxy, with user name and password if it needs them. It resolves the names and has to
+            refuse internal addresses; here only the URL's text is checked.
         max_bytes: largest body.
-        max_redirects: redirects followed; each target passes the same gate. With 0 a redirect is returned as it came.
+        max_redirects: redirects followed; each target passes the same checks. With 0 a redirect is returned as it came.
         timeout: seconds for everything together: look-ups, redirects, and the last byte of the body.
         ssl_context: default: the system's certificate authorities.
     """
@@ -93,7 +89,7 @@ class SafeFetcher:
         self._schemes = schemes
         self._ports = ports
         self._networks = tuple(networks)
-        self._proxy = httpx2.Proxy(proxy) if proxy is not None else None
+        self._proxy = None if proxy is None else _proxy(proxy)
         self._max_bytes = max_bytes
         self._max_redirects = max_redirects
         self._timeout = timeout
@@ -111,7 +107,7 @@ class SafeFetcher:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
     ) -> Fetched:
-        """Send one request and return whatever the server answers, errors of its own included.
+        """Send one request and return the server's response, whatever its status.
 
         Args:
             method: a POST is never sent a second time, so its redirects are refused.
@@ -120,34 +116,41 @@ class SafeFetcher:
             content: the body of a POST.
 
         Raises:
-            FetchError: if the URL or a redirect leads where nobody may be sent, or the server does not answer properly,
-                in time and within the size.
+            FetchError: if the URL or a redirect is not allowed, or the server does not answer properly, in time and
+                within the size.
         """
+        sent = {name.lower(): value for name, value in (headers or {}).items()}
+        if not all(text.isascii() and text.isprintable() for header in sent.items() for text in header):
+            raise FetchError("a header holds a line break or another character that headers cannot carry")
         try:
             with anyio.fail_after(self._timeout):
-                return await self._follow(method, url, _checked(headers or {}), content)
+                return await self._follow(method, url, sent, content)
         except TimeoutError:
             raise FetchError(f"the server did not finish within {self._timeout:g} seconds") from None
         except _NETWORK_ERRORS as error:
             raise FetchError("the server does not answer, or its certificate or its answer is not valid") from error
 
     async def _follow(self, method: str, url: str, headers: dict[str, str], content: bytes | None) -> Fetched:
-        target = self._judged(url)
+        target = self._target(url)
         for _ in range(self._max_redirects + 1):
-            async with self._answer(method, target, headers, content) as response:
-                answered = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-                if response.status not in _REDIRECTS or "location" not in answered or self._max_redirects == 0:
-                    body = await _body(response, answered, self._max_bytes)
-                    return Fetched(response.status, answered, body, target.origin + target.path)
+            async with self._response(method, target, headers, content) as response:
+                received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+                if response.status not in _REDIRECTS or "location" not in received or self._max_redirects == 0:
+                    body = await self._body(response, received.get("content-encoding", "identity"))
+                    return Fetched(response.status, received, body, target.origin + target.path)
             if method == "POST":
                 raise FetchError("the server redirects a POST")
-            before, target = target, self._judged(answered["location"], base=target)
+            before, target = target, self._target(received["location"], base=target)
             if target.origin != before.origin:
                 headers = {name: value for name, value in headers.items() if name in _PORTABLE_HEADERS}
         raise FetchError(f"the server redirects more than {self._max_redirects} times")
 
-    def _judged(self, url: str, *, base: Target | None = None) -> Target:
-        """Return the URL's parts if its text may be followed, as far as a text can tell."""
+    def _target(self, url: str, *, base: Target | None = None) -> Target:
+        """Return the parts of a URL that is allowed, as far as its text shows.
+
+        Args:
+            base: what redirects to it.
+        """
         try:
             absolute = url if base is None else urljoin(base.origin + base.path, url)
             target = read_url(absolute, schemes=self._schemes, ports=self._ports, networks=self._networks)
@@ -160,73 +163,61 @@ class SafeFetcher:
         return target
 
     @asynccontextmanager
-    async def _answer(
+    async def _response(
         self, method: str, target: Target, headers: dict[str, str], content: bytes | None
     ) -> AsyncIterator[httpcore2.Response]:
-        url = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
         own = {"host": target.authority, "connection": "close", "accept-encoding": "identity"}
-        sent = list(({"accept": "*/*"} | headers | own).items())
-        extensions = {
-            "timeout": {"connect": _CONNECT_TIMEOUT},
-            "sni_hostname": target.host.strip("[]"),  # also what the certificate must name
-        }
+        addresses = None if self._proxy else await self._addresses(target)
         async with (
-            # A connection belongs to the check it was made under: none is used for a second request.
-            await self._pool(target) as pool,
-            pool.stream(method, url, headers=sent, content=content, extensions=extensions) as response,
+            # A connection belongs to the check before it: none is used for a second request.
+            httpcore2.AsyncConnectionPool(
+                ssl_context=self._ssl_context or _system_authorities(),
+                proxy=self._proxy,
+                network_backend=CheckedBackend(addresses, 2 * self._max_bytes + _MAX_HEAD_BYTES),
+            ) as pool,
+            pool.stream(
+                method,
+                httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
+                headers=list(({"accept": "*/*"} | headers | own).items()),
+                content=content,
+                # The certificate, too, must be for `sni_hostname`.
+                extensions={"timeout": {"connect": _CONNECT_SECONDS}, "sni_hostname": target.host.strip("[]")},
+            ) as response,
         ):
             yield response
 
-    async def _pool(self, target: Target) -> httpcore2.AsyncConnectionPool:
-        context = self._ssl_context or _system_authorities()
-        wire = 2 * self._max_bytes + _HEADS
-        if self._proxy is None:
-            backend = JudgedBackend(await self._addresses(target), wire)
-            return httpcore2.AsyncConnectionPool(ssl_context=context, network_backend=backend)
-        return httpcore2.AsyncHTTPProxy(
-            str(self._proxy.url),
-            proxy_auth=self._proxy.raw_auth,
-            ssl_context=context,
-            network_backend=JudgedBackend(None, wire),
-        )
-
-    async def _addresses(self, target: Target) -> list[IPAddress]:
-        found = [target.address] if target.address is not None else await _resolve(target.host, target.port)
-        # One bad address condemns the name: an honest service has none. No such name and an internal name get the same
-        # sentence, so that nobody can find out which names exist inside.
-        if not found or not all(is_public(address, also=self._networks) for address in found):
+    async def _addresses(self, target: Target) -> list[str]:
+        if target.is_address:  # which `read_url` has checked
+            return [target.host.strip("[]")]
+        try:
+            answers = await anyio.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            answers = []
+        found = dict.fromkeys(str(answer[4][0]) for answer in answers)
+        # One internal address refuses the whole name: an honest service has none. An absent name and an internal name
+        # get the same message, so that no caller can find out which names exist inside.
+        if not found or not all(is_public(ip_address(address), also=self._networks) for address in found):
             raise FetchError("the URL's host has no public address")
-        return found
+        return list(found)
+
+    async def _body(self, response: httpcore2.Response, encoding: str) -> bytes:
+        body = bytearray()
+        chunks = 0
+        async for chunk in response.aiter_stream():
+            if encoding != "identity":  # nothing here decompresses: a bomb stays as small as it came
+                raise FetchError("the server compresses its answer though it was asked not to")
+            body += chunk
+            chunks += 1
+            if len(body) > self._max_bytes:
+                raise FetchError(f"the answer is larger than {self._max_bytes} bytes")
+            if chunks > _MAX_CHUNKS:
+                raise FetchError("the answer comes in too many pieces")
+        return bytes(body)
 
 
-async def _resolve(host: str, port: int) -> list[IPAddress]:
-    try:
-        answers = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return []
-    return list(dict.fromkeys(ip_address(answer[4][0]) for answer in answers))
-
-
-def _checked(headers: Mapping[str, str]) -> dict[str, str]:
-    if not all(text.isascii() and text.isprintable() for header in headers.items() for text in header):
-        raise FetchError("a header holds a line break or another character that headers cannot carry")
-    return {name.lower(): value for name, value in headers.items()}
-
-
-async def _body(response: httpcore2.Response, headers: Mapping[str, str], max_bytes: int) -> bytes:
-    body = bytearray()
-    pieces = 0
-    async for chunk in response.aiter_stream():
-        # Nothing here unpacks anything: a bomb stays as small as it came, and of no use to anybody.
-        if headers.get("content-encoding", "identity") != "identity":
-            raise FetchError("the server compresses its answer though it was asked not to")
-        body += chunk
-        pieces += 1
-        if len(body) > max_bytes:
-            raise FetchError(f"the answer is larger than {max_bytes} bytes")
-        if pieces > _MOST_PIECES:
-            raise FetchError("the answer comes in too many pieces")
-    return bytes(body)
+def _proxy(url: str) -> httpcore2.Proxy:
+    parsed = httpx2.Proxy(url)
+    return httpcore2.Proxy(str(parsed.url), parsed.raw_auth)
 
 
 @cache

@@ -1,51 +1,34 @@
-"""Files below one directory and nowhere else, whatever a caller says and whoever moves links about meanwhile.
+"""Files below one directory and nowhere else, whatever path a caller sends and however links are swapped meanwhile.
 
-Symbolic links are not followed, wherever they lead: that is the one rule which every system can keep.
+Symbolic links are not followed, wherever they lead: that is the one rule that every system can enforce.
 """
 
 import errno
 import heapq
 import os
-import secrets
-import stat
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from .beneath import DESCRIPTORS, open_directory, open_root, refuse_links
 from .errors import InvalidInput
+from .folder import HAS_DESCRIPTORS, Folder, open_root, opened
 from .paths import validate_file_path
 
-# Opening a FIFO must not wait for its other end, nor a terminal become ours.
-_SAFE = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 _FLAGS = {"r": os.O_RDONLY, "w": os.O_WRONLY | os.O_CREAT, "x": os.O_WRONLY | os.O_CREAT | os.O_EXCL}
-# What a caller's choice of path can bring about. Anything else (disk full, I/O error) is the operator's to hear of.
-_UNAVAILABLE = frozenset(
+# What a caller's choice of path can cause. Any other error (disk full, I/O) is for the operator.
+_CALLERS_ERRORS = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}  # absent or impossible
     | {errno.ELOOP, errno.EMLINK, errno.EXDEV, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV}  # forbidden
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
-    """An open directory: by descriptor where the system can, else by path."""
-
-    descriptor: int | None
-    path: str
-
-    def name(self, name: str) -> str:
-        """What to call a file in it: a bare name beside a descriptor, else the whole path."""
-        return name if self.descriptor is not None else os.path.join(self.path, name)
-
-
 class SafeRoot:
     """Reads and writes files below one directory.
 
-    The directory is opened at the first use and held: whoever replaces it later by a link changes nothing here.
+    The directory is opened at the first use and held: replacing it later by a link changes nothing here.
 
     Args:
         directory: need not exist; the first write makes it. Relative means below the present working directory.
@@ -76,9 +59,17 @@ class SafeRoot:
             raise ValueError("mode must be 'r', 'w' or 'x', with or without 'b'")
         path = validate_file_path(relative)
         with self._folder(path.parent, make=kind != "r") as folder:
-            descriptor = self._open_file(folder, path.name, _FLAGS[kind])
-            if kind == "w":
-                os.ftruncate(descriptor, 0)  # only now: what else it might have been is ruled out
+            if kind != "r":
+                self._refuse_too_many(folder, path.name)
+            descriptor = folder.open(path.name, _FLAGS[kind])
+            try:
+                if kind == "r":
+                    self._refuse_oversize(os.fstat(descriptor).st_size)
+                elif kind == "w":
+                    os.ftruncate(descriptor, 0)  # only now is it known to be a regular file
+            except BaseException:
+                os.close(descriptor)
+                raise
         return os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8")
 
     def read_text(self, relative: str) -> str:
@@ -96,13 +87,13 @@ class SafeRoot:
             raise InvalidInput("the file is not text in UTF-8") from None
 
     def write_text(self, relative: str, text: str, *, overwrite: bool = True) -> None:
-        """Write a file at once: whoever reads it sees all of the old or all of the new text, also after a crash.
+        """Write a file in one step: a reader sees all of the old or all of the new text, also after a crash.
 
         Args:
             relative: path below the root; its directory must exist.
             text: new content.
             overwrite: replace a file of that name. Otherwise one that exists is left alone and refused, and a new one
-                is empty for the moment between claiming its name and filling it.
+                is empty between claiming its name and filling it.
 
         Raises:
             InvalidInput: as `open` does.
@@ -114,19 +105,18 @@ class SafeRoot:
             raise InvalidInput("the text is not valid Unicode") from None
         self._refuse_oversize(len(data))
         with self._folder(path.parent, make=True) as folder:
-            if overwrite:
-                self._refuse_too_many(folder, path.name)
-                _replace(folder, path.name, data)
-                return
-            os.close(self._open_file(folder, path.name, _FLAGS["x"]))
+            self._refuse_too_many(folder, path.name)
+            if not overwrite:
+                os.close(folder.open(path.name, _FLAGS["x"]))
             try:
-                _replace(folder, path.name, data)
+                folder.replace(path.name, data)
             except BaseException:
-                os.unlink(folder.name(path.name), dir_fd=folder.descriptor)
+                if not overwrite:
+                    folder.unlink(path.name)
                 raise
 
     def list(self, relative: str = "") -> Sequence[str]:
-        """Return the sorted names of the files in a directory, and of its directories with a `/` behind.
+        """Return the sorted names of the files in a directory, and of its directories with a `/` at the end.
 
         Args:
             relative: path below the root. Default: the root.
@@ -135,108 +125,50 @@ class SafeRoot:
             InvalidInput: as `open` does. A root that does not exist yet is empty.
         """
         parent = validate_file_path(relative) if relative else PurePosixPath()
-        if not relative and self._unopened() and not os.path.isdir(self.directory):
+        if not relative and self._is_unopened() and not os.path.isdir(self.directory):
             return []
         with self._folder(parent) as folder:
-            return heapq.nsmallest(self.max_files, _entries(folder))
+            return heapq.nsmallest(self.max_files, _usable_names(folder))
 
     @contextmanager
-    def _folder(self, parent: PurePosixPath, *, make: bool = False) -> Iterator[_Folder]:
-        """Hold a directory, and turn what its use raises into the one message."""
-        folder = None
+    def _folder(self, parent: PurePosixPath, *, make: bool = False) -> Iterator[Folder]:
+        """Open a directory, and turn the errors of its use into InvalidInput."""
         try:
-            path = os.path.join(self.directory, *parent.parts)
-            root = self._root(make=make)
-            folder = _Folder(None if root is None else open_directory(root, parent.parts), path)
-            if root is None:
-                refuse_links(path)
-            yield folder
+            with opened(self._root(make=make), self.directory, parent.parts) as folder:
+                yield folder
         except FileExistsError:
             raise InvalidInput("there is a file of that name already") from None
         except OSError as error:
-            if error.errno not in _UNAVAILABLE:
+            if error.errno not in _CALLERS_ERRORS:
                 raise
             raise InvalidInput("there is no such file, or it cannot be used here") from None
-        finally:
-            if folder is not None and folder.descriptor is not None:
-                os.close(folder.descriptor)
 
-    def _unopened(self) -> bool:
-        """Whether the root was not opened yet, or deleted since."""
+    def _is_unopened(self) -> bool:
+        """Whether the root was not opened yet, or was deleted since."""
         return self._descriptor is None or os.fstat(self._descriptor).st_nlink == 0
 
     def _root(self, *, make: bool) -> int | None:
         with self._opening:
-            if self._unopened():
+            if self._is_unopened():
                 if make:
                     os.makedirs(self.directory, mode=0o700, exist_ok=True)
-                if DESCRIPTORS:
+                if HAS_DESCRIPTORS:
                     self._descriptor = open_root(self.directory)
                     weakref.finalize(self, os.close, self._descriptor)
             return self._descriptor
-
-    def _open_file(self, folder: _Folder, name: str, flags: int) -> int:
-        if flags & os.O_CREAT:
-            self._refuse_too_many(folder, name)
-        full = os.path.join(folder.path, name)
-        if folder.descriptor is None:
-            refuse_links(full)
-        descriptor = os.open(folder.name(name), flags | _SAFE, 0o600, dir_fd=folder.descriptor)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-                raise OSError(errno.EACCES, "not a regular file with one name")
-            if folder.descriptor is None:
-                refuse_links(full)
-            if not flags & os.O_WRONLY:
-                self._refuse_oversize(status.st_size)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
 
     def _refuse_oversize(self, size: int) -> None:
         if size > self.max_bytes:
             raise InvalidInput(f"the file is larger than {self.max_bytes} bytes")
 
-    def _refuse_too_many(self, folder: _Folder, name: str) -> None:
-        if not _exists(folder, name) and sum(1 for _ in _entries(folder)) >= self.max_files:
+    def _refuse_too_many(self, folder: Folder, name: str) -> None:
+        if not folder.has(name) and sum(1 for _ in _usable_names(folder)) >= self.max_files:
             raise InvalidInput(f"the directory holds {self.max_files} files already")
 
 
-def _replace(folder: _Folder, name: str, data: bytes) -> None:
-    # No caller can name it: `validate_file_path` refuses the tilde.
-    temporary = folder.name(f"~{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, _FLAGS["x"] | _SAFE, 0o600, dir_fd=folder.descriptor)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, folder.name(name), src_dir_fd=folder.descriptor, dst_dir_fd=folder.descriptor)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary, dir_fd=folder.descriptor)
-        raise
-    if folder.descriptor is not None:
-        os.fsync(folder.descriptor)  # the new name, too, is on the disk
-
-
-def _exists(folder: _Folder, name: str) -> bool:
-    try:
-        os.stat(folder.name(name), dir_fd=folder.descriptor, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _entries(folder: _Folder) -> Iterator[str]:
-    """Yield what can be opened by name: no links, no devices, no names that a path cannot have."""
-    with os.scandir(folder.path if folder.descriptor is None else folder.descriptor) as entries:
-        for entry in entries:
-            with suppress(InvalidInput):
-                validate_file_path(entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    yield f"{entry.name}/"
-                elif entry.is_file(follow_symlinks=False):
-                    yield entry.name
+def _usable_names(folder: Folder) -> Iterator[str]:
+    """Yield the names that `open` and `list` take."""
+    for name in folder.names():
+        with suppress(InvalidInput):
+            validate_file_path(name.removesuffix("/"))
+            yield name

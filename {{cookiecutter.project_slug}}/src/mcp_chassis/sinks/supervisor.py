@@ -1,14 +1,14 @@
-"""Runs one program and, when it or its time ends, ends everything that came from it. Linux; `run_argv` starts it.
+"""Runs one program and, when it or its time ends, ends all its descendants. Linux only; `run_argv` starts it.
 
-It is a process of its own because orphans must be handed to it (`PR_SET_CHILD_SUBREAPER`, see prctl(2)), and in the
-server that would also catch the orphans of others. It only ends children that it has not yet waited for, so no number
-of a process can have passed to another one. Those of the children become its own when the children end: neither
-`setsid` nor a double fork leads out. It is a script that imports little, because each run pays for its start.
+It is a process of its own because it adopts orphans (`PR_SET_CHILD_SUBREAPER`, see prctl(2)), and in the server that
+would also catch the orphans of others. It only kills children that it has not yet waited for, so their process numbers
+cannot have been reused. Grandchildren become its own children when their parents end: neither `setsid` nor a double
+fork escapes. It is a script that imports little, because each run pays for its start.
 
     supervisor.py SERVER PROGRAM [ARGUMENT...]
 
-SIGTERM ends the run, and so does the end of SERVER, the process that started this one. It ends as the program did, by
-the same code or signal. If the program cannot be started, the error number goes to descriptor 0.
+SIGTERM ends the run, and so does the end of SERVER, the process that started this one. It exits as the program did,
+with the same code or signal. If the program cannot be started, it writes the error number to descriptor 0.
 """
 
 import ctypes
@@ -45,19 +45,19 @@ def main(server: int, program: list[str]) -> int:
     while started not in codes and signal.sigwait(_WATCHED) == signal.SIGCHLD:
         _reap(codes)
     while _reap(codes):
-        # The dead are waited for when all are dead: in a full process table they keep the places that others would
-        # fork into.
+        # The dead are waited for when all are dead: until then they keep the places in a full process table that others
+        # would fork into.
         killed: set[int] = set()
-        while living := [child for child in _listed(children) if child not in killed or _lives(child)]:
+        while living := [
+            child for child in map(int, os.pread(children, 1 << 20, 0).split()) if child not in killed or _lives(child)
+        ]:
             for child in living:
-                _kill(child)
+                with suppress(ProcessLookupError, PermissionError):  # it has ended, or has become another user
+                    os.killpg(os.getpgid(child), signal.SIGKILL)  # in one step: forking inside the group does not help
+                    os.kill(child, signal.SIGKILL)
             killed.update(living)
             signal.sigtimedwait({signal.SIGCHLD}, 0.01)
     return codes[started]
-
-
-def _listed(children: int) -> list[int]:
-    return [int(child) for child in os.pread(children, 1 << 20, 0).split()]
 
 
 def _lives(child: int) -> bool:
@@ -66,13 +66,6 @@ def _lives(child: int) -> bool:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except FileNotFoundError:  # it has become another user, whom /proc hides
         return True
-
-
-def _kill(child: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # it has ended, or has become another user
-        # The whole group in one step: forking inside of it does not help.
-        os.killpg(os.getpgid(child), signal.SIGKILL)
-        os.kill(child, signal.SIGKILL)
 
 
 def _reap(codes: dict[int, int]) -> bool:

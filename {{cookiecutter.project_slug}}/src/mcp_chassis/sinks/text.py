@@ -1,12 +1,10 @@
-"""Hygiene for text that a caller sent. The defence against injection is the sink: parameters, argument lists, handles.
+"""Checks of text that a caller sent. The defence against injection is the sink: parameters, argument lists, handles.
 
 Four profiles, each a type for tool parameters and a function: `Name` (a name, an address, a plain sentence), `Text`
-(prose of any length in any script), `Identifier` (what programs call things), `Argument` (one word of a command line).
-Text is refused or returned as it came (beyond NFC normalisation); it is never rewritten, because a rewritten name is
-wrong and a rewritten attack is often still an attack.
-
-Each function takes the text and the longest that is accepted, in characters, and raises `InvalidInput`, which names the
-rule and the position (counted from 1), not the value.
+(prose in any script), `Identifier` (ASCII word), `Argument` (one value of a command line). Text is refused or returned
+unchanged but for NFC; it is never rewritten, because a rewritten name is wrong and a rewritten attack is often still an
+attack. The functions take the text and its maximum length in characters, and raise `InvalidInput`, which names the rule
+and the position (counted from 1), not the value.
 """
 
 import re
@@ -28,7 +26,7 @@ _NAME_CHARACTERS = frozenset(
     "\u00a0\u202f\u3000"  # spaces: no-break, narrow no-break (French, Mongolian), ideographic
     "’‘«»„“”·№°½"  # typographic apostrophes and quotes, Catalan middle dot, numbers of houses
     "׳״"  # Hebrew geresh, gershayim
-    "،؛؟۔।॥॰"  # Arabic comma and its kin, Urdu full stop, Devanagari danda, double danda, abbreviation
+    "،؛؟۔।॥॰"  # Arabic comma, semicolon, question mark, Urdu full stop, Devanagari danda, double danda, abbreviation
     "་།፡።፣፤၊။၌၍၎၏។՚՛՝։"  # Tibetan, Ethiopic, Burmese, Khmer, Armenian word and sentence marks
     "、。・，（）「」『』〒"  # CJK comma, stop, middle dot, full-width comma and brackets, quotes, postal mark
 )
@@ -37,7 +35,7 @@ _NAME_SEQUENCES = ("&&", "&#", "--")
 
 _JOINERS = frozenset("\u200b\u200c\u200d\u180e")
 # Hebrew with points and accents has five marks on a letter, Tibetan no more. Zalgo has dozens.
-_MOST_MARKS = 6
+_MAX_MARKS = 6
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
 
 
@@ -50,20 +48,19 @@ def check_name(text: str, *, max_length: int = 1000) -> str:
     for sequence in _NAME_SEQUENCES:
         if (index := normal.find(sequence)) >= 0:
             raise InvalidInput(f"'{sequence}' at character {index + 1} is not allowed in a name")
-    _visible(normal, "a name", not_even="")
-    padded = ["", *normal, ""]
-    for index, character in enumerate(normal):
-        if not _in_name(character, padded[index], padded[index + 2]):
-            raise _not_there(normal, index, "a name")
+    _refuse_hidden(normal, "a name")
+    for index, around in enumerate(zip(["", *normal], normal, [*normal[1:], ""], strict=False)):
+        if not _is_in_name(*around):
+            raise _not_allowed(normal, index, "a name")
     return normal
 
 
 def check_text(text: str, *, max_length: int = 10_000) -> str:
-    """Return `text` in NFC if everything in it can be seen, or is spelling in the script around it (`hidden.py`).
+    """Return `text` in NFC if all of it is visible, or spelling in the script around it (`hidden.py`).
 
-    Refuses hidden characters, ends of lines other than a line feed, and heaps of marks.
+    Refuses hidden characters, line ends other than a line feed, and more than six combining marks in a row.
     """
-    return _visible(_normal(text, max_length), "text", not_even="\r")
+    return _refuse_hidden(_normal(text, max_length), "text", also="\r")
 
 
 def check_identifier(text: str, *, max_length: int = 64) -> str:
@@ -76,13 +73,13 @@ def check_identifier(text: str, *, max_length: int = 64) -> str:
 
 
 def check_argument(text: str, *, max_length: int = 4096) -> str:
-    """Return `text` in NFC if a program can only read it as one value: as `check_text`, on one line, no leading dash.
+    """Return `text` in NFC if it is one value of a command line: as `check_text`, on one line, no leading dash.
 
-    What it cannot see: values that a program reads in a way of its own, such as `@file` or `key=value`.
+    What it cannot see: values that a program interprets itself, such as `@file` or `key=value`.
     """
     normal = _normal(text, max_length)
     _refuse_leading_dash(normal)
-    return _visible(normal, "an argument", not_even="\n\t\r")
+    return _refuse_hidden(normal, "an argument", also="\n\t\r")
 
 
 Profile = Literal["name", "text", "identifier", "argument"]
@@ -100,7 +97,7 @@ def sanitize_input(text: str, profile: Profile = "name", *, max_length: int | No
     Args:
         text: what the caller sent.
         profile: which check.
-        max_length: longest accepted text, in characters. Default: the profile's own.
+        max_length: in characters. Default: the profile's own.
 
     Raises:
         InvalidInput: naming the rule and the position, not the value.
@@ -133,8 +130,8 @@ def _refuse_excess(text: str, max_length: int) -> None:
     marks = 0
     for index, character in enumerate(text):
         marks = marks + 1 if character > "\u02ff" and unicodedata.category(character) in {"Mn", "Me"} else 0
-        if marks > _MOST_MARKS:
-            raise InvalidInput(f"character {index + 1} is one of more than {_MOST_MARKS} combining marks in a row")
+        if marks > _MAX_MARKS:
+            raise InvalidInput(f"character {index + 1} is one of more than {_MAX_MARKS} combining marks in a row")
 
 
 def _refuse_leading_dash(text: str) -> None:
@@ -143,24 +140,23 @@ def _refuse_leading_dash(text: str) -> None:
         raise InvalidInput("it must not start with a dash: programs would read it as an option")
 
 
-def _visible(text: str, what: str, *, not_even: str) -> str:
-    found = find_hidden(text)
-    places = [text.find(character) for character in not_even] + [-1 if found is None else found]
-    if (first := min((place for place in places if place >= 0), default=None)) is not None:
-        raise _not_there(text, first, what)
+def _refuse_hidden(text: str, what: str, *, also: str = "") -> str:
+    places = [find_hidden(text), *(text.find(character) for character in also)]
+    if found := [place for place in places if place is not None and place >= 0]:
+        raise _not_allowed(text, min(found), what)
     return text
 
 
-def _not_there(text: str, index: int, what: str) -> InvalidInput:
+def _not_allowed(text: str, index: int, what: str) -> InvalidInput:
     return InvalidInput(f"character {index + 1} (U+{ord(text[index]):04X}) is not allowed there in {what}")
 
 
-def _in_name(character: str, before: str, after: str) -> bool:
+def _is_in_name(before: str, character: str, after: str) -> bool:
     if character in _NAME_CHARACTERS:
         return True
     if character == "/":  # 5/2, c/o, C/ Mayor; not the start or end of a path
         return before.isalnum() and (after.isalnum() or after == " ")
-    if character == '"':  # the Hebrew abbreviation mark, typed with the key everybody has
+    if character == '"':  # the Hebrew abbreviation mark, as it is usually typed
         return "\u05d0" <= before <= "\u05ea" and "\u05d0" <= after <= "\u05ea"
     if character in _JOINERS:  # spelling, and inside of a word
         return _is(after, "L", "M")

@@ -1,4 +1,4 @@
-"""The pure check of a URL. It sees text, not the network: only the address that is dialled can be judged for good."""
+"""The pure check of a URL. It sees text, not the network: `SafeFetcher` checks the address too."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -28,22 +28,22 @@ _LOCAL_SUFFIXES = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL that was read once. Who dials it uses these parts, so that no second parser can read it in another way."""
+    """The parts of a URL. A client that connects with these cannot read the URL differently with a second parser."""
 
     scheme: str
     host: str  # lower-case, an IPv6 address in brackets
     port: int
     path: str  # with the query; never empty
-    address: IPAddress | None  # if the host is one
+    is_address: bool  # whether the host is an IP address
 
     @property
     def authority(self) -> str:
-        """What belongs into `Host` (RFC 9110, section 7.2)."""
+        """The value of `Host` (RFC 9110, section 7.2)."""
         return self.host if self.port == DEFAULT_PORTS.get(self.scheme) else f"{self.host}:{self.port}"
 
     @property
     def origin(self) -> str:
-        """Who answers (RFC 6454). Credentials for one origin are nothing to another."""
+        """Scheme, host and port (RFC 6454). Credentials of one origin must not be sent to another."""
         return f"{self.scheme}://{self.authority}"
 
 
@@ -83,12 +83,12 @@ def read_url(
     """Return the parts of `url`. See `validate_url`.
 
     Args:
-        networks: internal networks that may be reached. With any, local names are for their addresses to judge.
+        networks: internal networks that may be reached. With any, local names are allowed and their addresses decide.
     """
     if len(url) > max_length:
         raise InvalidInput(f"the URL is longer than {max_length} characters")
     # Parsers disagree about these, full-width digits and dots among them: what is refused is not read in two ways.
-    if not url.isascii() or any(character <= " " or character in '\\\x7f"<>^`{|}' for character in url):
+    if re.search(r'[^!-~]|[\\"<>^`{|}]', url):
         raise InvalidInput("the URL holds a space, a control character, a backslash or a character that needs escaping")
     scheme = url.partition(":")[0].lower()
     if scheme not in schemes:
@@ -108,7 +108,7 @@ def read_url(
             raise InvalidInput("the URL's address is not public")
     elif not networks and ("." not in host or f".{host}".endswith(_LOCAL_SUFFIXES)):
         raise InvalidInput("the URL's host is a local name")
-    return Target(scheme, host, port, (parts["path"] or "/") + (parts["query"] or ""), address)
+    return Target(scheme, host, port, (parts["path"] or "/") + (parts["query"] or ""), address is not None)
 
 
 def _read_host(host: str) -> tuple[str, IPAddress | None]:

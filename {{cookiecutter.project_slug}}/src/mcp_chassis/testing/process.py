@@ -1,7 +1,6 @@
-"""The server as a process of its own, for attacks on its standard streams, its signals and its start."""
+"""A server in a process of its own, for tests of its standard streams, its signals and its start."""
 
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 import httpx2
 
 from ..settings import Settings, load_settings
-from .running import RunningServer, free_port, wait_until
+from .running import RunningServer, free_port, new_secret, wait_until
 
 
 @dataclass(frozen=True)
@@ -24,17 +23,17 @@ class ServerProcess:
     directory: Path
 
     def written(self, stream: str = "stderr") -> str:
-        """Return what it has written to a stream so far, each line end as it is."""
+        """Return its output so far, with every line end unchanged."""
         return (self.directory / stream).read_bytes().decode()
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return the environment of a server: this one without its settings, and `settings` in upper case."""
+    """Return the environment of a server: that of this process without its settings, and `settings` in upper case."""
     names = {name.upper() for name in Settings.model_fields}
-    mine = {name: value for name, value in os.environ.items() if name not in names}
+    own = {name: value for name, value in os.environ.items() if name not in names}
     source = os.pathsep.join(path for path in sys.path if path)
     given = {name.upper(): value for name, value in settings.items()}
-    return mine | {"SECRETS_DIR": os.devnull, "PYTHONPATH": source, "PYTHONUTF8": "1"} | given
+    return own | {"SECRETS_DIR": os.devnull, "PYTHONPATH": source, "PYTHONUTF8": "1"} | given
 
 
 @contextmanager
@@ -42,8 +41,8 @@ def server_process(directory: Path, *, program: Sequence[str], **settings: str) 
     """Start a server on a free port, in an empty directory, and wait until it serves.
 
     Args:
-        directory: where it runs and where its standard streams go.
-        program: what Python runs.
+        directory: where it runs and where its output goes, in files `stdout` and `stderr`.
+        program: arguments of Python.
         settings: its environment.
     """
     port, key = free_port(), f"mcp_{secrets.token_urlsafe(32)}"

@@ -21,13 +21,13 @@ from ..http.server import make_server
 from ..service import Service
 from ..settings import Settings, load_settings
 
-# Loaded once: every client would load the certificate authorities again, to speak plain HTTP.
+# Loaded once: otherwise every client loads the certificate authorities, for plain HTTP.
 _TLS = ssl.create_default_context()
 
 
 @dataclass(frozen=True)
 class RunningServer:
-    """What a test needs to know of the server it attacks."""
+    """A running server, and requests to it."""
 
     settings: Settings
     key: str
@@ -44,7 +44,7 @@ class RunningServer:
 
     @property
     def credentials(self) -> dict[str, str]:
-        """The header of a caller who holds the key."""
+        """The header of a caller with the key."""
         return {"Authorization": f"Bearer {self.key}"}
 
     def get(self, path: str, **options: Any) -> httpx2.Response:
@@ -69,7 +69,7 @@ class RunningServer:
         return events
 
     def raw(self, data: bytes, *, timeout: float = 5) -> bytes:
-        """Send bytes as they are and return everything until the server closes or falls silent."""
+        """Send bytes unchanged and return the answer until the server closes or sends nothing for `timeout` seconds."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             connection.sendall(data)
             received = b""
@@ -128,12 +128,12 @@ def running_server(served: Service | MCPServer, **settings: Any) -> Iterator[Run
 
 
 def new_secret() -> str:
-    """Return a secret that nobody else has."""
+    """Return a new random secret."""
     return secrets.token_urlsafe(32)
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,5 +1,5 @@
-"""Attacks every tool, resource and prompt of the project, and watches what only a successful attack leaves behind.
+"""Attacks every tool, resource and prompt of the project, and checks what only a successful attack leaves behind.
 
-`attack` on the command line runs it, and so does `tests/attacks/test_every_tool.py`. A tool that is added is attacked
-from then on, without an edit here. It proves holes, never their absence.
+The command `attack` and `tests/attacks/test_every_tool.py` run it. A new tool is attacked without an edit here. It
+proves holes, never their absence.
 """

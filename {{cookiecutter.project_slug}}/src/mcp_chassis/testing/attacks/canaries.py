@@ -1,4 +1,4 @@
-"""What only a successful attack touches: a file, a listener, a directory of markers, secrets, somebody else's data."""
+"""What only a successful attack touches: a file, a listener, a directory of markers, secrets, another caller's data."""
 
 import os
 import re
@@ -55,9 +55,9 @@ class _Listener(socketserver.ThreadingTCPServer):
 
 
 class Canaries:
-    """Lays everything out in a temporary directory, and takes it away at the end.
+    """Puts the canaries into a temporary directory, and removes it at the end.
 
-    `work` is the directory that the attacked server runs in; `environment` is what it must not tell.
+    `work` is the directory that the attacked server runs in; `environment` holds secrets that it must not reveal.
     """
 
     def __enter__(self) -> Self:
@@ -98,12 +98,12 @@ class Canaries:
         words = {
             **{"<FILE>": str(self.file), "<BARE>": str(self.file).lstrip("/"), "<MARK>": str(self.markers / token)},
             **{"<HOST>": f"127.0.0.1:{self.port}", "<PORT>": str(self.port), "<TOKEN>": token},
-            **{"<A>": self.halves[0], "<B>": self.halves[1], "<VALID>": valid, "<ARG>": argument, "<BRACE>": "{"},
+            **{"<A>": self.halves[0], "<B>": self.halves[1], "<VALID>": valid, "<ARG>": argument},
         }
         return re.sub("|".join(words), lambda match: words[match[0]], text)
 
     def touched(self) -> dict[str, str]:
-        """Return what was touched since the last time, by the token of the attempt; an empty one if nobody knows."""
+        """Return what was touched since the last call, by the token of the attempt, empty if it is not known."""
         seen = {}
         for path in list(self.markers.iterdir()):
             token = TOKEN.search(path.name)
@@ -118,7 +118,7 @@ class Canaries:
         return seen
 
     def leaks(self, text: str, *, is_error: bool) -> dict[str, str]:
-        """Return what an answer gives away: the kind of finding, and what was seen."""
+        """Return what an answer reveals: the kind of finding, and the evidence."""
         seen = {}
         if self._secret in text:
             seen["attack succeeded"] = "the content of a file outside of every root is in the answer"

@@ -1,6 +1,6 @@
-"""Valid arguments for a published JSON schema, and the places in them where an attacker's value can go.
+"""Valid arguments for a published JSON schema, and the places in them where a payload can go.
 
-Where no text for a pattern can be found, `Field(examples=["..."])` says what fits it: examples are taken first.
+Examples are taken first: where no text for a pattern is found, the tool's author adds `Field(examples=["..."])`.
 """
 
 import operator
@@ -19,7 +19,7 @@ from hypothesis import Phase, find, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 
-_DEEPEST = 6
+_MAX_DEPTH = 6
 _FORMATS = {
     **{"date": "2026-07-28", "date-time": "2026-07-28T12:00:00Z", "time": "12:00:00Z", "duration": "P1D"},
     "uuid": "123e4567-e89b-42d3-a456-426614174000",
@@ -39,7 +39,7 @@ _PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 
 
 class Name(str):
-    """The last step of a path when the place is the name of a member and not its value."""
+    """The last step of a path if the place is the name of a member, not its value."""
 
     __slots__ = ()
 
@@ -73,8 +73,8 @@ class Sample:
     """Arguments that should be valid, and where they can be changed."""
 
     schema: dict[str, Any]
-    turn: int = 0
-    """Which of several alternatives (`anyOf`, `enum`) is taken: try 0, 1, 2, ..."""
+    variant: int = 0
+    """Which of several alternatives (`anyOf`, `enum`) is taken: 0, 1, 2, ..."""
     places: list[Place] = field(default_factory=list)
     unguessed: list[str] = field(default_factory=list)
     value: Any = None
@@ -103,7 +103,7 @@ class Sample:
         return self._leaf(schema, kind, path, nth)
 
     def _resolved(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
-        """Follow references and choose among alternatives: below a certain depth, those that end soonest."""
+        """Follow references and choose among alternatives; below the maximum depth, those that end the recursion."""
         for _ in range(20):
             if isinstance(reference := schema.get("$ref"), str):
                 target = self.schema.get("$defs", {}).get(reference.rpartition("/")[2], {})
@@ -111,10 +111,10 @@ class Sample:
             elif choices := schema.get("anyOf") or schema.get("oneOf"):
                 rest = {name: part for name, part in schema.items() if name not in {"anyOf", "oneOf", "default"}}
                 real = [one for one in choices if one.get("type") != "null"] or choices
-                if depth > _DEEPEST:
+                if depth > _MAX_DEPTH:
                     nulls = [one for one in choices if one.get("type") == "null"]
                     real = nulls or [one for one in choices if "$ref" not in one] or choices
-                schema = rest | real[(self.turn + max(0, depth - _DEEPEST)) % len(real)]
+                schema = rest | real[(self.variant + max(0, depth - _MAX_DEPTH)) % len(real)]
             elif parts := schema.get("allOf"):
                 schema = {name: part for name, part in schema.items() if name != "allOf"}
                 for part in parts:
@@ -128,13 +128,13 @@ class Sample:
         members = {
             name: self._build(part, (*path, name), depth + 1)
             for name, part in schema.get("properties", {}).items()
-            if name in required or depth <= _DEEPEST
+            if name in required or depth <= _MAX_DEPTH
         }
         names, more = schema.get("propertyNames", {}), schema.get("additionalProperties", False)
         for pattern, part in schema.get("patternProperties", {}).items():
             names, more = names | {"pattern": pattern}, part
         least, names = schema.get("minProperties", 0), names | {"type": "string"}
-        wanted = max(least, min(len(members) + 1, schema.get("maxProperties", 1000)) if depth <= _DEEPEST else 0)
+        wanted = max(least, min(len(members) + 1, schema.get("maxProperties", 1000)) if depth <= _MAX_DEPTH else 0)
         for nth in range(wanted - len(members) if more is not False else 0):
             name = self._leaf(names, "string", (*path, "member"), nth)
             members[name] = self._build(more, (*path, name), depth + 1)
@@ -144,17 +144,17 @@ class Sample:
     def _array(self, schema: dict[str, Any], path: Path, depth: int) -> list[Any]:
         items = [self._build(part, (*path, i), depth + 1) for i, part in enumerate(schema.get("prefixItems", ()))]
         least = schema.get("minItems", 0)
-        wanted = max(1, least) if depth <= _DEEPEST and schema.get("maxItems", 1) else least
+        wanted = max(1, least) if depth <= _MAX_DEPTH and schema.get("maxItems", 1) else least
         while "items" in schema and len(items) < wanted:
             items.append(self._build(schema["items"], (*path, len(items)), depth + 1, len(items)))
         return items
 
     def _leaf(self, schema: dict[str, Any], kind: str, path: Path, nth: int) -> Any:
-        """Return one of the values that `schema` allows, another one for each `nth`: sets hold no value twice."""
+        """Return a value that `schema` allows, another one for each `nth`: sets hold no value twice."""
         few: dict[str, list[Any]] = {"boolean": [True, False], "null": [None]}
         one = [schema["const"]] if "const" in schema else few.get(kind)
         if choices := schema.get("examples") or schema.get("enum") or one:
-            return choices[(self.turn + nth) % len(choices)]
+            return choices[(self.variant + nth) % len(choices)]
         made = _numbers(schema, whole=kind == "integer") if kind in {"integer", "number"} else _texts(schema)
         for value in islice(made, nth, None):
             return value
@@ -201,7 +201,7 @@ def _texts(schema: dict[str, Any]) -> Iterator[str]:
 @cache
 def _matching(pattern: str, least: int, most: int) -> str | None:
     """Return the simplest printable text that a pattern matches, the same every time."""
-    quiet, fixed = settings(database=None, deadline=None, max_examples=200, phases=[Phase.generate]), Random(0)  # noqa: S311  # no secret
+    quiet, fixed = settings(database=None, deadline=None, max_examples=200, phases=[Phase.generate]), Random(0)  # noqa: S311
     try:
         texts = st.from_regex(pattern, alphabet=_PRINTABLE)
         return find(texts, lambda text: least <= len(text) <= most and text.isprintable(), settings=quiet, random=fixed)

@@ -5,15 +5,11 @@ import sys
 from ...service import Service
 from .run import Campaign, Finding, Subject
 
-_BAR = 30
+_BAR_WIDTH = 30
 
 
 def attack_tools(service: Service) -> int:
-    """Attack everything and print what was found. Return the exit code.
-
-    Args:
-        service: what is attacked.
-    """
+    """Attack everything that `service` offers, print the findings and return the exit code."""
     found: dict[Subject, list[Finding]] = {}
     with Campaign(service) as campaign:
         for number, subject in enumerate(campaign.subjects):
@@ -31,6 +27,6 @@ def attack_tools(service: Service) -> int:
 
 def _progress(done: int, of: int, what: str) -> None:
     if sys.stderr.isatty():
-        bar = "#" * (_BAR * done // max(of, 1))
+        bar = "#" * (_BAR_WIDTH * done // max(of, 1))
         end = "\n" if done == of else ""
-        print(f"\r\x1b[2K[{bar:<{_BAR}}] {done}/{of} {what}", end=end, file=sys.stderr, flush=True)
+        print(f"\r\x1b[2K[{bar:<{_BAR_WIDTH}}] {done}/{of} {what}", end=end, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """The server under attack: a process of its own, in a temporary directory, with two keys and without call limits.
 
-A process of its own because an attack that works may end it, hang it or read its environment, and because a tool such
-as `SafeRoot("notes")` ties itself to the directory that it is started in: nothing must land in yours.
+A successful attack may end it, hang it or read its environment, and a tool such as `SafeRoot("notes")` writes into the
+directory that the server is started in: it must not be the project's.
 """
 
 import sys
@@ -41,12 +41,12 @@ def target(
     Args:
         directory: where it runs.
         other: the second key.
-        environment: what it must not tell.
+        environment: secrets that it must not reveal.
         service: what it serves.
     """
     settings = {"enable_rate_limit": "false", "enable_request_logging": "false", "environment": "development"}
-    settings |= {"keys": format_records([other.record])}
-    return server_process(directory, program=("-m", __name__, service.module), **settings, **environment)
+    keys = format_records([other.record])
+    return server_process(directory, program=("-m", __name__, service.module), **settings, keys=keys, **environment)
 
 
 def serve(module: str) -> None:
@@ -55,7 +55,7 @@ def serve(module: str) -> None:
     settings = load_settings(service.settings)
     configure_logging("CRITICAL", log_format="json", secrets=settings.secrets)
     server = unchecked_server(service)
-    # What keeps callers from trying often would only hide what lies behind it.
+    # Limits of calls would only hide the tools behind them.
     server.guarded_tools = MappingProxyType({n: replace(g, limiter=None) for n, g in server.guarded_tools.items()})
     make_server(create_app(settings, server), settings).run()
 
