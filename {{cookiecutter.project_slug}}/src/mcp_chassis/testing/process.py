@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 
 from ..settings import Settings, load_settings
-from .running import RunningServer, free_port, new_secret, wait_until
+from .running import RunningServer, free_port, wait_until
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def server_process(directory: Path, *, program: Sequence[str], **settings: str) 
         program: arguments of Python.
         settings: its environment.
     """
-    port, key = free_port(), f"mcp_{secrets.token_urlsafe(32)}"
+    port, key = free_port(), f"mcp_{new_secret()}"
     defaults = {"log_format": "json", "max_requests_per_minute": "1000000"}
     variables = environment(**(defaults | settings), port=str(port), api_key=key)
     with (directory / "stdout").open("wb") as out, (directory / "stderr").open("wb") as err:

@@ -103,7 +103,7 @@ def running_server(served: Service | MCPServer, **settings: Any) -> Iterator[Run
         served: what it serves.
         settings: override the test defaults: no `.env`, the API key on, no limit per caller in the way.
     """
-    key = f"mcp_{secrets.token_urlsafe(32)}"
+    key = f"mcp_{new_secret()}"
     defaults: dict[str, Any] = {
         "_env_file": None,
         "api_key": key,
