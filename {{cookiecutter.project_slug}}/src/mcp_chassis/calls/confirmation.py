@@ -104,7 +104,7 @@ async def _ask_directly(context: Context[Any, Any], question: str) -> Outcome:
             answer = await context.elicit(question, Answer)
     except TimeoutError:
         return "cancelled"
-    content = {"confirm": answer.data.confirm} if answer.action == "accept" else None
+    content: dict[str, Any] | None = {"confirm": answer.data.confirm} if answer.action == "accept" else None
     return _outcome(ElicitResult(action=answer.action, content=content))
 
 
