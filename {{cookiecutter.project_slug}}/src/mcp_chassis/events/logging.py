@@ -6,14 +6,12 @@ terminal form shows control characters as escapes. Credentials are redacted by n
 they may hold values of arguments.
 """
 
-import functools
 import json
 import logging
 import logging.config
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TextIO
 
@@ -27,7 +25,7 @@ _SECRET_NAMES = frozenset(
     {"authorization", "api_key", "x-api-key", "cookie", "set-cookie", "password", "secret", "token", "access_token"}
 )
 _PACKAGE = __name__.partition(".")[0]
-_OF_CALLS = frozenset({"mcp", "asyncio"})
+_REPEATING_VALUES = frozenset({"mcp", "asyncio"})
 """Loggers of libraries whose messages repeat what clients send, or what tools raise."""
 
 
@@ -36,20 +34,52 @@ def configure_logging(
 ) -> None:
     """Send every logger through one handler.
 
-    Call it before `MCPServer` is made: the SDK configures the root logger if nobody has.
+    Call it before `MCPServer` is made: the SDK configures the root logger if it is not configured.
 
     Args:
         level: a standard level name. Of libraries, lines below INFO are never written: some hold whole messages.
         log_format: `auto` is `console` on a terminal and `json` elsewhere.
-        secrets: values that must never be written, whatever line they turn up in.
+        secrets: values that must never be written, whatever line they are in.
     """
     add_secrets(secrets)
-    console = log_format == "console" or (log_format == "auto" and _is_terminal())
-    context = structlog.contextvars.merge_contextvars
-    render = [_redact_names, *(_console() if console else _json()), _redact_line]
-    _configure_ours(level, [context, _say_who_and_when, *render])
-    _configure_others(
-        level, [context, structlog.stdlib.add_logger_name, structlog.stdlib.add_log_level, _add_time], render
+    _output.stream = sys.stderr
+    prepare: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    console = log_format == "console" or (log_format == "auto" and is_terminal)
+    render = [_redact_names, *(_console(colors=is_terminal) if console else _json())]
+    # Our own loggers write straight to standard error: through the standard library a line costs twice as much.
+    _our_processors[:] = [*prepare, *render]
+    structlog.configure(
+        processors=_our_processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=_Writer,
+        cache_logger_on_first_use=True,
+    )
+    formatter = {
+        "()": structlog.stdlib.ProcessorFormatter,
+        "foreign_pre_chain": [structlog.stdlib.ExtraAdder(), *prepare],
+        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+    }
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"all": formatter},
+            "handlers": {"stderr": {"()": _Handler, "formatter": "all"}},
+            "root": {"handlers": ["stderr"], "level": _at_least("INFO", level)},
+            "loggers": {
+                _PACKAGE: {"level": level},
+                # Our access line replaces uvicorn's; a client library's line for every request is not ours to print.
+                "uvicorn.access": {"handlers": [], "propagate": False},
+                # The SDK narrates every session; its warnings stay.
+                **{name: {"level": _at_least("WARNING", level)} for name in ("httpx2", "httpcore2", "mcp")},
+            },
+        }
     )
 
 
@@ -67,9 +97,11 @@ class _Output:
         self._lost = 0
 
     def write(self, line: str) -> None:
-        """Write a line, in one call, so that lines of two threads do not mix. What cannot be written is counted."""
+        """Write a line, in one call, so that lines of two threads do not mix. Lines that are lost are counted."""
+        line = redact(line)
         if self._lost:
-            line = f"{line}\n{self._confession(self._lost)}"
+            notice = {"event": "log lines were lost", "lines": self._lost, "logger": "log", "level": "error"}
+            line = f"{line}\n{json.dumps(notice)}"
         try:
             self.stream.write(f"{line}\n")  # type: ignore[union-attr]  # None if it was closed from the start
             self.stream.flush()  # type: ignore[union-attr]
@@ -78,35 +110,28 @@ class _Output:
         else:
             self._lost = 0
 
-    @staticmethod
-    def _confession(lost: int) -> str:
-        return json.dumps({"event": "log lines were lost", "lines": lost, "logger": "log", "level": "error"})
 
-
+# Loggers are made once and kept. They follow `configure_logging`, which may be called again, through these two.
 _output = _Output()
+_our_processors: list[Processor] = []
 
 
-class _NamedWriter:
-    """Writes lines, and has the name that `add_logger_name` asks for.
-
-    Loggers are made once and kept. They follow `configure_logging`, which may be called again.
-    """
+class _Writer:
+    """Writes the lines of our own loggers. `add_logger_name` reads the name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def _write(self, line: str) -> None:
-        _output.write(line)
-
-    debug = info = warning = error = critical = _write
+    debug = info = warning = error = critical = staticmethod(_output.write)
 
 
 class _Handler(logging.Handler):
-    """The way of what uvicorn and the SDK log."""
+    """Writes what uvicorn and the SDK log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        if record.name.partition(".")[0] in _OF_CALLS:
+        record.__dict__.pop("color_message", None)  # uvicorn's second copy of its message
+        if record.name.partition(".")[0] in _REPEATING_VALUES:
             record.msg, record.args = str(record.msg).partition("\n")[0], ()
         try:
             line = self.format(record)
@@ -115,55 +140,15 @@ class _Handler(logging.Handler):
         _output.write(line)
 
 
-# One list for ever, for the same reason.
-_our_processors: list[Processor] = []
-
-
-def _configure_ours(level: str, processors: list[Processor]) -> None:
-    """Our own loggers write straight to standard error: through the standard library a line costs twice as much."""
-    _our_processors[:] = processors
-    _output.stream = sys.stderr
-    structlog.configure(
-        processors=_our_processors,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=_NamedWriter,
-        cache_logger_on_first_use=True,
-    )
-
-
-def _configure_others(level: str, prepare: list[Processor], render: list[Processor]) -> None:
-    """What uvicorn and the SDK log goes the same way, in the same form."""
-    foreign: list[Processor] = [structlog.stdlib.ExtraAdder(), _drop_color, *prepare]
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {
-                "all": {
-                    "()": structlog.stdlib.ProcessorFormatter,
-                    "foreign_pre_chain": foreign,
-                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
-                }
-            },
-            "handlers": {"stderr": {"()": _Handler, "formatter": "all"}},
-            "root": {"handlers": ["stderr"], "level": _at_least("INFO", level)},
-            "loggers": {
-                _PACKAGE: {"level": level},
-                # Our access line replaces uvicorn's; a client library's line for every request is not ours to print.
-                "uvicorn.access": {"handlers": [], "propagate": False},
-                # The SDK narrates every session; what it warns of stays.
-                **{name: {"level": _at_least("WARNING", level)} for name in ("httpx2", "httpcore2", "mcp")},
-            },
-        }
-    )
-
-
 def _at_least(lowest: str, level: str) -> str:
     return max(lowest, level, key=logging.getLevelNamesMapping().__getitem__)
 
 
-# Locals would put tool arguments into the log.
-_tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+def _redact_names(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    for name in event:
+        if name.lower() in _SECRET_NAMES:
+            event[name] = REDACTED
+    return event
 
 
 def _json() -> list[Processor]:
@@ -173,8 +158,34 @@ def _json() -> list[Processor]:
     ]
 
 
+def _dumps(event: EventDict, default: Callable[[Any], Any]) -> str:
+    """Return the event as ASCII: beyond it are separators that some readers of a log take for a new line."""
+    try:
+        line = pydantic_core.to_json(event, fallback=default)  # a fifth of what `json.dumps` costs
+        return line.decode("ascii")
+    except ValueError:  # not ASCII, or half of a surrogate pair
+        return json.dumps(event, default=default, separators=(",", ":"))
+
+
+def _console(*, colors: bool) -> list[Processor]:
+    return [
+        _escape_message,
+        structlog.processors.ExceptionRenderer(_indented_traceback),
+        structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True),
+    ]
+
+
+def _escape_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    event["event"] = escape_controls(str(event.get("event", "")))
+    return event
+
+
+# Locals would put tool arguments into the log.
+_tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+
 def _exceptions_without_texts(exc_info: Any) -> list[dict[str, Any]]:
-    """Return types and places. Only the system's own words for an error number are kept of what exceptions say."""
+    """Return types and places. Of the texts, only the system's own for an error number is kept."""
     stacks = _tracebacks(exc_info)
     error = exc_info[1]
     for stack in stacks:
@@ -192,27 +203,6 @@ def _leave_out_texts(stack: dict[str, Any]) -> None:
             _leave_out_texts(inner)
 
 
-def _dumps(event: EventDict, default: Callable[[Any], Any]) -> str:
-    """Return the event as ASCII: what lies beyond holds separators that some readers of a log take for a new line."""
-    try:
-        line = pydantic_core.to_json(event, fallback=default)  # a fifth of what `json.dumps` costs
-        return line.decode("ascii")
-    except ValueError:  # not ASCII, or half of a surrogate pair
-        return json.dumps(event, default=default, separators=(",", ":"))
-
-
-def _console() -> list[Processor]:
-    return [
-        _escape_message,
-        structlog.processors.ExceptionRenderer(_indented_traceback),
-        structlog.dev.ConsoleRenderer(colors=_is_terminal(), repr_native_str=True),
-    ]
-
-
-def _is_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()
-
-
 def _indented_traceback(exc_info: Any) -> str:
     """Return a traceback whose lines cannot be mistaken for log lines."""
     lines = []
@@ -220,43 +210,3 @@ def _indented_traceback(exc_info: Any) -> str:
         lines += [f"{frame['filename']}:{frame['lineno']} in {frame['name']}" for frame in stack["frames"]]
         lines.append(f"{stack['exc_type']} {stack.get('exc_value', '')}".rstrip())
     return "\n".join(f"    | {escape_controls(line)}" for line in lines)
-
-
-def _escape_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    event["event"] = escape_controls(str(event.get("event", "")))
-    return event
-
-
-def _say_who_and_when(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """For our own loggers, all in one: two lines of every call pass here."""
-    event["logger"] = logger.name
-    event["level"] = method
-    return _add_time(logger, method, event)
-
-
-def _add_time(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
-    event["timestamp"] = f"{_second(seconds)}.{micros:06d}Z"
-    return event
-
-
-@functools.lru_cache(1)
-def _second(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-
-
-def _drop_color(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    event.pop("color_message", None)  # uvicorn's second copy of its message
-    return event
-
-
-def _redact_names(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    if not _SECRET_NAMES.isdisjoint(map(str.lower, event)):
-        for name in event:
-            if name.lower() in _SECRET_NAMES:
-                event[name] = REDACTED
-    return event
-
-
-def _redact_line(_: WrappedLogger, __: str, line: Any) -> str:
-    return redact(line)  # the renderer has made text of it
