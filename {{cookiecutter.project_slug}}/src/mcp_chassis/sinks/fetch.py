@@ -7,8 +7,7 @@ name. httpcore itself has no proxies from the environment, no cookies, no redire
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address
@@ -125,17 +124,18 @@ class SafeFetcher:
     async def _follow(self, method: str, url: str, headers: dict[str, str], content: bytes | None) -> Fetched:
         target = self._target(url)
         for _ in range(self.max_redirects + 1):
-            async with self._response(method, target, headers, content) as response:
-                received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-                if response.status not in _REDIRECTS or "location" not in received or self.max_redirects == 0:
-                    body = await self._body(response, received.get("content-encoding", "identity"))
-                    return Fetched(response.status, received, body, target.origin + target.path)
+            fetched = await self._send(method, target, headers, content)
+            if not self._is_followed(fetched.status, fetched.headers):
+                return fetched
             if method == "POST":
                 raise FetchError("the server redirects a POST")
-            before, target = target, self._target(received["location"], base=target)
+            before, target = target, self._target(fetched.headers["location"], base=target)
             if target.origin != before.origin:
                 headers = {name: value for name, value in headers.items() if name in _PORTABLE_HEADERS}
         raise FetchError(f"the server redirects more than {self.max_redirects} times")
+
+    def _is_followed(self, status: int, headers: Mapping[str, str]) -> bool:
+        return status in _REDIRECTS and "location" in headers and self.max_redirects > 0
 
     def _target(self, url: str, *, base: Target | None = None) -> Target:
         """Return the parts of a URL that is allowed, as far as its text shows.
@@ -154,29 +154,29 @@ class SafeFetcher:
             raise FetchError("a redirect leads from https to http")
         return target
 
-    @asynccontextmanager
-    async def _response(
-        self, method: str, target: Target, headers: dict[str, str], content: bytes | None
-    ) -> AsyncIterator[httpcore2.Response]:
+    async def _send(self, method: str, target: Target, headers: dict[str, str], content: bytes | None) -> Fetched:
+        """Send one request. The body of a redirect that is followed is not read."""
         own = {"host": target.authority, "connection": "close", "accept-encoding": "identity"}
         addresses = None if self.proxy else await self._addresses(target)
-        async with (
-            # A connection belongs to the check before it: none is used for a second request.
-            httpcore2.AsyncConnectionPool(
-                ssl_context=self.ssl_context or _system_authorities(),
-                proxy=_read_proxy(self.proxy),
-                network_backend=CheckedBackend(addresses, 2 * self.max_bytes + _MAX_HEAD_BYTES),
-            ) as pool,
-            pool.stream(
-                method,
-                httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
-                headers=list(({"accept": "*/*"} | headers | own).items()),
-                content=content,
-                # The certificate, too, must be for `sni_hostname`.
-                extensions={"timeout": {"connect": _CONNECT_SECONDS}, "sni_hostname": target.host.strip("[]")},
-            ) as response,
-        ):
-            yield response
+        # A connection belongs to the check before it: none is used for a second request.
+        pool = httpcore2.AsyncConnectionPool(
+            ssl_context=self.ssl_context or _system_authorities(),
+            proxy=_read_proxy(self.proxy),
+            network_backend=CheckedBackend(addresses, 2 * self.max_bytes + _MAX_HEAD_BYTES),
+        )
+        request = pool.stream(
+            method,
+            httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
+            headers=list(({"accept": "*/*"} | headers | own).items()),
+            content=content,
+            # The certificate, too, must be for `sni_hostname`.
+            extensions={"timeout": {"connect": _CONNECT_SECONDS}, "sni_hostname": target.host.strip("[]")},
+        )
+        async with pool, request as response:
+            received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            followed = self._is_followed(response.status, received)
+            body = b"" if followed else await self._body(response, received.get("content-encoding", "identity"))
+        return Fetched(response.status, received, body, target.origin + target.path)
 
     async def _addresses(self, target: Target) -> list[str]:
         if target.is_address:  # which `read_url` has checked
