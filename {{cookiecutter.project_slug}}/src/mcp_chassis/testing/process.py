@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 
 from ..settings import Settings, load_settings
-from .running import RunningServer, free_port, wait_until, new_secret
+from .running import RunningServer, free_port, new_secret, wait_until
 
 
 @dataclass(frozen=True)
