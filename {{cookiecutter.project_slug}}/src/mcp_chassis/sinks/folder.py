@@ -16,7 +16,6 @@ from dataclasses import dataclass
 HAS_DESCRIPTORS = {os.open, os.rename, os.unlink} <= os.supports_dir_fd and os.scandir in os.supports_fd
 """Whether this system opens files from the descriptor of a directory."""
 
-
 DIRECTORY = sum(getattr(os, flag, 0) for flag in ("O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC"))
 """Flags to open a directory that is not a link."""
 
