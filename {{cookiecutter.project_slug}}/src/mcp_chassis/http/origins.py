@@ -4,8 +4,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-from ..sinks.urls import DEFAULT_PORTS
-
+DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST_LABELS = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.IGNORECASE)
 
 

@@ -25,9 +25,7 @@ from mcp.shared.transport_context import TransportContext
 from mcp.types import DEFAULT_NEGOTIATED_VERSION, ErrorData, JSONRPCError
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
-
-from ..middleware.request_body import replay
+from starlette.types import Message, Receive, Scope, Send
 
 _METHODS = frozenset(
     {
@@ -91,7 +89,7 @@ class DirectEntry:
             envelope = (route.protocol_version, route.client_info, route.client_capabilities)
         connection: Any = _Exchange.from_envelope(*envelope)
         # Taken here, so that from now on only the client's leaving is left to receive.
-        request = Request(scope, replay(await receive(), receive))
+        request = Request(scope, _again(await receive(), receive))
         transport = TransportContext(
             kind="streamable-http", can_send_request=False, headers=request.headers if is_newer else None
         )
@@ -174,6 +172,16 @@ class _Dispatch:
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Drop it: who asks for progress gets a stream."""
+
+
+def _again(body: Message, receive: Receive) -> Receive:
+    """For a tool that wants to see the body itself."""
+    pending = [body]
+
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replay
 
 
 def _error_document(message_id: str | int, error: ErrorData, *, is_newer: bool) -> bytes:

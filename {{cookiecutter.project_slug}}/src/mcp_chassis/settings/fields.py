@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from ..http.origins import normal_origin
-from ..sinks.addresses import IPNetwork
-from ..sinks.urls import DEFAULT_PORTS
+from ..http.origins import DEFAULT_PORTS, normal_origin
+from ..limits.client_address import Network
 
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _TAKEN_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/security/events"})
@@ -35,8 +34,8 @@ class SettingsFields(BaseSettings):
     mcp_endpoint: str = "/mcp"
     health_endpoint: str = "/health"
     trusted_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    trusted_proxies: Annotated[tuple[IPNetwork, ...], NoDecode] = ()
-    blocked_clients: Annotated[tuple[IPNetwork, ...], NoDecode] = ()
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
+    blocked_clients: Annotated[tuple[Network, ...], NoDecode] = ()
 
     enable_auth: bool = True
     api_key: SecretStr | None = None
@@ -171,7 +170,7 @@ def networks(value: Any) -> Any:
     return tuple(_network(part) if isinstance(part, str) else part for part in parts(value))
 
 
-def _network(text: str) -> IPNetwork:
+def _network(text: str) -> Network:
     try:
         return ipaddress.ip_network(text)
     except ValueError:

@@ -8,7 +8,7 @@ from ipaddress import IPv6Address, ip_address
 from .addresses import IPAddress, IPNetwork, is_public
 from .errors import InvalidInput
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 # RFC 3986 without its dark corners: no user name, zone id, percent-escape, empty or zero-padded port in the authority.
 _URL = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f.]*:[0-9a-f:.]*\]|[a-z0-9._-]+)(:(?P<port>[1-9][0-9]{0,4}))?"
@@ -39,7 +39,7 @@ class Target:
     @property
     def authority(self) -> str:
         """What belongs into `Host` (RFC 9110, section 7.2)."""
-        return self.host if self.port == DEFAULT_PORTS.get(self.scheme) else f"{self.host}:{self.port}"
+        return self.host if self.port == _DEFAULT_PORTS.get(self.scheme) else f"{self.host}:{self.port}"
 
     @property
     def origin(self) -> str:
@@ -99,8 +99,8 @@ def read_url(
     parts = _URL.fullmatch(url)
     if parts is None:
         raise InvalidInput("the URL's host or port is not valid")
-    port = int(parts["port"] or DEFAULT_PORTS.get(scheme, 0))
-    if port not in ([DEFAULT_PORTS.get(allowed, 0) for allowed in schemes] if ports is None else ports):
+    port = int(parts["port"] or _DEFAULT_PORTS.get(scheme, 0))
+    if port not in ([_DEFAULT_PORTS.get(allowed, 0) for allowed in schemes] if ports is None else ports):
         raise InvalidInput("the URL's port is not allowed")
     host, address = _read_host(parts["host"].lower())
     if address is not None:

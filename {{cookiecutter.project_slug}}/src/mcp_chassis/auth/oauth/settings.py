@@ -7,8 +7,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from ...http.origins import is_loopback, is_plain_port
+from ...limits.client_address import Network
 from ...settings.fields import RoomSettings, SettingsFields, networks
-from ...sinks.addresses import IPNetwork
 
 
 class OAuthSettings(RoomSettings):
@@ -17,7 +17,7 @@ class OAuthSettings(RoomSettings):
     auth_mode: Literal["api-key", "oauth"] = "api-key"
     oauth_issuer: str | None = None
     oauth_audience: str | None = None
-    oauth_networks: Annotated[tuple[IPNetwork, ...], NoDecode] = ()
+    oauth_networks: Annotated[tuple[Network, ...], NoDecode] = ()
     oauth_allow_http_issuer: bool = False
     oauth_max_token_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
     oauth_introspection_url: str | None = None
