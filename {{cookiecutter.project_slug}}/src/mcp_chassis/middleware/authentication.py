@@ -39,8 +39,7 @@ class AuthenticationLayer(Gate):
     """Finds the principal of a request, and refuses a wrong credential.
 
     Args:
-        app: the next layer.
-        events: where refusals are recorded.
+        app, events: as of `Gate`.
         verifiers: asked in order; the first whose kind of token it is decides.
         failures: counts wrong credentials.
         challenge: the value of `WWW-Authenticate` (RFC 9110, section 11.6.1), to which an error is added.

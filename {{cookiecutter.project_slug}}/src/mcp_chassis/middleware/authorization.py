@@ -15,8 +15,7 @@ class AuthorizationLayer(Gate):
     """Refuses requests without a principal, or without the scope that their path needs.
 
     Args:
-        app: the next layer.
-        events: where refusals are recorded.
+        app, events: as of `Gate`.
         public: paths that need no principal. Compared with the path that the router will use.
         protected: paths that show data of other callers, each with the scope it needs. Never for anonymous callers.
         challenge: the value of `WWW-Authenticate`, to which an error is added.

@@ -18,8 +18,7 @@ class BlockedClientsLayer(Gate):
     """Refuses addresses that an operator has named.
 
     Args:
-        app: the next layer.
-        events: where refusals are recorded.
+        app, events: as of `Gate`.
         blocked: networks that are not served.
     """
 

@@ -20,8 +20,7 @@ class HostAndOriginLayer(Gate):
     """Refuses requests for another host, or from pages of an unknown origin.
 
     Args:
-        app: the next layer.
-        events: where refusals are recorded.
+        app, events: as of `Gate`.
         hosts: every allowed `Host`, with its port where the scheme's default does not apply.
         origins: every allowed `Origin`.
     """

@@ -17,8 +17,7 @@ class ScopeLayer(Gate):
     """Refuses what the caller's scopes do not allow, and names the scopes that are needed.
 
     Args:
-        app: the next layer.
-        events: where refusals are recorded.
+        app, events: as of `Gate`.
         missing: returns, for a method and its parameters, all scopes it needs if the caller lacks one, else none.
         challenge: the value of `WWW-Authenticate`, to which the scopes are added.
     """
