@@ -15,14 +15,13 @@ _LARGE_BYTES = 65_536  # that count as a further request
 _MANY_NODES = 1000  # values (members, items, objects, arrays) that any message may hold
 _PLACES_OF_MANY = 4  # further requests that a message with more of them counts as
 
+_WRONG_TYPE = Refusal(415, "Send the body as `Content-Type: application/json`, not compressed.")
+
 
 def parsed_message(scope: Scope) -> dict[str, Any]:
     """Return the message that `RequestBodyLayer` read, or an empty one where it read none."""
     message: dict[str, Any] = scope.get("state", {}).get("mcp_message", {})
     return message
-
-
-_WRONG_TYPE = Refusal(415, "Send the body as `Content-Type: application/json`, not compressed.")
 
 
 class _Refused(Exception):
