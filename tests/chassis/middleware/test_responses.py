@@ -27,21 +27,11 @@ async def test_outside_of_a_request_there_is_no_id() -> None:
     assert "request_id" not in (await ask(Refusal(403, "No."))).json()
 
 
-async def test_further_headers_and_the_end_of_the_connection() -> None:
-    answer = await ask(Refusal(413, "No.", headers=[(b"retry-after", b"1")], close=True))
+async def test_further_headers() -> None:
+    answer = await ask(Refusal(413, "No.", headers=[(b"retry-after", b"1"), (b"connection", b"close")]))
     assert answer.header("retry-after") == "1"
     assert answer.header("connection") == "close"
     assert (await ask(Refusal(413, "No."))).header("connection") is None
-
-
-async def test_headers_of_one_answer_do_not_stay_for_the_next() -> None:
-    refusal = Refusal(429, "No.")
-
-    async def with_header(scope: object, receive: object, send: object) -> None:
-        await refusal(scope, receive, send, headers=[(b"retry-after", b"7")])  # type: ignore[arg-type]
-
-    assert (await ask(with_header)).header("retry-after") == "7"
-    assert (await ask(refusal)).header("retry-after") is None
 
 
 async def test_json_is_sent_whole() -> None:

@@ -122,13 +122,13 @@ def test_what_only_looks_dangerous_is_accepted(document: bytes, value: Any) -> N
     assert value is None or parsed == value
 
 
-def test_the_limits_can_be_chosen() -> None:
+def test_depth_64_and_40_digits_are_the_limits() -> None:
     with pytest.raises(InvalidJson):
-        parse_json(b"[[]]", max_depth=1)
+        parse_json(b"[" * 65 + b"]" * 65)
     with pytest.raises(InvalidJson):
-        parse_json(b"123", max_digits=2)
-    assert parse_json(b"[]", max_depth=1) == []
-    assert parse_json(b"12", max_digits=2) == 12
+        parse_json(b"1" * 41)
+    assert parse_json(b"[" * 64 + b"]" * 64)
+    assert parse_json(b"1" * 40) == int("1" * 40)
 
 
 def test_the_message_holds_nothing_of_the_document() -> None:

@@ -140,7 +140,17 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Application:
         degraded=lambda: any(is_degraded() for is_degraded in parts.degraded),
     )
     access_log = AccessLog(parts.recorder, enabled=settings.enable_request_logging)
-    streams = _own_streams(settings, guarded, manager)
+    streams = None
+    if guarded is not None:
+        streams = ListenStreams(
+            guarded.bus,
+            events=guarded.events,
+            most=settings.max_streams,
+            most_each=settings.max_streams_per_caller,
+            max_age=settings.max_stream_age,
+        )
+        # In place of the SDK's own handler, which could not be bounded and would outlive a SIGTERM.
+        manager.app.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, streams)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -177,18 +187,3 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Application:
         events=parts.events,
         begin_shutdown=begin_shutdown,
     )
-
-
-def _own_streams(settings: Settings, guarded: GuardedServer | None, manager: SessionManager) -> ListenStreams | None:
-    """Serve `subscriptions/listen` by a handler that can be bounded and closed: the SDK's own would outlive SIGTERM."""
-    if guarded is None:
-        return None
-    streams = ListenStreams(
-        guarded.bus,
-        events=guarded.events,
-        most=settings.max_streams,
-        most_each=settings.max_streams_per_caller,
-        max_age=settings.max_stream_age,
-    )
-    manager.app.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, streams)
-    return streams

@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from ..limits.client_address import client_key, is_in_networks
-from ..sinks.addresses import IPNetwork
+from ..limits.client_address import Network, client_key, is_in_networks
 
 
 class Place(NamedTuple):
@@ -25,7 +24,7 @@ class Connections:
         exempt: networks that carry the connections of many clients: trusted proxies.
     """
 
-    def __init__(self, max_total: int, max_per_address: int, *, exempt: Sequence[IPNetwork] = ()) -> None:
+    def __init__(self, max_total: int, max_per_address: int, *, exempt: Sequence[Network] = ()) -> None:
         self._max_total = max_total
         self._max_per_address = max_per_address
         self._exempt = tuple(exempt)

@@ -1,34 +1,36 @@
 """HTTP/1.1 that every parser interprets alike: a request that two of them could interpret differently is refused.
 
-httptools gets exactly the bytes that were judged here, less `Upgrade` lines, and of a pipelined request nothing before
-the one in front of it has been answered. `tests/test_http_differential.py` compares this reader, httptools and h11.
+httptools gets exactly the bytes that were checked here, less `Upgrade` lines, and nothing of a pipelined request before
+the previous one has been answered. `test_http_differential.py` of the template compares this reader, httptools and h11.
 """
 
 import re
 
 MAX_HEAD_BYTES = 16_384
 _MAX_HEADERS = 100
-# A chunk costs us the same whatever it holds: in the long run it has to hold something.
+# A chunk costs the same whatever its size. So beyond the first thousand, chunks need this size on average.
 _FREE_CHUNKS = 1000
-_BYTES_A_CHUNK = 256
+_MIN_CHUNK_BYTES = 256
 
-# A path, and nothing that names a second host: no absolute URL, no `host:port` (RFC 9112, section 3.2), no fragment. Of
-# characters that RFC 3986 does not know, a proxy may escape some, and take `\` for `/`: none in the path.
+# A path, and nothing that names a second host: no absolute URL, no `host:port` (RFC 9112, section 3.2), no fragment.
+# No characters outside RFC 3986 either: a proxy may escape some of them, and read `\` as `/`.
 _PATH = rb"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*+(?:%[0-9A-Fa-f]{2}[A-Za-z0-9._~!$&'()*+,;=:@/-]*+)*+"
 _REQUEST_LINE = re.compile(rb"(?!CONNECT )([A-Z-]+) " + _PATH + rb"(?:\?[!\"$-~]*)? HTTP/1\.([01])\r\n")
-# Every line to the end of the head (RFC 9110, sections 5.1 and 5.5). White space in front of a line would fold it, or,
-# alone, end the head for some parsers.
+# Every line to the end of the head (RFC 9110, sections 5.1 and 5.5). White space at the beginning of a line would fold
+# it, or, on a line of its own, end the head for some parsers.
 _FIELDS = re.compile(rb"(?:[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t -~\x80-\xff]*\r\n)*\r\n")
-# Other white space than one space in front stays in the value, and is refused with it: parsers strip more or less.
+# White space other than one leading space stays in the value, which is then refused: parsers strip more or less of it.
 _DECISIVE = re.compile(rb"\n(host|content-length|transfer-encoding|expect|upgrade): ?([^\r]*)", re.IGNORECASE)
 _UPGRADE = re.compile(rb"\nupgrade:[^\n]*", re.IGNORECASE)
-# What a host and its port are made of (RFC 3986, section 3.2); which hosts are served is judged by a layer.
+# Characters of a host and its port (RFC 3986, section 3.2). `HostAndOriginLayer` decides which hosts are served.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[1-9][0-9]*)?")
-# Without a leading zero, which some read as octal, and below every integer that a proxy may count with.
+# Without a leading zero, which some parsers read as octal, and within the integers that a proxy may use.
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
-_CHUNK_SIZE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,15}\r?")
-# A body of these has no meaning, so some parsers expect none (RFC 9110, sections 9.3.1, 9.3.2 and 9.3.5).
+# The end of the body, or the size of a further chunk.
+_CHUNK = re.compile(rb"(0{1,15}\r\n\r\n)|(?!0+\r)([0-9A-Fa-f]{1,15})\r\n")
+_CHUNK_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,15}\r?|0{1,15}\r\n\r?")
+_MAX_CHUNK_LINE_BYTES = 19
+# A body has no meaning with these, so some parsers expect none (RFC 9110, sections 9.3.1, 9.3.2 and 9.3.5).
 _WITHOUT_BODY = frozenset({b"GET", b"HEAD", b"DELETE"})
 _TOO_LARGE = f"Send at most {_MAX_HEADERS} headers, and {MAX_HEAD_BYTES} bytes of them."
 _NO_PATH = "Send a request line such as `POST /mcp HTTP/1.1`: the path of the URL, and nothing else of it."
@@ -37,20 +39,20 @@ _CHUNKS = "Send chunks without extensions and trailers, and not too many small o
 
 
 class BadRequest(ValueError):
-    """What arrived is refused. The message is a sentence for the client."""
+    """A request is refused. The message is a sentence for the client."""
 
 
 class RequestReader:
-    """Cuts what one connection receives into requests.
+    """Divides what one connection receives into requests.
 
     Refuses, with `BadRequest`, what RFC 9112 allows a server to refuse: a bare line feed or carriage return (section
-    2.2), folded lines (5.2), more than one length or `Host` (6.3, 3.2), chunk extensions and trailers (7.1), endless
-    tiny chunks, and heads beyond the limits.
+    2.2), folded lines (5.2), more than one length or `Host` (6.3, 3.2), chunk extensions and trailers (7.1), many tiny
+    chunks, and heads beyond the limits.
     """
 
     def __init__(self) -> None:
         self.waiting = b""
-        """What has arrived and was not taken yet."""
+        """Bytes that have arrived and are not taken yet."""
         self.ended = True
         """Whether the last request has been taken to its end."""
         self.expects = False
@@ -60,7 +62,7 @@ class RequestReader:
         self._chunks = self._chunk_bytes = 0
 
     def take(self) -> bytes:
-        """Return the next part of a request, as much as can be judged; nothing if more has to arrive first."""
+        """Return the next part of a request, as much as can be checked; nothing if more has to arrive first."""
         if self.ended:
             return self._take_head()
         return self._take(self._left) if self._left else self._take_chunk_size()
@@ -74,12 +76,12 @@ class RequestReader:
     def _take_head(self) -> bytes:
         end = self.waiting.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES) + 4
         if end < 4:
-            _judge_beginning(self.waiting)
+            _check_beginning(self.waiting)
             return b""
         head = self.waiting[:end]
-        fields = _judge(head)
+        fields = _check(head)
         if b"upgrade" in fields:
-            # httptools would take the body for another protocol.
+            # httptools would read the body as another protocol.
             head = _UPGRADE.sub(b"", head)
             self.waiting = head + self.waiting[end:]
         self.expects = b"expect" in fields
@@ -88,29 +90,24 @@ class RequestReader:
         return self._take(len(head) + int(fields.get(b"content-length", 0)))
 
     def _take_chunk_size(self) -> bytes:
-        match = _CHUNK_SIZE.match(self.waiting)
+        match = _CHUNK.match(self.waiting)
         if match is None:
-            if _CHUNK_SIZE_SO_FAR.fullmatch(self.waiting[:17]):
+            if _CHUNK_SO_FAR.fullmatch(self.waiting[:_MAX_CHUNK_LINE_BYTES]):
                 return b""
             raise BadRequest(_CHUNKS)
-        end, size = match.end(), int(match[1], 16)
-        if size == 0:
-            last = self.waiting[end : end + 2]
-            if last == b"\r\n":
-                self._chunked = False
-                return self._take(end + 2)
-            if last in {b"", b"\r"}:
-                return b""
-            raise BadRequest(_CHUNKS)
+        if match[1]:
+            self._chunked = False
+            return self._take(match.end())
+        size = int(match[2], 16)
         self._chunks += 1
-        if self._chunks > _FREE_CHUNKS + self._chunk_bytes // _BYTES_A_CHUNK:
+        if self._chunks > _FREE_CHUNKS + self._chunk_bytes // _MIN_CHUNK_BYTES:
             raise BadRequest(_CHUNKS)
         self._chunk_bytes += size
-        return self._take(end + size + 2)
+        return self._take(match.end() + size + 2)
 
 
-def _judge_beginning(data: bytes) -> None:
-    """Refuse early what cannot become a head any more."""
+def _check_beginning(data: bytes) -> None:
+    """Refuse what cannot become a head any more."""
     if len(data) > MAX_HEAD_BYTES:
         raise BadRequest(_TOO_LARGE)
     if data and not b"A" <= data[:1] <= b"Z":
@@ -119,7 +116,7 @@ def _judge_beginning(data: bytes) -> None:
         raise BadRequest(_LINES)
 
 
-def _judge(head: bytes) -> dict[bytes, bytes]:
+def _check(head: bytes) -> dict[bytes, bytes]:
     """Return the fields of a head that decide where the request ends, lower-case names, or raise `BadRequest`."""
     if head.count(b"\r\n") > _MAX_HEADERS + 2:
         raise BadRequest(_TOO_LARGE)

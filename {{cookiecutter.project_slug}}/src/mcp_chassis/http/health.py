@@ -3,12 +3,14 @@
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 
+@dataclass(kw_only=True)
 class Health:
     """Serves the three health routes.
 
@@ -21,25 +23,15 @@ class Health:
         degraded: whether something is unavailable for which the server has a fallback.
     """
 
-    def __init__(
-        self,
-        *,
-        version: str,
-        environment: str,
-        is_known: Callable[[], bool],
-        open_connections: Callable[[], int],
-        problems: Callable[[], list[str]] = list,
-        degraded: Callable[[], bool] = lambda: False,
-    ) -> None:
-        self._version = version
-        self._environment = environment
-        self._is_known = is_known
-        self._open_connections = open_connections
-        self._problems = problems
-        self._degraded = degraded
-        self._started = time.monotonic()
-        self.ready = False
-        """True between the end of the start and the beginning of the shutdown."""
+    version: str
+    environment: str
+    is_known: Callable[[], bool]
+    open_connections: Callable[[], int]
+    problems: Callable[[], list[str]] = list
+    degraded: Callable[[], bool] = lambda: False
+    ready: bool = field(default=False, init=False)
+    """True between the end of the start and the beginning of the shutdown."""
+    _started: float = field(default_factory=time.monotonic, init=False)
 
     async def live(self, _: Request) -> Response:
         """The process runs and its event loop turns."""
@@ -49,21 +41,21 @@ class Health:
         """The server wants traffic. That holds while it is degraded: every replica would be at the same time."""
         if not self.ready:
             return PlainTextResponse("not ready\n", status_code=503)
-        return PlainTextResponse("ready, degraded\n" if self._degraded() else "ready\n")
+        return PlainTextResponse("ready, degraded\n" if self.degraded() else "ready\n")
 
     async def health(self, _: Request) -> Response:
         """The status; for authenticated callers also what an operator asks first."""
         report: dict[str, object] = {
-            "status": "stopping" if not self.ready else "degraded" if self._degraded() else "ok"
+            "status": "stopping" if not self.ready else "degraded" if self.degraded() else "ok"
         }
-        if self._is_known():
+        if self.is_known():
             report |= {
-                "version": self._version,
-                "environment": self._environment,
+                "version": self.version,
+                "environment": self.environment,
                 "uptime_seconds": round(time.monotonic() - self._started, 1),
                 "memory_bytes": memory_bytes(),
-                "problems": self._problems(),
-                "open_connections": self._open_connections(),
+                "problems": self.problems(),
+                "open_connections": self.open_connections(),
             }
         return JSONResponse(report)
 

@@ -7,21 +7,22 @@ from typing import Any, ClassVar, cast
 from ..counters import count_connections
 from ..events.log import EventLog, Kind
 from ..middleware.responses import Refusal
-from ..middleware.security_headers import HEADERS, SecurityHeadersLayer
-from .connections import Connections, Place
+from ..middleware.security_headers import HEADERS
+from .connections import Connections
 from .framing import BadRequest, RequestReader
 from .uvicorn_parts import HttpToolsProtocol
 
 _REFUSED_TIMEOUT_SECONDS = 1.0  # in which a connection beyond the limits may ask, to get its error response
 _MIN_TAKEN_BYTES = 65_536  # that a client has to take within the send time-out, if a response is larger
 
+_CLOSE = (b"connection", b"close")
 _FULL = {
-    "full": SecurityHeadersLayer(Refusal(503, "All connections are in use. Try again in a moment.", close=True)),
-    "full for this address": SecurityHeadersLayer(
-        Refusal(429, "Your address has too many open connections. Close some.", close=True)
+    "full": Refusal(503, "All connections are in use. Try again in a moment.", headers=[*HEADERS, _CLOSE]),
+    "full for this address": Refusal(
+        429, "Your address has too many open connections. Close some.", headers=[*HEADERS, _CLOSE]
     ),
 }
-_BAD_REQUEST = (*HEADERS, (b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"))
+_BAD_REQUEST = (*HEADERS, (b"content-type", b"text/plain; charset=utf-8"), _CLOSE)
 
 
 class _Transport:
@@ -65,7 +66,6 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _send_deadline: asyncio.TimerHandle | None = None
-    _place: Place | None = None
     _unread_bytes = 0
     _lingers = False
     _is_ending = False
@@ -181,9 +181,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         """Stop the deadlines and give the place back."""
         self._stop()
         self._stop_sending()
-        if self._place is not None:
-            self.limits.leave(self._place)
-            self._place = None
+        self.limits.leave(self._place)
         super().connection_lost(exc)
         count_connections(-1)
 

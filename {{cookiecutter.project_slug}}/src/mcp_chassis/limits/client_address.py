@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from ..sinks.addresses import IPAddress, IPNetwork
-
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 _CACHE_SIZE = 1024  # addresses: to parse one costs more than all other checks of a request together
 
 
-def client_address(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[IPNetwork]) -> str:
+def client_address(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str:
     """Return the client's address as text, or `unknown`.
 
     `X-Forwarded-For` is read from the right, for as long as a trusted proxy has written the entry. Entries further to
@@ -47,7 +47,7 @@ def client_key(address: str) -> str:
 
 
 @functools.lru_cache(_CACHE_SIZE)
-def parse_address(text: str) -> IPAddress | None:
+def parse_address(text: str) -> Address | None:
     """Return an address in its plain form: without a zone, and IPv4 where IPv6 only wraps it (`::ffff:192.0.2.1`)."""
     try:
         address = ip_address(text.partition("%")[0])
@@ -56,13 +56,13 @@ def parse_address(text: str) -> IPAddress | None:
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
-def is_in_networks(address: str, networks: Sequence[IPNetwork]) -> bool:
+def is_in_networks(address: str, networks: Sequence[Network]) -> bool:
     """Whether `address` lies in one of `networks`."""
     parsed = parse_address(address) if networks else None
     return parsed is not None and _is_in(parsed, networks)
 
 
-def _is_in(address: IPAddress, networks: Sequence[IPNetwork]) -> bool:
+def _is_in(address: Address, networks: Sequence[Network]) -> bool:
     return any(address in network for network in networks)
 
 

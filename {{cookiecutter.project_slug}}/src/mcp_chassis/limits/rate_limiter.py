@@ -36,7 +36,6 @@ class RateLimiter:
     """
 
     def __init__(self, name: str, *, per_minute: int, burst: int, max_keys: int = MAX_KEYS) -> None:
-        self.name = name
         self.per_minute = per_minute
         self.burst = burst
         self._seconds_per_place = 60 / per_minute

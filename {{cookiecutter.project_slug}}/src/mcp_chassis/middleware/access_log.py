@@ -12,11 +12,11 @@ log = structlog.get_logger("access")
 
 
 class AccessLog:
-    """Writes every request that was served, and of others as many as one caller may have lines.
+    """Writes a line for each request. Those without a caller or with an error are sampled.
 
     Args:
-        recorder: gets the same.
-        enabled: whether lines are written.
+        recorder: of the audit trail; gets every line.
+        enabled: whether lines are written to the log.
     """
 
     def __init__(self, recorder: Recorder | None = None, *, enabled: bool = True) -> None:
@@ -25,12 +25,7 @@ class AccessLog:
         self._sampler: Sampler[tuple[RequestContext, dict[str, Any]]] = Sampler(self._write)
 
     def add(self, request: RequestContext, line: dict[str, Any]) -> None:
-        """Add a request that has ended.
-
-        Args:
-            request: which.
-            line: what is known of it, with its `status` and its `principal`.
-        """
+        """Add the line of a request that has ended."""
         is_served = line["principal"] is not None and 0 < line["status"] < 400
         if request.calls or is_served:
             self._write((request, line), 1)  # as many as the rate limit lets pass
@@ -38,7 +33,7 @@ class AccessLog:
             self._sampler.take(line["principal"] or request.client, (line["status"],), (request, line))
 
     def flush(self) -> None:
-        """Write what has been counted and not written."""
+        """Write the lines that stand for many."""
         self._sampler.flush()
 
     def _write(self, item: tuple[RequestContext, dict[str, Any]], count: int) -> None:

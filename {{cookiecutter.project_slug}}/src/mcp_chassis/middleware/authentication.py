@@ -7,19 +7,23 @@ do not count: real clients ask once without, to learn how to authenticate.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Scope
 
 from ..auth.bearer import AmbiguousCredential, bearer_token
 from ..auth.principal import Principal, credential_is_valid, current_principal
 from ..auth.verifier import InvalidCredential, Unavailable, Verifier
 from ..counters import count_authentication, count_decision
-from ..events.log import EventLog
 from ..http.current_request import client_of_request
 from ..limits.client_address import client_key
 from ..limits.lockout import FailedAttempts
+from .gate import Gate
 from .responses import Refusal
+
+_UNAVAILABLE = Refusal(503, "Tokens cannot be verified right now. Try again later.", headers=[(b"retry-after", b"30")])
+_AMBIGUOUS = Refusal(400, "Send exactly one Authorization header.")
 
 
 class _NotChecked(InvalidCredential):
@@ -30,83 +34,63 @@ class _NotChecked(InvalidCredential):
         self.wait = wait
 
 
-class AuthenticationLayer:
+@dataclass
+class AuthenticationLayer(Gate):
     """Finds the principal of a request, and refuses a wrong credential.
 
     Args:
-        app: the next layer.
-        events: where failures are recorded.
+        app, events: as of `Gate`.
         verifiers: asked in order; the first whose kind of token it is decides.
         failures: counts wrong credentials.
-        challenge: the value of `WWW-Authenticate` (RFC 9110, section 11.6.1).
+        challenge: the value of `WWW-Authenticate` (RFC 9110, section 11.6.1), to which an error is added.
         anonymous: the principal of callers without a valid credential; None if they are refused.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        events: EventLog,
-        verifiers: Sequence[Verifier],
-        failures: FailedAttempts,
-        challenge: str,
-        anonymous: Principal | None = None,
-    ) -> None:
-        self.app = app
-        self._events = events
-        self._verifiers = tuple(verifiers)
-        self._failures = failures
-        self._anonymous = anonymous
-        invalid = (b"www-authenticate", f'{challenge}, error="invalid_token"'.encode())
-        self._invalid = Refusal(401, "The credential is not valid.", headers=[invalid])
-        self._unavailable = Refusal(
-            503, "Tokens cannot be verified right now. Try again later.", headers=[(b"retry-after", b"30")]
-        )
-        self._ambiguous = Refusal(400, "Send exactly one Authorization header.")
-        self._limited = Refusal(429, "Too many wrong credentials. Wait for the number of seconds in Retry-After.")
+    verifiers: Sequence[Verifier]
+    failures: FailedAttempts
+    challenge: str
+    anonymous: Principal | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+    async def refusal(self, scope: Scope) -> ASGIApp | None:
         address = client_key(client_of_request())
         try:
             token = bearer_token(scope["headers"])
             principal = None if token is None else await self._verified(token, address)
         except Unavailable:
             count_authentication("unverifiable")
-            await self._unavailable(scope, receive, send)
-            return
+            return _UNAVAILABLE
         except InvalidCredential as error:
             if isinstance(error, _NotChecked):
                 wait = error.wait
             else:
-                wait = await self._failures.note(address, guess=not error.was_good)
-            if self._anonymous is None:
-                await self._refuse(error, wait, scope, receive, send)
-                return
+                wait = await self.failures.note(address, guess=not error.was_good)
+            if self.anonymous is None:
+                return self._refused(error, wait, scope["path"])
             principal = None
-        count_authentication("accepted" if principal else "anonymous" if self._anonymous else "absent")
-        current_principal.set(principal or self._anonymous)
-        await self.app(scope, receive, send)
+        count_authentication("accepted" if principal else "anonymous" if self.anonymous else "absent")
+        current_principal.set(principal or self.anonymous)
+        return None
 
-    async def _refuse(self, error: InvalidCredential, wait: int, scope: Scope, receive: Receive, send: Send) -> None:
+    def _refused(self, error: InvalidCredential, wait: int, path: str) -> Refusal:
         count_decision("wrong_credentials", allowed=not wait)
         if wait:
             count_authentication("limited")
-            self._events.record("rate_limit_exceeded", reason="wrong_credentials", retry_after=wait)
-            await self._limited(scope, receive, send, headers=[(b"retry-after", str(wait).encode())])
-            return
-        is_ambiguous = isinstance(error, AmbiguousCredential)
-        count_authentication("ambiguous" if is_ambiguous else "invalid")
-        self._events.record("authentication_failed", error.whose, path=scope["path"], reason=error.reason)
-        await (self._ambiguous if is_ambiguous else self._invalid)(scope, receive, send)
+            self.events.record("rate_limit_exceeded", reason="wrong_credentials", retry_after=wait)
+            detail = "Too many wrong credentials. Wait for the number of seconds in Retry-After."
+            return Refusal(429, detail, headers=[(b"retry-after", b"%d" % wait)])
+        self.events.record("authentication_failed", error.whose, path=path, reason=error.reason)
+        if isinstance(error, AmbiguousCredential):
+            count_authentication("ambiguous")
+            return _AMBIGUOUS
+        count_authentication("invalid")
+        challenge = f'{self.challenge}, error="invalid_token"'.encode()
+        return Refusal(401, "The credential is not valid.", headers=[(b"www-authenticate", challenge)])
 
     async def _verified(self, token: str, address: str) -> Principal:
-        for verifier in self._verifiers:
+        for verifier in self.verifiers:
             if verifier.asks_elsewhere(token):
-                async with self._failures.remote_check(address):
-                    if wait := await self._failures.wait(address):  # checks before this one may have failed
+                async with self.failures.remote_check(address):
+                    if wait := await self.failures.wait(address):  # checks before this one may have failed
                         raise _NotChecked(wait)
                     principal = await verifier.verify(token)
             else:

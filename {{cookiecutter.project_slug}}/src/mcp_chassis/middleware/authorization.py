@@ -1,56 +1,44 @@
 """Every path needs an authenticated caller, except those that are listed as public."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Scope
 
 from ..auth.principal import authenticated, current_principal
-from ..events.log import EventLog
 from .gate import Gate
 from .responses import Refusal
 
 
+@dataclass
 class AuthorizationLayer(Gate):
     """Refuses requests without a principal, or without the scope that their path needs.
 
     Args:
-        app: the next layer.
-        events: where refusals are recorded.
+        app, events: as of `Gate`.
         public: paths that need no principal. Compared with the path that the router will use.
         protected: paths that show data of other callers, each with the scope it needs. Never for anonymous callers.
-        challenge: the value of `WWW-Authenticate`.
+        challenge: the value of `WWW-Authenticate`, to which an error is added.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, events: EventLog, public: frozenset[str], protected: Mapping[str, str], challenge: str
-    ) -> None:
-        super().__init__(app, events)
-        self._public = public
-        self._protected = protected
-        self._unauthenticated = Refusal(
-            401,
-            "Authentication is needed: send `Authorization: Bearer <key>`.",
-            # Without `error`: no credential was sent that could be wrong (RFC 6750, section 3.1).
-            headers=[(b"www-authenticate", challenge.encode())],
-        )
-        self._out_of_scope = {
-            scope: Refusal(
-                403,
-                f"This needs a credential with the scope {scope}.",
-                headers=[(b"www-authenticate", f'{challenge}, error="insufficient_scope", scope="{scope}"'.encode())],
-            )
-            for scope in protected.values()
-        }
+    public: frozenset[str]
+    protected: Mapping[str, str]
+    challenge: str
 
-    def refusal(self, scope: Scope) -> ASGIApp | None:
-        path, needed = scope["path"], self._protected.get(scope["path"])
+    async def refusal(self, scope: Scope) -> ASGIApp | None:
+        path, needed = scope["path"], self.protected.get(scope["path"])
         principal = current_principal.get() if needed is None else authenticated()
+        if principal is None and path in self.public:
+            return None
         if principal is None:
-            if path in self._public:
-                return None
             self.events.record("authentication_failed", path=path, reason="missing")
-            return self._unauthenticated
+            # Without `error`: no credential was sent that could be wrong (RFC 6750, section 3.1).
+            return self._refusal(401, "Authentication is needed: send `Authorization: Bearer <key>`.", self.challenge)
         if needed is None or principal.may(needed):
             return None
         self.events.record("http_error", principal.id, status=403, reason="insufficient_scope", scopes=[needed])
-        return self._out_of_scope[needed]
+        challenge = f'{self.challenge}, error="insufficient_scope", scope="{needed}"'
+        return self._refusal(403, f"This needs a credential with the scope {needed}.", challenge)
+
+    def _refusal(self, status: int, detail: str, challenge: str) -> Refusal:
+        return Refusal(status, detail, headers=[(b"www-authenticate", challenge.encode())])

@@ -1,10 +1,13 @@
-"""What the layers that only let requests pass or refuse them have in common."""
+"""What the layers have in common that only let requests pass or refuse them."""
+
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..events.log import EventLog
 
 
+@dataclass
 class Gate:
     """Answers requests that `refusal` refuses, and passes everything else on.
 
@@ -13,14 +16,13 @@ class Gate:
         events: where refusals are recorded.
     """
 
-    def __init__(self, app: ASGIApp, events: EventLog) -> None:
-        self.app = app
-        self.events = events
+    app: ASGIApp
+    events: EventLog
 
-    def refusal(self, scope: Scope) -> ASGIApp | None:
+    async def refusal(self, scope: Scope) -> ASGIApp | None:
         """Return what answers an HTTP request instead of the application; None if nothing is wrong with it."""
         raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self.refusal(scope) if scope["type"] == "http" else None
+        refusal = await self.refusal(scope) if scope["type"] == "http" else None
         await (refusal or self.app)(scope, receive, send)

@@ -12,13 +12,15 @@ from ..events.log import EventLog
 from .gate import Gate
 from .responses import Refusal
 
+_WRONG_HOST = Refusal(421, "This server does not answer for that Host. Set PUBLIC_URL to the URL in use.")
+_WRONG_ORIGIN = Refusal(403, "This Origin is not allowed. Add it to TRUSTED_ORIGINS if it should be.")
+
 
 class HostAndOriginLayer(Gate):
     """Refuses requests for another host, or from pages of an unknown origin.
 
     Args:
-        app: the next layer.
-        events: where refusals are recorded.
+        app, events: as of `Gate`.
         hosts: every allowed `Host`, with its port where the scheme's default does not apply.
         origins: every allowed `Origin`.
     """
@@ -27,17 +29,15 @@ class HostAndOriginLayer(Gate):
         super().__init__(app, events)
         self._hosts = frozenset(host.lower().encode() for host in hosts)
         self._origins = frozenset(origin.lower().encode() for origin in origins)
-        self._wrong_host = Refusal(421, "This server does not answer for that Host. Set PUBLIC_URL to the URL in use.")
-        self._wrong_origin = Refusal(403, "This Origin is not allowed. Add it to TRUSTED_ORIGINS if it should be.")
 
-    def refusal(self, scope: Scope) -> ASGIApp | None:
+    async def refusal(self, scope: Scope) -> ASGIApp | None:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
-            return self._recorded("host", hosts, self._wrong_host)
+            return self._recorded("host", hosts, _WRONG_HOST)
         origins = [value for name, value in scope["headers"] if name == b"origin"]
         # Without an Origin, no browser page is asking (RFC 6454, section 7.3). A browser never sends two.
         if origins and (len(origins) > 1 or origins[0].lower() not in self._origins):
-            return self._recorded("origin", origins, self._wrong_origin)
+            return self._recorded("origin", origins, _WRONG_ORIGIN)
         return None
 
     def _recorded(self, header: str, values: list[bytes], refusal: Refusal) -> Refusal:

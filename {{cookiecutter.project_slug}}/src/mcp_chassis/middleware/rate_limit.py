@@ -1,5 +1,7 @@
 """Limits how often one caller may ask, and how much it may send: by principal if there is one, else by address."""
 
+from dataclasses import dataclass
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..auth.principal import authenticated, current_principal
@@ -10,61 +12,60 @@ from ..limits.client_address import client_key
 from ..limits.rate_limiter import Decision, RateLimiter
 from .responses import Refusal
 
+_TOO_MANY = Refusal(429, "Too many requests. Wait for the number of seconds in Retry-After.")
 
+
+@dataclass
 class RateLimitLayer:
     """Refuses callers above their rate, and tells every caller how much is left.
 
     Args:
-        app: the next layer.
+        app: the next layer. It may take further places for a request by `scope["state"]["take_places"]`.
         events: where refusals are recorded.
         limiter: does the counting.
         exempt: paths that are never limited, for probes.
     """
 
-    def __init__(self, app: ASGIApp, *, events: EventLog, limiter: RateLimiter, exempt: frozenset[str]) -> None:
-        self.app = app
-        self._events = events
-        self._limiter = limiter
-        self._exempt = exempt
-        # Fields of draft-ietf-httpapi-ratelimit-headers.
-        self._policy = (b"ratelimit-policy", f'"default";q={limiter.per_minute};w=60'.encode())
-        self._refusal = Refusal(429, "Too many requests. Wait for the number of seconds in Retry-After.")
+    app: ASGIApp
+    events: EventLog
+    limiter: RateLimiter
+    exempt: frozenset[str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in self._exempt:
+        if scope["type"] != "http" or scope["path"] in self.exempt:
             await self.app(scope, receive, send)
             return
         caller = authenticated()
         key = f"address:{client_key(client_of_request())}" if caller is None else caller.id
-        headers: list[tuple[bytes, bytes]] = []
+        decision: Decision
 
-        async def take_places(places: int) -> bool:
-            """Take places for this request, or refuse it and return False."""
-            decision = await self._limiter.hit(key, places)
+        async def take_places(places: int) -> Refusal | None:
+            """Take places, all or none, and return the refusal if they are not there."""
+            nonlocal decision
+            decision = await self.limiter.hit(key, places)
             count_decision("requests", allowed=decision.allowed)
-            headers[:] = self._headers(decision)
-            if not decision.allowed:
-                principal = current_principal.get()
-                identifier = principal.id if principal is not None else None
-                self._events.record(
-                    "rate_limit_exceeded", identifier, path=scope["path"], retry_after=decision.retry_after
-                )
-                await self._refusal(scope, receive, send, headers=headers)
-            return decision.allowed
+            if decision.allowed:
+                return None
+            principal = current_principal.get()
+            identifier = principal.id if principal is not None else None
+            self.events.record("rate_limit_exceeded", identifier, path=scope["path"], retry_after=decision.retry_after)
+            return _TOO_MANY
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *headers]
+                message["headers"] = [*message["headers"], *self._headers(decision)]
             await send(message)
 
-        if await take_places(1):
-            if self._limiter.burst > 1:
-                scope.setdefault("state", {})["take_places"] = take_places
-            await self.app(scope, receive, send_with_headers)
+        refusal = await take_places(1)
+        if self.limiter.burst > 1:
+            scope.setdefault("state", {})["take_places"] = take_places
+        await (refusal or self.app)(scope, receive, send_with_headers)
 
     def _headers(self, decision: Decision) -> list[tuple[bytes, bytes]]:
+        """Return the fields of draft-ietf-httpapi-ratelimit-headers."""
         seconds = decision.reset if decision.allowed else decision.retry_after
-        headers = [self._policy, (b"ratelimit", f'"default";r={decision.remaining};t={seconds}'.encode())]
-        if not decision.allowed:
-            headers.append((b"retry-after", str(decision.retry_after).encode()))
-        return headers
+        headers = [
+            (b"ratelimit-policy", b'"default";q=%d;w=60' % self.limiter.per_minute),
+            (b"ratelimit", b'"default";r=%d;t=%d' % (decision.remaining, seconds)),
+        ]
+        return headers if decision.allowed else [*headers, (b"retry-after", b"%d" % seconds)]

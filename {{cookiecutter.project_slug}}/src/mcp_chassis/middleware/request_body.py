@@ -1,6 +1,7 @@
 """The body of an MCP request, read once: bounded, of one media type, strict JSON. Later layers see the same bytes."""
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -10,11 +11,11 @@ from ..events.log import EventLog
 from .responses import Refusal, json_rpc_error
 from .strict_json import InvalidJson, has_more_nodes, parse_json
 
-_PARSE_ERROR, _INVALID_REQUEST = -32700, -32600
-
 _LARGE_BYTES = 65_536  # that count as a further request
 _MANY_NODES = 1000  # values (members, items, objects, arrays) that any message may hold
 _PLACES_OF_MANY = 4  # further requests that a message with more of them counts as
+
+_WRONG_TYPE = Refusal(415, "Send the body as `Content-Type: application/json`, not compressed.")
 
 
 def parsed_message(scope: Scope) -> dict[str, Any]:
@@ -23,16 +24,15 @@ def parsed_message(scope: Scope) -> dict[str, Any]:
     return message
 
 
-def replay(message: Message, receive: Receive) -> Receive:
-    """Return a `receive` that gives a message once more, and then what `receive` gives."""
-    pending = [message]
+class _Refused(Exception):
+    """The request gets this response."""
 
-    async def replayed() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return replayed
+    def __init__(self, response: ASGIApp) -> None:
+        super().__init__()
+        self.response = response
 
 
+@dataclass
 class RequestBodyLayer:
     """Reads and parses the body, and refuses what is not one JSON-RPC message.
 
@@ -44,75 +44,76 @@ class RequestBodyLayer:
         max_nodes: most values in a body.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, events: EventLog, endpoint: str, max_bytes: int, max_nodes: int = 20_000
-    ) -> None:
-        self.app = app
-        self._events = events
-        self._endpoint = endpoint
-        self._max_bytes = max_bytes
-        self._max_nodes = max_nodes
-        self._large_body = asyncio.Lock()
-        self._too_large = Refusal(413, f"The body is larger than {max_bytes} bytes.")
-        self._wrong_type = Refusal(415, "Send the body as `Content-Type: application/json`, not compressed.")
+    app: ASGIApp
+    events: EventLog
+    endpoint: str
+    max_bytes: int
+    max_nodes: int = 20_000
+    _large_message: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != self._endpoint:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != self.endpoint:
             await self.app(scope, receive, send)
             return
         try:
-            body = await self._read(scope, receive)
+            body = await self._read(scope["headers"], receive)
+            message = await self._parsed(body, scope)
         except ClientDisconnect:
             return  # half a message is not acted upon
-        if isinstance(body, Refusal):
-            await body(scope, receive, send)
-            return
-        has_many = has_more_nodes(body, _MANY_NODES)
-        places = len(body) // _LARGE_BYTES + _PLACES_OF_MANY * has_many
-        if places and not await self._admit_large(scope, places):
-            return
-        try:
-            message = parse_json(body, max_nodes=self._max_nodes)
-        except InvalidJson as error:
-            await self._reject(_PARSE_ERROR, f"Parse error: {error}", scope, receive, send)
-            return
-        if flaw := _envelope_flaw(message) or _excess(message, len(body), has_many=has_many):
-            await self._reject(_INVALID_REQUEST, f"Invalid request: {flaw}", scope, receive, send)
+        except _Refused as refused:
+            await refused.response(scope, receive, send)
             return
         scope.setdefault("state", {})["mcp_message"] = message
-        await self.app(scope, replay({"type": "http.request", "body": body, "more_body": False}, receive), send)
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes | Refusal:
-        """Return the body, or what to answer as soon as it is known to be of another type or too large."""
-        if not _is_plain_json(scope["headers"]):
-            return self._wrong_type
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        if declared.isdigit() and int(declared[:20]) > self._max_bytes:
-            return self._too_large
-        body = bytearray()
-        while True:
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self.app(scope, replay, send)
+
+    async def _read(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
+        """Return the body. One that is too large is refused as soon as that is known."""
+        if not _is_plain_json(headers):
+            raise _Refused(_WRONG_TYPE)
+        declared = next((value for name, value in headers if name == b"content-length"), b"")
+        if declared.isdigit() and int(declared[:20]) > self.max_bytes:
+            raise self._too_large()
+        body, has_more = bytearray(), True
+        while has_more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             body += message.get("body", b"")
-            if len(body) > self._max_bytes:
-                return self._too_large
-            if not message.get("more_body", False):
-                return bytes(body)
+            if len(body) > self.max_bytes:
+                raise self._too_large()
+            has_more = message.get("more_body", False)
+        return bytes(body)
 
-    async def _admit_large(self, scope: Scope, places: int) -> bool:
-        """Count a large body as several requests, and let the event loop run between two. False: it was refused."""
-        take_places = scope.get("state", {}).get("take_places")
-        if take_places is not None and not await take_places(places):
-            return False
-        # Held until the event loop has been round once: between two large messages all other requests are served.
-        await self._large_body.acquire()
-        asyncio.get_running_loop().call_soon(self._large_body.release)
-        return True
+    async def _parsed(self, body: bytes, scope: Scope) -> dict[str, Any]:
+        """Return the message. A large one counts as several requests."""
+        has_many = has_more_nodes(body, _MANY_NODES)
+        if places := len(body) // _LARGE_BYTES + _PLACES_OF_MANY * has_many:
+            take_places = scope.get("state", {}).get("take_places")
+            if take_places is not None and (refusal := await take_places(places)) is not None:
+                raise _Refused(refusal)
+            # Held until the event loop has been round once: between two large messages all others are served.
+            await self._large_message.acquire()
+            asyncio.get_running_loop().call_soon(self._large_message.release)
+        try:
+            message = parse_json(body, max_nodes=self.max_nodes)
+        except InvalidJson as error:
+            raise self._invalid(-32700, f"Parse error: {error}") from None
+        if flaw := _envelope_flaw(message) or _excess(message, len(body), has_many=has_many):
+            raise self._invalid(-32600, f"Invalid request: {flaw}")
+        parsed: dict[str, Any] = message
+        return parsed
 
-    async def _reject(self, code: int, text: str, scope: Scope, receive: Receive, send: Send) -> None:
-        self._events.record("input_validation_failed", reason=text)
-        await json_rpc_error(400, {"code": code, "message": text})(scope, receive, send)
+    def _too_large(self) -> _Refused:
+        return _Refused(Refusal(413, f"The body is larger than {self.max_bytes} bytes."))
+
+    def _invalid(self, code: int, text: str) -> _Refused:
+        self.events.record("input_validation_failed", reason=text)
+        return _Refused(json_rpc_error(400, {"code": code, "message": text}))
 
 
 def _is_plain_json(headers: list[tuple[bytes, bytes]]) -> bool:

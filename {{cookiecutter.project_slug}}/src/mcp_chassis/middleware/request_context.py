@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,8 +14,7 @@ from ..counters import OTHER, count_http_request
 from ..events.log import EventLog, Severity
 from ..events.untrusted import shown
 from ..http.current_request import RequestContext, current_request
-from ..limits.client_address import client_address
-from ..sinks.addresses import IPNetwork
+from ..limits.client_address import Network, client_address
 from .access_log import AccessLog
 from .responses import Refusal
 
@@ -23,6 +23,10 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 error_log = structlog.get_logger("error")
 
 
+_INTERNAL_ERROR = Refusal(500, "The server failed. Report the request_id to whoever runs it.")
+
+
+@dataclass
 class RequestContextLayer:
     """Sets the context of a request before all other layers, and records how it ended after them.
 
@@ -34,21 +38,11 @@ class RequestContextLayer:
         routes: paths that are served, by which requests are counted.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        events: EventLog,
-        access_log: AccessLog,
-        trusted_proxies: Sequence[IPNetwork] = (),
-        routes: frozenset[str] = frozenset(),
-    ) -> None:
-        self.app = app
-        self._events = events
-        self._access_log = access_log
-        self._trusted_proxies = tuple(trusted_proxies)
-        self._routes = routes
-        self._internal_error = Refusal(500, "The server failed. Report the request_id to whoever runs it.")
+    app: ASGIApp
+    events: EventLog
+    access_log: AccessLog
+    trusted_proxies: Sequence[Network] = ()
+    routes: frozenset[str] = frozenset()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,13 +68,13 @@ class RequestContextLayer:
             error_log.exception("request failed")
             if status:
                 raise  # the response has begun: only closing the connection can show that it is incomplete
-            await self._internal_error(scope, receive, send_with_id)
+            await _INTERNAL_ERROR(scope, receive, send_with_id)
         finally:
             self._finish(scope, request, status, time.perf_counter() - started)
 
     def _request_context(self, scope: Scope) -> RequestContext:
         peer = scope["client"][0] if scope.get("client") else "unknown"
-        client = client_address(peer, scope["headers"], self._trusted_proxies)
+        client = client_address(peer, scope["headers"], self.trusted_proxies)
         request = RequestContext(os.urandom(16).hex(), client, scope["headers"])
         # Set before `shown`, which looks for the credentials of the request; a pipelined one inherits that before it.
         current_request.set(request)
@@ -93,7 +87,7 @@ class RequestContextLayer:
     def _finish(self, scope: Scope, request: RequestContext, status: int, seconds: float) -> None:
         principal = current_principal.get()
         identifier = principal.id if principal is not None else None
-        is_known = scope["path"] in self._routes
+        is_known = scope["path"] in self.routes
         path = scope["path"] if is_known else shown(scope["path"])
         count_http_request(path if is_known else OTHER, status, seconds)
         line = {
@@ -106,8 +100,8 @@ class RequestContextLayer:
         }
         if status >= 400 and not request.event_recorded:
             severity: Severity = "high" if status >= 500 else "medium"
-            self._events.record(
+            self.events.record(
                 "http_error", identifier, severity=severity, status=status, method=scope["method"], path=path
             )
         request.finished = True
-        self._access_log.add(request, line)
+        self.access_log.add(request, line)

@@ -9,8 +9,6 @@ from starlette.types import Receive, Scope, Send
 
 from ..http.current_request import current_request
 
-Headers = Sequence[tuple[bytes, bytes]]
-
 
 class Refusal:
     """An ASGI application that answers every request with the same problem document.
@@ -19,26 +17,21 @@ class Refusal:
         status: the HTTP status code.
         detail: a sentence for the client: what was wrong and what to do.
         headers: further response headers, lower-case names.
-        close: end the connection afterwards, when the rest of the request will not be read.
     """
 
-    def __init__(self, status: int, detail: str, *, headers: Headers = (), close: bool = False) -> None:
+    def __init__(self, status: int, detail: str, *, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self._status = status
         document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
         self._body = json.dumps(document, separators=(",", ":")).encode()
-        closing = ((b"connection", b"close"),) if close else ()
-        self._headers = ((b"content-type", b"application/problem+json"), *headers, *closing)
+        self._headers = ((b"content-type", b"application/problem+json"), *headers)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, *, headers: Headers = ()) -> None:
-        """Send the document, with `headers` that are known only now."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = current_request.get()
         body = self._body
         if request is not None:  # an id needs no escapes: `request_context` accepts no other characters
             body = b'%b,"request_id":"%b"}' % (body[:-1], request.request_id.encode())
-        length = (b"content-length", str(len(body)).encode())
-        await send(
-            {"type": "http.response.start", "status": self._status, "headers": [*self._headers, *headers, length]}
-        )
+        headers = [*self._headers, (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": self._status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
 

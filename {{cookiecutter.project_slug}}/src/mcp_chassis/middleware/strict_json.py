@@ -1,23 +1,23 @@
 """Reads JSON in the one way that every other reader agrees with, or not at all (RFC 8259; RFC 7493, I-JSON)."""
 
-import functools
 import json
 import math
 from typing import Any, NoReturn
+
+_MAX_DEPTH = 64  # of arrays and objects in each other
+_MAX_DIGITS = 40  # characters of a number; longer ones cost quadratic time
 
 
 class InvalidJson(ValueError):
     """The document is not strict JSON. The message says why and holds nothing of the document."""
 
 
-def parse_json(document: bytes, *, max_nodes: int = 20_000, max_depth: int = 64, max_digits: int = 40) -> Any:
+def parse_json(document: bytes, *, max_nodes: int = 20_000) -> Any:
     """Return the value that `document` stands for.
 
     Args:
         document: UTF-8 without a byte order mark.
         max_nodes: most members, items, objects and arrays: what a body costs follows from them, not from its bytes.
-        max_depth: deepest nesting of arrays and objects.
-        max_digits: longest number, in characters; arbitrary ones cost quadratic time.
 
     Raises:
         InvalidJson: for other encodings, duplicate members, NaN, Infinity, lone surrogates, and beyond the limits.
@@ -31,18 +31,21 @@ def parse_json(document: bytes, *, max_nodes: int = 20_000, max_depth: int = 64,
     if text.startswith("\ufeff"):
         raise InvalidJson("the document starts with a byte order mark")
     try:
-        value = _decoder(max_digits).decode(text)
-        is_deeper = _is_deeper(value, max_depth)
+        value = _DECODER.decode(text)
+        is_too_deep = _is_too_deep(value)
     except InvalidJson:
         raise
-    except RecursionError:  # nobody means a depth of hundreds
-        is_deeper = True
+    except RecursionError:
+        is_too_deep = True
     except ValueError:
         raise InvalidJson("the document is not JSON") from None
-    if is_deeper:
-        raise InvalidJson(f"the document is nested more than {max_depth} levels deep")
-    if b"\\" in document and b"\\u" in document and _has_lone_surrogate(value):
-        raise InvalidJson("a string holds half of a surrogate pair")
+    if is_too_deep:
+        raise InvalidJson(f"the document is nested more than {_MAX_DEPTH} levels deep")
+    if b"\\" in document and b"\\u" in document:
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidJson("a string holds half of a surrogate pair") from None
     return value
 
 
@@ -61,29 +64,25 @@ def _separators(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-@functools.cache
-def _decoder(max_digits: int) -> json.JSONDecoder:
-    def number(digits: str) -> int | float:
-        if len(digits) > max_digits:
-            raise InvalidJson(f"a number is longer than {max_digits} characters")
-        if digits.lstrip("-").isdigit():
-            return int(digits)
-        value = float(digits)
-        if not math.isfinite(value):
-            raise InvalidJson("a number is out of range")
-        return value
-
-    return json.JSONDecoder(object_pairs_hook=_members, parse_int=number, parse_float=number, parse_constant=_constant)
-
-
-def _is_deeper(value: Any, limit: int) -> bool:
+def _is_too_deep(value: Any) -> bool:
     level = [value] if isinstance(value, dict | list) else []
-    for _ in range(limit):
+    for _ in range(_MAX_DEPTH):
         inner = (node.values() if isinstance(node, dict) else node for node in level)
         level = [child for children in inner for child in children if isinstance(child, dict | list)]
         if not level:
             return False
     return True
+
+
+def _number(digits: str) -> int | float:
+    if len(digits) > _MAX_DIGITS:
+        raise InvalidJson(f"a number is longer than {_MAX_DIGITS} characters")
+    if digits.lstrip("-").isdigit():
+        return int(digits)
+    value = float(digits)
+    if not math.isfinite(value):
+        raise InvalidJson("a number is out of range")
+    return value
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -97,9 +96,6 @@ def _constant(_: str) -> NoReturn:
     raise InvalidJson("NaN and Infinity are not JSON")
 
 
-def _has_lone_surrogate(value: Any) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_members, parse_int=_number, parse_float=_number, parse_constant=_constant
+)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ..http.origins import normal_origin
-from ..sinks.addresses import IPNetwork
+from ..limits.client_address import Network
 from ..sinks.urls import DEFAULT_PORTS
 
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -26,7 +26,7 @@ def _networks(value: Any) -> Any:
     return tuple(_network(part) if isinstance(part, str) else part for part in parts(value))
 
 
-def _network(text: str) -> IPNetwork:
+def _network(text: str) -> Network:
     try:
         return ip_network(text)  # host bits (10.0.0.1/8) are a typing error; an address alone is a network of one
     except ValueError:
@@ -46,7 +46,7 @@ def _free_path(value: str) -> str:
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-Networks = Annotated[tuple[IPNetwork, ...], NoDecode, BeforeValidator(_networks)]
+Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 _Origin = Annotated[str, AfterValidator(normal_origin)]
 _Path = Annotated[str, AfterValidator(_free_path)]
 _LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]

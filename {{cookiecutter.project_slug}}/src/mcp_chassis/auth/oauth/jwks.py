@@ -14,7 +14,6 @@ import structlog
 from ...sinks.addresses import IPNetwork
 from ...sinks.dialling import FetchError
 from ...sinks.fetch import Fetched, SafeFetcher
-from ...sinks.urls import DEFAULT_PORTS
 from ..verifier import Unavailable
 
 log = structlog.get_logger("auth")
@@ -93,7 +92,7 @@ def issuer_fetcher(url: str, networks: Iterable[IPNetwork]) -> SafeFetcher:
     local = parts.scheme == "http"
     return SafeFetcher(
         schemes=("https", "http") if local else ("https",),
-        ports={443, parts.port or DEFAULT_PORTS.get(parts.scheme, 443)},
+        ports={443, parts.port or (80 if local else 443)},
         networks=(*networks, *(_LOOPBACK if local else ())),
         max_bytes=_LARGEST,
         max_redirects=0,  # nobody else chooses where the keys come from
