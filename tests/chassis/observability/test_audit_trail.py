@@ -194,7 +194,7 @@ def test_a_full_disk_stops_nothing_and_is_reported(tmp_path: Path) -> None:
 
 
 def test_nobody_waits_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_trail, "_PATIENCE", 0.1)
+    monkeypatch.setattr(audit_trail, "_STOP_SECONDS", 0.1)
     hanging, go_on = threading.Event(), threading.Event()
 
     def hang(*_: object) -> None:
@@ -207,7 +207,7 @@ def test_nobody_waits_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.
     trail.put({"event.action": "one"})
     hanging.wait()
     with structlog.testing.capture_logs() as lines:
-        for _ in range(audit_trail._MOST_WAITING + 10):
+        for _ in range(audit_trail._MAX_WAITING + 10):
             trail.put({"event.action": "more"})
     assert [line["event"] for line in lines] == ["the audit trail is not written: records are lost"]
     assert trail.problems() == [

@@ -111,7 +111,8 @@ OFFERS = (
 def imported(package: str) -> ModuleType | None:
     """Return a package or module of the chassis, or None if this project does not have it."""
     name = f"{__package__}.{package}"
-    spec = find_spec(name) if find_spec(name.rpartition(".")[0]) is not None else None
+    parent = package.rpartition(".")[0]
+    spec = find_spec(name) if not parent or imported(parent) is not None else None
     # Without an origin it is a directory whose files were removed, but for `__pycache__`.
     return import_module(name) if spec is not None and spec.origin is not None else None
 

@@ -27,7 +27,7 @@ def differences(root: Path = CHASSIS) -> list[str]:
         listed = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
     except (OSError, ValueError):
         return [f"{MANIFEST}: cannot be read. Restore it from the template."]
-    absent = tuple(f"{place}/" for place in _OPTIONAL if not (root / place).is_dir())
+    absent = tuple(f"{place}/" for place in _OPTIONAL if not (root / place / "__init__.py").is_file())
     expected = {path: digest for path, digest in listed.items() if not path.startswith(absent)}
     return [
         f"{path}: {'is missing' if path not in here else 'was added' if path not in expected else 'was changed'}"

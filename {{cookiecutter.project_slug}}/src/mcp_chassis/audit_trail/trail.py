@@ -1,16 +1,15 @@
 """The audit trail: a file of JSON lines with the field names of the Elastic Common Schema, sealed as a chain.
 
 The event loop only puts a record into a queue; a thread writes. Several processes share one file: each batch is written
-under a lock, and goes on from the last line that is there. Nothing that happens to the file stops the server.
+under a lock, and continues from the last line in the file. No failure of the file stops the server.
 """
 
 import os
 import queue
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from hmac import digest
 from io import FileIO
@@ -20,22 +19,17 @@ from typing import Any
 import structlog
 
 from ..counters import count_audit_lines
+from ..locks import locked
 from .chain import Head, derived_key, head_of, sealed
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 _ECS_VERSION = "9.0.0"
-_LONGEST_TAIL = 131_072  # bytes: more than the longest line
-_MOST_WAITING = 10_000  # records; more are lost, and counted
-_BATCH = 500
-_PATIENCE = 5.0  # seconds that a stop waits for the rest to be written
-_HEAD_EVERY = 60.0  # seconds between two heads in the log
+_MAX_TAIL_BYTES = 131_072  # more than the longest line
+_MAX_WAITING = 10_000  # records; more are lost, and counted
+_BATCH = 500  # records
+_STOP_SECONDS = 5.0  # that a stop waits for the rest to be written
+_HEAD_SECONDS = 60.0  # between two heads in the log
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-
-_BEGINNING = b'{"@timestamp":"'
+_LINE_START = b'{"@timestamp":"'
 
 Record = dict[str, Any]
 
@@ -44,7 +38,7 @@ log = structlog.get_logger("audit_trail")
 
 class AuditTrail:
     """Args:
-    path: the file, readable by its owner only. It may be renamed at any time: a new one is begun, and goes on.
+    path: the file, readable by its owner only. It may be renamed at any time: a new one is begun, and continues it.
     secret: keys the seals, and the hashes of arguments.
     service: the server's name.
 
@@ -57,35 +51,37 @@ class AuditTrail:
         self._path = path
         self._key = derived_key(secret, "audit chain")
         self._value_key = derived_key(secret, "audit values")
-        self._common: Record = {"ecs.version": _ECS_VERSION, "event.kind": "event", "service.name": service}
-        self._common |= {"event.dataset": f"{service}.audit", "process.pid": os.getpid()}
-        self._waiting: queue.Queue[Record | None] = queue.Queue(_MOST_WAITING)
+        self._common: Record = {
+            "ecs.version": _ECS_VERSION,
+            "event.kind": "event",
+            "service.name": service,
+            "event.dataset": f"{service}.audit",
+            "process.pid": os.getpid(),
+        }
+        self._waiting: queue.Queue[Record | None] = queue.Queue(_MAX_WAITING)
         self._lost = 0
         self._counting = threading.Lock()  # the event loop counts, too
         self._problem: str | None = None
-        self._head_logged_at = -_HEAD_EVERY
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="audit-trail", daemon=True)
         self._file = _open(path)
         try:
-            with _locked(self._file):
-                self._head = _tail(self._file)[0]
+            self._head = self._read_head()
         except BaseException:
             self._file.close()
             raise
-        self._logged_head = self._head
+        self._logged_head, self._head_logged_at = self._head, -_HEAD_SECONDS
 
     def start(self) -> None:
         """Begin to write."""
-        self._thread = threading.Thread(target=self._run, name="audit-trail", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Write what is waiting, and the head to the log."""
-        if self._thread is not None:
-            with suppress(queue.Full):  # it hangs: nothing more can be done
-                self._waiting.put(None, timeout=_PATIENCE)
-            self._thread.join(_PATIENCE)
-        if self._thread is None or not self._thread.is_alive():
+        if self._thread.ident is not None:
+            with suppress(queue.Full):  # the disk hangs
+                self._waiting.put(None, timeout=_STOP_SECONDS)
+            self._thread.join(_STOP_SECONDS)
+        if not self._thread.is_alive():
             self._file.close()
 
     def put(self, record: Record) -> None:
@@ -97,7 +93,7 @@ class AuditTrail:
             self._count_lost(1, "it is not written as fast as it grows")
 
     def hashes(self, values: Mapping[str, bytes | None]) -> list[Record]:
-        """Describe arguments, given as JSON: name, size, and a hash that only whoever has the key can try values on."""
+        """Describe arguments, given as JSON: name, size, and a keyed hash: without the key no value can be tried."""
         return [
             {"name": name}
             if value is None
@@ -122,7 +118,7 @@ class AuditTrail:
     def _batch(self) -> list[Record | None]:
         batch: list[Record | None] = []
         with suppress(queue.Empty):
-            batch.append(self._waiting.get(timeout=_HEAD_EVERY))
+            batch.append(self._waiting.get(timeout=_HEAD_SECONDS))
             while len(batch) < _BATCH:
                 batch.append(self._waiting.get_nowait())
         return batch
@@ -130,11 +126,10 @@ class AuditTrail:
     def _write(self, records: list[Record]) -> None:
         try:
             if self._renamed():
-                with _locked(self._file):  # whoever wrote to the old file has done so before we get the lock
-                    self._head = max(self._head, _tail(self._file)[0], key=lambda head: head.sequence)
+                self._head = _later(self._head, self._read_head())  # another process may have written to it since
                 self._file.close()
                 self._file = _open(self._path)
-            with _locked(self._file):
+            with locked(self._file.fileno()):
                 self._append(records)
         except (OSError, ValueError) as error:
             self._count_lost(len(records), str(getattr(error, "strerror", error)))
@@ -145,10 +140,10 @@ class AuditTrail:
             log.warning("the audit trail is written again")
 
     def _append(self, records: list[Record]) -> None:
-        there, end, size = _tail(self._file)
-        if 0 < there.sequence < self._head.sequence:
-            log.error("lines of the audit trail are gone", last=there.sequence, written=self._head.sequence)
-        head = max(there, self._head, key=lambda head: head.sequence)
+        last, end, size = _tail(self._file)
+        if 0 < last.sequence < self._head.sequence:
+            log.error("lines of the audit trail are gone", last=last.sequence, written=self._head.sequence)
+        head = _later(last, self._head)
         notes: list[Record] = []
         if end < size:  # a write was cut off: by a full disk, or with the process
             log.warning("a torn last line of the audit trail is removed", bytes=size - end)
@@ -156,11 +151,11 @@ class AuditTrail:
             notes.append(_note("trail_repaired", removed=size - end))
         if lost := self._lost:
             notes.append(_note("records_lost", lost=lost))
-        lines = []
+        text = bytearray()
         for record in (*notes, *records):
-            line, head = self._line(head, record)
-            lines.append(line)
-        text = b"".join(lines)
+            when = datetime.fromtimestamp(record.pop("@timestamp"), UTC).isoformat(timespec="milliseconds")
+            line, head = sealed(self._key, head, {"@timestamp": when, **self._common, **record})
+            text += line
         try:
             if self._file.write(text) != len(text):
                 raise OSError(None, "No space left on device")
@@ -171,9 +166,9 @@ class AuditTrail:
         with self._counting:
             self._lost -= lost
 
-    def _line(self, head: Head, record: Record) -> tuple[bytes, Head]:
-        when = datetime.fromtimestamp(record.pop("@timestamp"), UTC).isoformat(timespec="milliseconds")
-        return sealed(self._key, head, {"@timestamp": when, **self._common, **record})
+    def _read_head(self) -> Head:
+        with locked(self._file.fileno()):
+            return _tail(self._file)[0]
 
     def _renamed(self) -> bool:
         try:
@@ -190,11 +185,15 @@ class AuditTrail:
             log.error("the audit trail is not written: records are lost", cause=cause)
 
     def _log_head(self, *, now: bool) -> None:
-        """A cut tail shows only against a head that is kept elsewhere: where the log goes."""
-        due = now or time.monotonic() - self._head_logged_at >= _HEAD_EVERY
+        """A tail that was cut off shows only against a head that is kept elsewhere: where the log goes."""
+        due = now or time.monotonic() - self._head_logged_at >= _HEAD_SECONDS
         if due and self._head != self._logged_head:
             self._head_logged_at, self._logged_head = time.monotonic(), self._head
             log.info("audit trail head", head=str(self._head))
+
+
+def _later(one: Head, other: Head) -> Head:
+    return max(one, other, key=lambda head: head.sequence)
 
 
 def _note(action: str, **numbers: int) -> Record:
@@ -216,29 +215,11 @@ def _tail(file: FileIO) -> tuple[Head, int, int]:
         ValueError: if there is something, and it is no trail.
     """
     size = file.seek(0, os.SEEK_END)
-    begin = max(0, size - _LONGEST_TAIL)
+    begin = max(0, size - _MAX_TAIL_BYTES)
     file.seek(begin)
     *whole, torn = file.read(size - begin).split(b"\n")
     heads = (head for line in reversed(whole) if (head := head_of(line + b"\n")) is not None)
     head = next(heads, None)
-    if (whole and head is None) or not torn.startswith(_BEGINNING[: len(torn)]):
+    if (whole and head is None) or not torn.startswith(_LINE_START[: len(torn)]):
         raise ValueError("it holds something else than an audit trail")
     return head or Head(), size - len(torn), size
-
-
-@contextmanager
-def _locked(file: FileIO) -> Iterator[None]:
-    """Keep other processes from the file. A lock ends with the process that holds it."""
-    if sys.platform == "win32":  # at a place that is never read: locks of Windows keep readers out as well
-        file.seek(1 << 40)
-        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        if sys.platform == "win32":
-            file.seek(1 << 40)
-            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_UN)

@@ -72,7 +72,10 @@ class Confirmations:
         if context.request_state is None:
             return _input_required(question, await self._new_state())
         refused = await self._closed(context.request_state)
-        return refused or _outcome((context.input_responses or {}).get(_KEY))
+        answer = (context.input_responses or {}).get(_KEY)
+        if refused is None and isinstance(answer, ElicitResult):
+            return _outcome(answer.action, (answer.content or {}).get("confirm"))
+        return refused or "cancelled"
 
     async def _new_state(self) -> str:
         state = await self._shared.put() if self._shared is not None else None
@@ -104,14 +107,13 @@ async def _ask_directly(context: Context[Any, Any], question: str) -> Outcome:
             answer = await context.elicit(question, Answer)
     except TimeoutError:
         return "cancelled"
-    content: dict[str, Any] | None = {"confirm": answer.data.confirm} if answer.action == "accept" else None
-    return _outcome(ElicitResult(action=answer.action, content=content))
+    return _outcome(answer.action, answer.data.confirm if answer.action == "accept" else None)
 
 
-def _outcome(answer: object) -> Outcome:
-    if isinstance(answer, ElicitResult) and answer.action == "accept":
-        return "accepted" if (answer.content or {}).get("confirm") is True else "declined"
-    return "declined" if isinstance(answer, ElicitResult) and answer.action == "decline" else "cancelled"
+def _outcome(action: str, confirm: object) -> Outcome:
+    if action == "accept":
+        return "accepted" if confirm is True else "declined"
+    return "declined" if action == "decline" else "cancelled"
 
 
 def _input_required(question: str, state: str) -> InputRequiredResult:

@@ -4,25 +4,24 @@ import asyncio
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
+import structlog
 from mcp import MCPError
 from pydantic import ValidationError
 
-from ..events.log import Kind, Severity
+from ..events.log import EventLog, Kind, Severity
 from ..mcp import sdk
 from ..sinks.errors import InvalidInput
 from .arguments import broken_rule, rejection
 from .output import ResultTooLarge, error_text
+from .record import caller
 
-_ENDS: Mapping[str, tuple[Kind, Severity]] = MappingProxyType(
-    {
-        "rejected": ("input_validation_failed", "medium"),
-        "unknown": ("input_validation_failed", "medium"),
-        "too_large": ("tool_execution_failed", "low"),
-        "failed": ("tool_execution_failed", "low"),
-        "crashed": ("tool_execution_failed", "high"),
-    }
+_SEVERITY: Mapping[str, Severity] = MappingProxyType(
+    {"rejected": "medium", "unknown": "medium", "too_large": "low", "failed": "low", "crashed": "high"}
 )
+
+error_log = structlog.get_logger("error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +30,33 @@ class Outcome:
 
     Args:
         name: `rejected`, `unknown`, `too_large`, `failed` or `crashed`.
-        message: for the caller. Of a crash there is none: its text may be a secret.
         reason: of the event.
+        message: for the caller. Of a crash there is none: its text may be a secret.
     """
 
     name: str
-    message: str
     reason: str
+    message: str = ""
 
     @property
-    def event(self) -> Kind:
-        """The kind of the event."""
-        return _ENDS[self.name][0]
+    def is_of_caller(self) -> bool:
+        """Whether the caller can avoid it by asking differently."""
+        return self.name in {"rejected", "unknown"}
 
-    @property
-    def severity(self) -> Severity:
-        """The severity of the event."""
-        return _ENDS[self.name][1]
+    def note(self, error: BaseException, events: EventLog, audit: dict[str, Any], **what: str) -> None:
+        """Note it in the audit line and as an event; a crash in the log as well.
+
+        Args:
+            error: what was classified.
+            events: where it is noted.
+            audit: the audit line.
+            what: the kind and the name of what was called.
+        """
+        audit["outcome"] = self.name
+        kind: Kind = "input_validation_failed" if self.is_of_caller else "tool_execution_failed"
+        events.record(kind, caller(), severity=_SEVERITY[self.name], reason=self.reason, **what)
+        if self.name == "crashed":
+            error_log.error(f"{next(iter(what))} crashed", exc_info=error, **what)
 
 
 def classify(error: BaseException, functions: Container[str] = ()) -> Outcome | None:
@@ -65,11 +74,11 @@ def classify(error: BaseException, functions: Container[str] = ()) -> Outcome | 
         return None
     cause = _cause(error)
     if isinstance(cause, InvalidInput):
-        return Outcome("rejected", f"Invalid arguments: {cause}", broken_rule(cause))
+        return Outcome("rejected", broken_rule(cause), f"Invalid arguments: {cause}")
     if isinstance(cause, ValidationError) and (cause is error or cause.title in functions):
-        return Outcome("rejected", f"Invalid arguments: {rejection(cause)}", broken_rule(cause))
+        return Outcome("rejected", broken_rule(cause), f"Invalid arguments: {rejection(cause)}")
     name = _name(error)
-    return Outcome(name, error_text(error) if name != "crashed" else "", name)
+    return Outcome(name, name, error_text(error) if name != "crashed" else "")
 
 
 def _name(error: BaseException) -> str:

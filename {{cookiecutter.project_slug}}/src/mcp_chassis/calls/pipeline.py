@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, InputRequiredResult, TextContent
 
@@ -28,8 +27,6 @@ from .tools import GuardedTool
 
 Result = CallToolResult | InputRequiredResult
 Run = Callable[[dict[str, Any]], Awaitable[Result]]
-
-error_log = structlog.get_logger("error")
 
 _NOT_CONFIRMED = {
     "declined": "The person declined. Nothing was done.",
@@ -110,12 +107,8 @@ class ToolGuard:
                 outcome = classify(error)
                 if outcome is None:
                     raise
-                text = outcome.message
-                if outcome.name == "crashed":
-                    error_log.error("tool crashed", tool=name, exc_info=error)
-                    text = f"The tool {name} failed. The server's log says why."
-                details = {"severity": outcome.severity, "reason": outcome.reason}
-                return self._refused(audit, outcome.name, text, outcome.event, **details)
+                outcome.note(error, self._events, audit, tool=name)
+                return _error(outcome.message or f"The tool {name} failed. The server's log says why.")
             finally:
                 slot.release()
 
@@ -152,7 +145,11 @@ class ToolGuard:
     def _refused(
         self, audit: dict[str, Any], outcome: str, text: str, event: Kind = "tool_execution_failed", **details: Any
     ) -> CallToolResult:
-        """Note an outcome in the audit line and as an event, and return `text` as a result that is an error."""
+        """Note an outcome in the audit line and as an event, and return `text` as an error result."""
         audit["outcome"] = outcome
         self._events.record(event, caller(), **{"tool": audit["tool"], "reason": outcome, **details})
-        return CallToolResult(content=[TextContent(type="text", text=without_hidden(text))], is_error=True)
+        return _error(text)
+
+
+def _error(text: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(type="text", text=without_hidden(text))], is_error=True)

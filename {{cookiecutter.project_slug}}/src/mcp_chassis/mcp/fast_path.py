@@ -47,14 +47,15 @@ class DirectEntry:
     def __init__(self, server: sdk.Server[Any]) -> None:
         self._server = server
         self._marked: dict[str, tuple[object, bool]] = {}
-        self.lifespan_state: Any = None
-        """What the server's lifespan yields."""
 
-    async def serve(self, message: Mapping[str, Any], scope: Scope, receive: Receive, send: Send) -> bool:
+    async def serve(
+        self, message: Mapping[str, Any], lifespan_state: Any, scope: Scope, receive: Receive, send: Send
+    ) -> bool:
         """Answer a message and return True, or return False and touch nothing.
 
         Args:
             message: the body, already checked to be one JSON-RPC message.
+            lifespan_state: what the server's lifespan yields.
             scope: of the request.
             receive: gives the body once more, then waits for the client to disconnect.
             send: takes the answer.
@@ -85,7 +86,7 @@ class DirectEntry:
         status = 200
         try:
             try:
-                runner = sdk.ServerRunner(self._server, connection, self.lifespan_state)
+                runner = sdk.ServerRunner(self._server, connection, lifespan_state)
                 result = await runner.on_request(_Dispatch(message_id, request, transport), method, params)
             finally:
                 await connection.close()

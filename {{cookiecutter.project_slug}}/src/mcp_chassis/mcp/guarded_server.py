@@ -9,7 +9,6 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
-import structlog
 from mcp import MCPError, types
 from mcp.server.mcpserver import Context, MCPServer
 from pydantic import AnyUrl, BaseModel, ValidationError
@@ -38,8 +37,6 @@ _KINDS: Mapping[str, str] = MappingProxyType(
 )
 _CHANGES = ("add_tool", "remove_tool", "add_resource", "resource", "add_prompt", "remove_prompt", "completion")
 _MAX_LISTINGS = 100
-
-error_log = structlog.get_logger("error")
 
 
 class GuardedServer(MCPServer[Any]):
@@ -194,11 +191,8 @@ class GuardedServer(MCPServer[Any]):
                 outcome = classify(error, self._functions)
                 if outcome is None:
                     raise
-                audit["outcome"] = outcome.name
-                self.events.record(outcome.event, caller(), severity=outcome.severity, reason=outcome.reason, **what)
-                if outcome.name == "crashed":
-                    error_log.error(f"{kind} crashed", exc_info=error, **what)
-                code = types.INVALID_PARAMS if outcome.event == "input_validation_failed" else types.INTERNAL_ERROR
+                outcome.note(error, self.events, audit, **what)
+                code = types.INVALID_PARAMS if outcome.is_of_caller else types.INTERNAL_ERROR
                 raise MCPError(code=code, message=outcome.message or f"The {kind} failed", data=data) from None
 
     def _refuse_unknown(self, action: str, kind: str, name: str) -> NoReturn:

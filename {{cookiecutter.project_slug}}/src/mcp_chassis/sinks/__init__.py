@@ -1,4 +1,4 @@
-"""Safe ways to handle what a model said. Import from here: `from <package>.security import sanitize_input`."""
+"""Functions that are safe with any input from the model. Import them from here."""
 
 from .commands import Finished, Programs, options, run_argv
 from .dialling import FetchError

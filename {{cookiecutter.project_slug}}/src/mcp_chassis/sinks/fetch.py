@@ -7,8 +7,7 @@ name. httpcore itself has no proxies from the environment, no cookies, no redire
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address
@@ -59,6 +58,7 @@ class Fetched:
         return self.body.decode(name if name in _ENCODINGS else "utf-8", errors="replace")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SafeFetcher:
     """Fetches URLs that a caller chose. It keeps nothing between two requests: share one, or make many.
 
@@ -74,26 +74,17 @@ class SafeFetcher:
         ssl_context: default: the system's certificate authorities.
     """
 
-    def __init__(
-        self,
-        *,
-        schemes: Collection[str] = ("https",),
-        ports: Collection[int] | None = None,
-        networks: Iterable[IPNetwork] = (),
-        proxy: str | None = None,
-        max_bytes: int = 1_000_000,
-        max_redirects: int = 3,
-        timeout: float = 15.0,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        self._schemes = schemes
-        self._ports = ports
-        self._networks = tuple(networks)
-        self._proxy = None if proxy is None else _proxy(proxy)
-        self._max_bytes = max_bytes
-        self._max_redirects = max_redirects
-        self._timeout = timeout
-        self._ssl_context = ssl_context
+    schemes: Collection[str] = ("https",)
+    ports: Collection[int] | None = None
+    networks: Collection[IPNetwork] = ()
+    proxy: str | None = None
+    max_bytes: int = 1_000_000
+    max_redirects: int = 3
+    timeout: float = 15.0
+    ssl_context: ssl.SSLContext | None = None
+
+    def __post_init__(self) -> None:
+        _read_proxy(self.proxy)  # an invalid one is refused now, not at the first request
 
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Fetched:
         """Fetch `url` with GET. See `request`."""
@@ -123,27 +114,28 @@ class SafeFetcher:
         if not all(text.isascii() and text.isprintable() for header in sent.items() for text in header):
             raise FetchError("a header holds a line break or another character that headers cannot carry")
         try:
-            with anyio.fail_after(self._timeout):
+            with anyio.fail_after(self.timeout):
                 return await self._follow(method, url, sent, content)
         except TimeoutError:
-            raise FetchError(f"the server did not finish within {self._timeout:g} seconds") from None
+            raise FetchError(f"the server did not finish within {self.timeout:g} seconds") from None
         except _NETWORK_ERRORS as error:
             raise FetchError("the server does not answer, or its certificate or its answer is not valid") from error
 
     async def _follow(self, method: str, url: str, headers: dict[str, str], content: bytes | None) -> Fetched:
         target = self._target(url)
-        for _ in range(self._max_redirects + 1):
-            async with self._response(method, target, headers, content) as response:
-                received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-                if response.status not in _REDIRECTS or "location" not in received or self._max_redirects == 0:
-                    body = await self._body(response, received.get("content-encoding", "identity"))
-                    return Fetched(response.status, received, body, target.origin + target.path)
+        for _ in range(self.max_redirects + 1):
+            fetched = await self._send(method, target, headers, content)
+            if not self._is_followed(fetched.status, fetched.headers):
+                return fetched
             if method == "POST":
                 raise FetchError("the server redirects a POST")
-            before, target = target, self._target(received["location"], base=target)
+            before, target = target, self._target(fetched.headers["location"], base=target)
             if target.origin != before.origin:
                 headers = {name: value for name, value in headers.items() if name in _PORTABLE_HEADERS}
-        raise FetchError(f"the server redirects more than {self._max_redirects} times")
+        raise FetchError(f"the server redirects more than {self.max_redirects} times")
+
+    def _is_followed(self, status: int, headers: Mapping[str, str]) -> bool:
+        return status in _REDIRECTS and "location" in headers and self.max_redirects > 0
 
     def _target(self, url: str, *, base: Target | None = None) -> Target:
         """Return the parts of a URL that is allowed, as far as its text shows.
@@ -153,7 +145,7 @@ class SafeFetcher:
         """
         try:
             absolute = url if base is None else urljoin(base.origin + base.path, url)
-            target = read_url(absolute, schemes=self._schemes, ports=self._ports, networks=self._networks)
+            target = read_url(absolute, schemes=self.schemes, ports=self.ports, networks=self.networks)
         except InvalidInput as error:
             raise FetchError(str(error)) from None
         except ValueError:  # of urljoin
@@ -162,29 +154,29 @@ class SafeFetcher:
             raise FetchError("a redirect leads from https to http")
         return target
 
-    @asynccontextmanager
-    async def _response(
-        self, method: str, target: Target, headers: dict[str, str], content: bytes | None
-    ) -> AsyncIterator[httpcore2.Response]:
+    async def _send(self, method: str, target: Target, headers: dict[str, str], content: bytes | None) -> Fetched:
+        """Send one request. The body of a redirect that is followed is not read."""
         own = {"host": target.authority, "connection": "close", "accept-encoding": "identity"}
-        addresses = None if self._proxy else await self._addresses(target)
-        async with (
-            # A connection belongs to the check before it: none is used for a second request.
-            httpcore2.AsyncConnectionPool(
-                ssl_context=self._ssl_context or _system_authorities(),
-                proxy=self._proxy,
-                network_backend=CheckedBackend(addresses, 2 * self._max_bytes + _MAX_HEAD_BYTES),
-            ) as pool,
-            pool.stream(
-                method,
-                httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
-                headers=list(({"accept": "*/*"} | headers | own).items()),
-                content=content,
-                # The certificate, too, must be for `sni_hostname`.
-                extensions={"timeout": {"connect": _CONNECT_SECONDS}, "sni_hostname": target.host.strip("[]")},
-            ) as response,
-        ):
-            yield response
+        addresses = None if self.proxy else await self._addresses(target)
+        # A connection belongs to the check before it: none is used for a second request.
+        pool = httpcore2.AsyncConnectionPool(
+            ssl_context=self.ssl_context or _system_authorities(),
+            proxy=_read_proxy(self.proxy),
+            network_backend=CheckedBackend(addresses, 2 * self.max_bytes + _MAX_HEAD_BYTES),
+        )
+        request = pool.stream(
+            method,
+            httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
+            headers=list(({"accept": "*/*"} | headers | own).items()),
+            content=content,
+            # The certificate, too, must be for `sni_hostname`.
+            extensions={"timeout": {"connect": _CONNECT_SECONDS}, "sni_hostname": target.host.strip("[]")},
+        )
+        async with pool, request as response:
+            received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            followed = self._is_followed(response.status, received)
+            body = b"" if followed else await self._body(response, received.get("content-encoding", "identity"))
+        return Fetched(response.status, received, body, target.origin + target.path)
 
     async def _addresses(self, target: Target) -> list[str]:
         if target.is_address:  # which `read_url` has checked
@@ -196,7 +188,7 @@ class SafeFetcher:
         found = dict.fromkeys(str(answer[4][0]) for answer in answers)
         # One internal address refuses the whole name: an honest service has none. An absent name and an internal name
         # get the same message, so that no caller can find out which names exist inside.
-        if not found or not all(is_public(ip_address(address), also=self._networks) for address in found):
+        if not found or not all(is_public(ip_address(address), also=self.networks) for address in found):
             raise FetchError("the URL's host has no public address")
         return list(found)
 
@@ -208,14 +200,16 @@ class SafeFetcher:
                 raise FetchError("the server compresses its answer though it was asked not to")
             body += chunk
             chunks += 1
-            if len(body) > self._max_bytes:
-                raise FetchError(f"the answer is larger than {self._max_bytes} bytes")
+            if len(body) > self.max_bytes:
+                raise FetchError(f"the answer is larger than {self.max_bytes} bytes")
             if chunks > _MAX_CHUNKS:
                 raise FetchError("the answer comes in too many pieces")
         return bytes(body)
 
 
-def _proxy(url: str) -> httpcore2.Proxy:
+def _read_proxy(url: str | None) -> httpcore2.Proxy | None:
+    if url is None:
+        return None
     parsed = httpx2.Proxy(url)
     return httpcore2.Proxy(str(parsed.url), parsed.raw_auth)
 

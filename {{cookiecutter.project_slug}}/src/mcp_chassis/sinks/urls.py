@@ -48,11 +48,7 @@ class Target:
 
 
 def validate_url(
-    url: str,
-    *,
-    schemes: Collection[str] = ("https",),
-    ports: Collection[int] | None = None,
-    max_length: int = 2048,
+    url: str, *, schemes: Collection[str] = ("https",), ports: Collection[int] | None = None, max_length: int = 2048
 ) -> str:
     """Return `url` unchanged if it names a public host over an allowed scheme.
 

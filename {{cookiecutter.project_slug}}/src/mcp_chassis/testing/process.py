@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 
 from ..settings import Settings, load_settings
-from .running import RunningServer, free_port, wait_until
+from .running import RunningServer, free_port, new_secret, wait_until
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class ServerProcess:
 
 def environment(**settings: str) -> dict[str, str]:
     """Return the environment of a server: that of this process without its settings, and `settings` in upper case."""
-    names = {name.upper() for name in Settings.model_fields}
-    own = {name: value for name, value in os.environ.items() if name not in names}
+    own = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
     source = os.pathsep.join(path for path in sys.path if path)
     given = {name.upper(): value for name, value in settings.items()}
     return own | {"SECRETS_DIR": os.devnull, "PYTHONPATH": source, "PYTHONUTF8": "1"} | given
@@ -53,9 +52,8 @@ def server_process(directory: Path, *, program: Sequence[str], **settings: str) 
             [sys.executable, *program], cwd=directory, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=err
         )
     try:
-        server = ServerProcess(
-            process, RunningServer(load_settings(_env_file=None, port=port, api_key=key), key), directory
-        )
+        settings_here = load_settings(_env_file=None, port=port, api_key=key)
+        server = ServerProcess(process, RunningServer(settings_here, key), directory)
         wait_until(lambda: process.poll() is not None or serves(server.running), seconds=30)
         assert process.poll() is None, server.written()
         yield server

@@ -6,7 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,20 +64,16 @@ class RunningServer:
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the security events, newest first."""
         query = {"limit": "1000"} | ({"event": kind} if kind else {})
-        answer = self.get("/security/events", params=query, headers=self.credentials)
-        events: list[dict[str, Any]] = answer.json()["events"]
-        return events
+        return list(self.get("/security/events", params=query, headers=self.credentials).json()["events"])
 
     def raw(self, data: bytes, *, timeout: float = 5) -> bytes:
         """Send bytes unchanged and return the answer until the server closes or sends nothing for `timeout` seconds."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             connection.sendall(data)
             received = b""
-            try:
+            with suppress(TimeoutError):
                 while chunk := connection.recv(65536):
                     received += chunk
-            except TimeoutError:
-                pass
             return received
 
     @asynccontextmanager
@@ -136,8 +132,7 @@ def free_port() -> int:
     """Return a port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Any, *, seconds: float = 10) -> None:

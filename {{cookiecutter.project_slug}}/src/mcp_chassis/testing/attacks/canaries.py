@@ -9,7 +9,6 @@ import tempfile
 import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Self
 
 from ...sinks.hidden import find_hidden
 
@@ -26,10 +25,9 @@ _IN_ERRORS = re.compile(
 class _Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         self.request.settimeout(0.5)
-        asked = b""
+        text = ""
         with suppress(OSError):
-            asked = self.request.recv(4096)
-        text = asked.decode("latin-1")
+            text = self.request.recv(4096).decode("latin-1")
         match = TOKEN.search(text)
         token = match[0] if match else ""
         if isinstance(self.server, _Listener):
@@ -54,36 +52,31 @@ class _Listener(socketserver.ThreadingTCPServer):
         self.server_close()
 
 
-class Canaries:
-    """Puts the canaries into a temporary directory, and removes it at the end.
+class Canaries(ExitStack):
+    """Puts the canaries into a temporary directory, and removes it on exit.
 
     `work` is the directory that the attacked server runs in; `environment` holds secrets that it must not reveal.
     """
 
-    def __enter__(self) -> Self:
-        self._stack = ExitStack()
+    def __init__(self) -> None:
+        super().__init__()
         made = tempfile.TemporaryDirectory(prefix="attack-", ignore_cleanup_errors=True)
-        root = Path(os.path.realpath(self._stack.enter_context(made)))
+        root = Path(os.path.realpath(self.enter_context(made)))
         self.work, self.markers, outside = root / "work", root / "markers", root / "outside"
         for directory in (self.work, self.markers, outside):
             directory.mkdir()
         self.file = outside / "secret.txt"
-        self._secret = _secret()
+        self._secret = new_mark()
         self.file.write_text(self._secret)
-        self.environment = {"canary_password": _secret()}
-        self.secrets, self.other = set(self.environment.values()), _secret()
-        self.halves = _secret()[:12], _secret()[:12]
+        self.environment = {"canary_password": new_mark()}
+        self.secrets, self.other = set(self.environment.values()), new_mark()
+        self.halves = new_mark()[:12], new_mark()[:12]
         self.hits: list[str] = []
-        listener = self._stack.enter_context(_Listener("127.0.0.1", 0, self.hits))
+        listener = self.enter_context(_Listener("127.0.0.1", 0, self.hits))
         self.port: int = listener.server_address[1]
         with suppress(OSError):  # no IPv6 here
-            self._stack.enter_context(_Listener("::1", self.port, self.hits))
-        source = Path(__file__).parents[2]
-        self._internal = (str(self.work), str(source))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
+            self.enter_context(_Listener("::1", self.port, self.hits))
+        self._internal = (str(self.work), str(Path(__file__).parents[2]))
 
     def plant_links(self) -> None:
         """Put links to the file outside into every directory that a tool has made."""
@@ -135,5 +128,6 @@ class Canaries:
         return seen
 
 
-def _secret() -> str:
+def new_mark() -> str:
+    """Return a random word that no ordinary text contains."""
     return "".join(secrets.choice("bcdfghjkmnpqrstvwxz") for _ in range(20))

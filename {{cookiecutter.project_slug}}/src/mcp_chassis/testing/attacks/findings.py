@@ -1,10 +1,8 @@
-"""What is attacked, what an attack achieved, and how to fix it."""
+"""What an attack achieved, and how to fix it."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
 
-MAX_CONCURRENCY = 8
-"""Most attempts at the same time."""
+from .subjects import Subject
 
 _ADVICE = {
     "path": "open files through SafeRoot(...).read_text / write_text, never open()",
@@ -22,26 +20,13 @@ _SINKS = frozenset({"path", "url", "shell", "code", "template", "sql", "xml"})
 _FIX = {
     "secret in the answer": "answer with what was asked for only; never with os.environ or settings",
     "internal text in the answer": 'raise ToolError("your own sentence") without the text of the exception',
+    "hidden text in the answer": _ADVICE["text"],
     "data of another caller": "keep no caller's data in globals; store and look it up by get_principal().id",
     "answer over the size limit": "bound what is returned, in pages if need be",
     "server error": "catch what the function can raise, and raise ToolError with your own sentence",
     "server ended": "never call os._exit or native code on a value; start programs with run_argv",
     "not attacked": 'say what a valid value looks like: Field(examples=["..."])',
 }
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One tool, prompt, resource or resource template."""
-
-    kind: Literal["tool", "prompt", "resource"]
-    name: str
-    schema: dict[str, Any] = field(hash=False, repr=False)
-    concurrency: int = MAX_CONCURRENCY
-    confirm: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -58,8 +43,6 @@ class Finding:
     @property
     def safe_way(self) -> str:
         """How to write the tool instead."""
-        if self.kind == "hidden text in the answer":
-            return _ADVICE["text"]
         if self.kind == "secret in the answer" and self.family in _SINKS:
             return _ADVICE[self.family]
         return _FIX.get(self.kind) or _ADVICE.get(self.family, "bound what the function does with this value")

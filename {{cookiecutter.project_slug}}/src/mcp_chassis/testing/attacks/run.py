@@ -8,28 +8,26 @@ from typing import Self
 
 import httpx2
 
+from ...auth.keys.format import new_id, new_key
 from ...service import Service
 from ..running import _TLS
-from .canaries import Canaries
-from .findings import Finding, Subject
+from .canaries import Canaries, new_mark
+from .findings import Finding
 from .payloads import FAMILIES, LADDERS, SQL_PAIRS, TYPES
 from .samples import Name, Place, Sample, put
-from .subjects import subjects
-from .target import OtherKey, target
+from .subjects import Subject, subjects
+from .target import target
 from .wire import TIMEOUT_SECONDS, VALID, Answer, Attempt, Stopped, ask
 
 __all__ = ["Campaign", "Finding", "Subject", "subjects"]
 
 _SLOW_SECONDS = 0.5  # an answer must also be five times slower than an ordinary one, twice
 _SAMPLES = 3
+_MAX_CONCURRENCY = 8  # attempts at the same time
 
 
 class Campaign:
-    """A server with its canaries, to be attacked subject by subject.
-
-    Args:
-        service: what is attacked.
-    """
+    """A server of a service with its canaries, to be attacked subject by subject."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -39,7 +37,7 @@ class Campaign:
         with ExitStack() as stack:
             self.canaries = stack.enter_context(Canaries())
             self._server = stack.enter_context(ExitStack())
-            self.other_key = OtherKey()
+            self.other_key = new_key(new_id())
             self.attempts: dict[str, Attempt] = {}
             self.start()
             # The other principal leaves its data wherever it can, before the first attack.
@@ -71,7 +69,7 @@ class _Attack:
         self._canaries = campaign.canaries
         self._samples = [Sample(subject.schema, variant) for variant in range(_SAMPLES)]
         self._findings: dict[tuple[str, str, str], Finding] = {}
-        self._own = secrets.token_hex(8).translate(str.maketrans("0123456789", "ghjkmnpqrs"))
+        self._own = new_mark()
         self._is_shared = False
         self._usual_seconds = 0.0
 
@@ -82,15 +80,15 @@ class _Attack:
         for place in sample.places:
             if place.fits(mark) and not isinstance(place.path[-1], Name):
                 arguments = put(arguments, place.path, mark)
-        async with self._connected(self._campaign.other_key.text):
+        async with self._connected(self._campaign.other_key):
             await self._ask(Attempt(self._subject, arguments))
 
     async def run(self) -> list[Finding]:
-        """Attack."""
         await self.leave(self._own)
         async with self._connected(self._campaign.server.key):
             await self._ordinary_calls()
-            for place, sample in self._places():
+            places = {(one.path, repr(one.schema)): (sample, one) for sample in self._samples for one in sample.places}
+            for sample, place in places.values():
                 await self._attack(sample, place)
         await asyncio.sleep(0.1)  # a command may still be running
         self._collect(None)
@@ -120,11 +118,6 @@ class _Attack:
             self._judge(attempt, answer)
         self._usual_seconds = min(times)
         self._canaries.plant_links()
-
-    def _places(self) -> Iterable[tuple[Place, Sample]]:
-        return {
-            (one.path, repr(one.schema)): (one, sample) for sample in self._samples for one in sample.places
-        }.values()
 
     async def _attack(self, sample: Sample, place: Place) -> None:
         for family, payloads in FAMILIES.items():
@@ -163,7 +156,7 @@ class _Attack:
         return attempts
 
     async def _try(self, attempts: list[Attempt]) -> None:
-        limit = asyncio.Semaphore(self._subject.concurrency)
+        limit = asyncio.Semaphore(min(_MAX_CONCURRENCY, self._subject.max_concurrency))
 
         async def one(attempt: Attempt) -> None:
             async with limit:
@@ -199,7 +192,8 @@ class _Attack:
         try:
             return await ask(self._client, attempt)
         except Stopped as stopped:
-            self._note(stopped.kind, attempt, stopped.evidence)
+            kind, evidence = stopped.args
+            self._note(kind, attempt, evidence)
             raise
 
     def _judge(self, attempt: Attempt, answer: Answer) -> None:

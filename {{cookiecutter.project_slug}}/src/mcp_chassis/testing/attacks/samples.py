@@ -7,7 +7,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from itertools import count, islice, product
@@ -68,19 +68,17 @@ class Place:
         return self.schema.get("format") not in _FORMATS and _within(self.schema, text)
 
 
-@dataclass
 class Sample:
-    """Arguments that should be valid, and where they can be changed."""
+    """Arguments that should be valid, and the places where they can be changed.
 
-    schema: dict[str, Any]
-    variant: int = 0
-    """Which of several alternatives (`anyOf`, `enum`) is taken: 0, 1, 2, ..."""
-    places: list[Place] = field(default_factory=list)
-    unguessed: list[str] = field(default_factory=list)
-    value: Any = None
+    `variant` 0, 1, 2, ... takes one of several alternatives (`anyOf`, `enum`) after the other.
+    """
 
-    def __post_init__(self) -> None:
-        self.value = self._build(self.schema, (), 0)
+    def __init__(self, schema: dict[str, Any], variant: int = 0) -> None:
+        self.schema, self.variant = schema, variant
+        self.places: list[Place] = []
+        self.unguessed: list[str] = []
+        self.value = self._build(schema, (), 0)
 
     def at(self, place: Place) -> Any:
         """Return the value at `place`."""

@@ -2,22 +2,34 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from mcp.shared.uri_template import UriTemplate
 
 from ...auth.principal import STDIO, current_principal
 from ...mcp.guarded_server import GuardedServer
 from ...service import Service, unchecked_server
-from .findings import MAX_CONCURRENCY, Subject
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One tool, prompt, resource or resource template."""
+
+    kind: Literal["tool", "prompt", "resource"]
+    name: str
+    schema: dict[str, Any] = field(hash=False, repr=False)
+    max_concurrency: int = 8
+    confirm: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
 
 
 async def _listed(server: GuardedServer) -> list[Subject]:
     current_principal.set(STDIO)  # has every scope
-    found = [
-        Subject("tool", name, one.tool.parameters, min(MAX_CONCURRENCY, one.policy.max_concurrency), one.policy.confirm)
-        for name, one in server.guarded_tools.items()
-    ]
+    tools = server.guarded_tools.items()
+    found = [Subject("tool", n, t.tool.parameters, t.policy.max_concurrency, t.policy.confirm) for n, t in tools]
     uris = [str(one.uri) for one in await server.list_resources()]
     uris += [one.uri_template for one in await server.list_resource_templates()]
     found += [Subject("resource", uri, _strings(UriTemplate.parse(uri).variable_names)) for uri in uris]

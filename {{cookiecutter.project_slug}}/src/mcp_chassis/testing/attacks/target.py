@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ...app import create_app
-from ...auth.keys.format import digest, new_id, new_key
+from ...auth.keys.format import digest, id_of
 from ...auth.keys.records import KeyRecord, format_records
 from ...auth.principal import ALL_SCOPES
 from ...events.logging import configure_logging
@@ -22,31 +22,21 @@ from ...settings import load_settings
 from ..process import ServerProcess, server_process
 
 
-class OtherKey:
-    """A second key, for a second principal, whose data the first must never see."""
-
-    def __init__(self) -> None:
-        key_id = new_id()
-        self.text = new_key(key_id)
-        self.record = KeyRecord(
-            id=key_id, name="other", scopes=(ALL_SCOPES,), sha256=digest(self.text), created=datetime.now(UTC)
-        )
-
-
 def target(
-    directory: Path, other: OtherKey, environment: dict[str, str], service: Service
+    directory: Path, other_key: str, environment: dict[str, str], service: Service
 ) -> AbstractContextManager[ServerProcess]:
     """Start the server, without rate limits, and kill it at the end.
 
     Args:
-        directory: where it runs.
-        other: the second key.
+        other_key: a second key, of a principal whose data the first must never see.
         environment: secrets that it must not reveal.
-        service: what it serves.
     """
+    record = KeyRecord(
+        id=id_of(other_key), name="other", scopes=(ALL_SCOPES,), sha256=digest(other_key), created=datetime.now(UTC)
+    )
     settings = {"enable_rate_limit": "false", "enable_request_logging": "false", "environment": "development"}
-    keys = format_records([other.record])
-    return server_process(directory, program=("-m", __name__, service.module), **settings, keys=keys, **environment)
+    settings |= {"keys": format_records([record])} | environment
+    return server_process(directory, program=("-m", __name__, service.module), **settings)
 
 
 def serve(module: str) -> None:

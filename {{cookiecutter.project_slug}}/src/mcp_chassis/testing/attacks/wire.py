@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 from mcp.shared.uri_template import UriTemplate
 
-from .findings import Subject
+from .subjects import Subject
 
 VALID = "valid arguments"
 TIMEOUT_SECONDS = 8.0
@@ -41,12 +41,7 @@ class Answer:
 
 
 class Stopped(Exception):
-    """The server hangs or has ended: nothing more can be learnt of this subject."""
-
-    def __init__(self, kind: str, evidence: str) -> None:
-        super().__init__(kind, evidence)
-        self.kind = kind
-        self.evidence = evidence
+    """The server hangs or has ended: its subject cannot be attacked further. Arguments: kind of finding, evidence."""
 
 
 async def ask(client: httpx2.AsyncClient, attempt: Attempt) -> Answer:
@@ -76,8 +71,8 @@ async def ask(client: httpx2.AsyncClient, attempt: Attempt) -> Answer:
         answer = _read(response, time.perf_counter() - started)
         if answer.state is None:
             break
-        accept = {"action": "accept", "content": {"confirm": True}}
-        params |= {"inputResponses": {"confirm": accept}, "requestState": answer.state}
+        params["inputResponses"] = {"confirm": {"action": "accept", "content": {"confirm": True}}}
+        params["requestState"] = answer.state
     if answer.status >= 500:  # the server may refuse everything from now on
         raise Stopped("server error", f"HTTP {answer.status}")
     if answer.is_error and _DEADLINE_MESSAGE in answer.text:
@@ -87,12 +82,11 @@ async def ask(client: httpx2.AsyncClient, attempt: Attempt) -> Answer:
 
 def _call(attempt: Attempt) -> tuple[str, dict[str, Any]]:
     subject, arguments = attempt.subject, attempt.arguments
-    if subject.kind == "tool":
-        return "tools/call", {"name": subject.name, "arguments": arguments}
-    if subject.kind == "prompt":
-        return "prompts/get", {"name": subject.name, "arguments": arguments}
-    readable = {name: value.encode(errors="replace").decode() for name, value in arguments.items()}
-    return "resources/read", {"uri": UriTemplate.parse(subject.name).expand(readable)}
+    if subject.kind == "resource":
+        readable = {name: value.encode(errors="replace").decode() for name, value in arguments.items()}
+        return "resources/read", {"uri": UriTemplate.parse(subject.name).expand(readable)}
+    method = "tools/call" if subject.kind == "tool" else "prompts/get"
+    return method, {"name": subject.name, "arguments": arguments}
 
 
 def _read(response: httpx2.Response, seconds: float) -> Answer:
@@ -101,8 +95,9 @@ def _read(response: httpx2.Response, seconds: float) -> Answer:
     except ValueError:
         document = response.text
     result = document.get("result") if isinstance(document, dict) else None
-    is_error = not isinstance(result, dict) or result.get("isError") is True
-    state = result.get("requestState") if isinstance(result, dict) else None
+    if not isinstance(result, dict):
+        result = {"isError": True}
+    is_error, state = result.get("isError") is True, result.get("requestState")
     return Answer(response.status_code, _texts(document), len(response.content), is_error, seconds, state)
 
 
