@@ -134,7 +134,7 @@ def run(monkeypatch: pytest.MonkeyPatch, lock: Path, capfd: pytest.CaptureFixtur
     """Run `tools <command>` on a list of tools. Returns the exit code and what it printed."""
     monkeypatch.chdir(lock.parent)
     monkeypatch.setenv("TOOLS_LOCK", str(lock))
-    monkeypatch.setattr(cli, "configure_logging", lambda *_, **__: None)
+    monkeypatch.setattr(cli.serve, "configure_logging", lambda *_, **__: None)
 
     def command(name: str, tools: Sequence[Callable[..., Any]], **others: Any) -> tuple[int, str]:
         code = cli.run(Service(module="locked", tools=tuple(tools), **others), ["tools", name])
