@@ -1,7 +1,9 @@
 """The command line."""
 
+import errno
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,7 @@ from secure_mcp_server import __main__, __version__
 from secure_mcp_server.server import SERVER
 
 from .support.project import CHASSIS, PACKAGE, PROJECT
-from .support.running import free_port, running_server, wait_until
+from .support.running import environment, free_port, running_server, wait_until
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 
@@ -120,6 +122,19 @@ def test_serve_starts_again_when_the_code_changes(tmp_path: Path) -> None:
         finally:
             process.terminate()
         assert process.wait(30) == 0
+
+
+def test_serve_on_a_port_that_is_taken_ends_with_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", PACKAGE, "serve", f"--port={port}"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment(api_key=KEY), capture_output=True, text=True, check=False
+        )
+    assert done.returncode == EXIT_CONFIG
+    sentence = f"PORT: 127.0.0.1:{port} cannot be listened on: {os.strerror(errno.EADDRINUSE)}."
+    assert done.stderr.endswith(f"These settings cannot be used:\n  {sentence}\n")
+    assert "address already in use" not in done.stderr, "uvicorn's own line"
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,30 +52,30 @@ def lock(tmp_path: Path) -> Path:
 def test_the_tools_of_this_project_are_as_approved_in_the_committed_lock(capsys: pytest.CaptureFixture[str]) -> None:
     """If this fails, read what it prints. If it is as it should be: `tools lock`, and commit the file."""
     server = unchecked_server(SERVER)
-    assert check_tools(server.guarded_tools, COMMITTED) == 0, capsys.readouterr().err
+    assert check_tools(server.guarded_tools, COMMITTED, server.other_texts) == 0, capsys.readouterr().err
 
 
 def test_lock_then_check(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert lock_tools(tools(greet), lock) == 0
+    assert lock_tools(tools(greet), lock, {}) == 0
     assert capsys.readouterr().out == f"{lock}: 1 tool locked. Commit it with the change.\n"
-    assert check_tools(tools(greet), lock) == 0
+    assert check_tools(tools(greet), lock, {}) == 0
     assert capsys.readouterr().out == f"1 tool as approved in {lock}.\n"
 
 
 def test_check_shows_a_change_and_fails(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lock_tools(tools(greet), lock)
-    assert check_tools(tools(greet, delete_note), lock) == 1
+    lock_tools(tools(greet), lock, {})
+    assert check_tools(tools(greet, delete_note), lock, {}) == 1
     assert "delete_note: is not in the lock file" in capsys.readouterr().err
 
 
 def test_check_without_a_lock_fails_and_makes_none(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check_tools(tools(greet), lock) == 1
+    assert check_tools(tools(greet), lock, {}) == 1
     assert "is missing" in capsys.readouterr().err
     assert not lock.exists()
 
 
 def test_what_the_lint_refuses_is_not_locked(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert lock_tools(tools(greet, poisoned), lock) == 1
+    assert lock_tools(tools(greet, poisoned), lock, {}) == 1
     said = capsys.readouterr().err
     assert "Not locked:" in said
     assert "poisoned: a text gives the model orders" in said
@@ -84,16 +84,16 @@ def test_what_the_lint_refuses_is_not_locked(lock: Path, capsys: pytest.CaptureF
 
 
 def test_a_refused_lock_leaves_the_old_one(lock: Path) -> None:
-    lock_tools(tools(greet), lock)
+    lock_tools(tools(greet), lock, {})
     before = lock.read_bytes()
-    lock_tools(tools(poisoned), lock)
+    lock_tools(tools(poisoned), lock, {})
     assert lock.read_bytes() == before
 
 
 def test_the_table(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lock_tools(tools(greet), lock)
+    lock_tools(tools(greet), lock, {})
     capsys.readouterr()
-    assert list_tools(tools(greet, delete_note), lock) == 0
+    assert list_tools(tools(greet, delete_note), lock, {}) == 0
     header, first, second = capsys.readouterr().out.splitlines()
     assert header.split() == ["TOOL", "SCOPES", "LIMITS", "ANNOTATIONS", "LOCK"]
     assert " ".join(first.split()) == (
@@ -103,13 +103,13 @@ def test_the_table(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_table_shouts_what_has_changed(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lock_tools(tools(delete_note), lock)
+    lock_tools(tools(delete_note), lock, {})
     changed = tools(delete_note)
     changed["delete_note"].tool.description = "Keep a note."
-    list_tools(changed, lock)
+    list_tools(changed, lock, {})
     assert capsys.readouterr().out.rstrip().endswith("CHANGED")
 
 
 def test_the_table_needs_no_lock(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert list_tools(tools(greet), lock) == 0
+    assert list_tools(tools(greet), lock, {}) == 0
     assert capsys.readouterr().out.rstrip().endswith("missing")

@@ -73,8 +73,8 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
 def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Check:
     """Run a command with settings from the environment, in a directory without `.env`."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "configure_logging", lambda *_, **__: None)
-    monkeypatch.setattr(cli, "serve", lambda *_: pytest.fail("the server started"))
+    monkeypatch.setattr(cli.serve, "configure_logging", lambda *_, **__: None)
+    monkeypatch.setattr(cli.serve, "serve", lambda *_: pytest.fail("the server started"))
 
     def run(command: str = "check", /, **settings: str) -> tuple[int, str]:
         for name, value in settings.items():
@@ -137,7 +137,7 @@ def test_authentication_off_is_said_aloud(check: Check) -> None:
 
 def test_stdio_cannot_be_talked_into_listening(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[object] = []
-    monkeypatch.setattr(cli, "serve_stdio", lambda server, _: served.append(server))
+    monkeypatch.setattr(cli.serve, "serve_stdio", lambda server, _: served.append(server))
     code, _ = check("stdio", HOST="0.0.0.0", ENABLE_AUTH="false")
     assert code == 0
     assert len(served) == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mcp_chassis import tool
-from mcp_chassis.approval.check import objections
+from mcp_chassis.approval.check import approval_problems
 from mcp_chassis.approval.lock import write_lock
 from mcp_chassis.calls.tools import GuardedTool, guarded_tool
 
@@ -36,21 +36,21 @@ def locked(lock: Path, tools: dict[str, GuardedTool]) -> Path:
 
 
 def test_nothing_speaks_against_what_is_locked(lock: Path) -> None:
-    assert objections(GREET, locked(lock, GREET)) == []
+    assert approval_problems(GREET, locked(lock, GREET), {}) == []
 
 
 def test_a_change_is_shown_with_what_to_do(lock: Path) -> None:
-    *changes, advice = objections(GREET, locked(lock, {}))
+    *changes, advice = approval_problems(GREET, locked(lock, {}), {})
     assert changes == ["greet: is not in the lock file"]
     assert "run `tools lock` and commit" in advice
 
 
 def test_a_missing_lock_is_an_objection_and_not_a_crash(lock: Path) -> None:
-    (line,) = objections(GREET, lock)
+    (line,) = approval_problems(GREET, lock, {})
     assert "is missing" in line
 
 
 def test_what_the_lint_refuses_is_refused_although_it_is_locked(lock: Path) -> None:
     tools = {"poisoned": guarded_tool(poisoned)}
-    (line,) = objections(tools, locked(lock, tools))
+    (line,) = approval_problems(tools, locked(lock, tools), {})
     assert "gives the model orders" in line

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from mcp.server.mcpserver import MCPServer
 
-from .approval.check import objections
+from .approval.check import approval_problems
 from .auth.keys.source import KeySource
 from .calls.pipeline import Limits
 from .events.log import EventLog
@@ -124,7 +124,7 @@ def require_startable(service: Service, settings: Settings) -> None:
 
 
 def _require_approved(server: GuardedServer, settings: Settings) -> None:
-    if problems := objections(server.guarded_tools, settings.tools_lock, server.other_texts):
+    if problems := approval_problems(server.guarded_tools, settings.tools_lock, server.other_texts):
         if settings.environment == "production":
             raise SettingsError(problems)
         for line in problems:

@@ -54,7 +54,7 @@ def _own_gaps(schema: dict[str, Any], place: str) -> Iterator[Gap]:
 
 
 def _is_map(schema: Mapping[str, Any]) -> bool:
-    """Whether a caller chooses names of members. What is not said is closed by `closed_schema`, if it is a model."""
+    """Whether a caller chooses names of members. By default `closed_schema` closes the schema of a model."""
     further = schema.get("additionalProperties", "properties" not in schema)
     return further is not False or bool(schema.get("patternProperties"))
 
@@ -69,12 +69,9 @@ def _parts(schema: dict[str, Any], place: str) -> Iterator[tuple[str, Any]]:
         if schema.get("maxItems", len(first) + 1) > len(first):
             yield f"{place}[]", schema.get("items", True)
     if "object" in kinds and _is_map(schema):
-        yield f"a key of {place or 'the arguments'}", {"type": "string"} | _schema(schema.get("propertyNames", {}))
+        names = schema.get("propertyNames")
+        yield f"a key of {place or 'the arguments'}", {"type": "string"} | (names if isinstance(names, dict) else {})
         yield f"{place}.*", schema.get("additionalProperties", not schema.get("patternProperties"))
         yield from ((f"{place}.*", part) for part in schema.get("patternProperties", {}).values())
     for name, member in schema.get("properties", {}).items():
         yield f"{place}.{name}".lstrip("."), member
-
-
-def _schema(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""Reads tool texts as an attacker would write them: hidden characters, orders to the model, arguments without bounds.
+"""Finds what an attacker would write into a tool: hidden characters, orders to the model, arguments without bounds.
 
 Tool poisoning hides instructions where a model reads and a person does not look. An honest description says what the
 tool does, in the imperative if it likes; it does not tell the model what to do with everything else.
@@ -40,7 +40,13 @@ _BETWEEN_WORDS = re.compile(r"[_\-*`\"|\\]+|(?<=[a-z])(?=[A-Z])")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # SEP-986; with a letter of another script one tool passes for another
 
 
-def findings(guarded: GuardedTool) -> list[str]:
+def lint_problems(tools: Mapping[str, GuardedTool], other_texts: Mapping[str, Any]) -> list[str]:
+    """Return why tools, and the texts of resources and prompts, cannot be approved."""
+    problems = [problem for guarded in tools.values() for problem in tool_problems(guarded)]
+    return problems + [problem for name, texts in other_texts.items() for problem in text_problems(name, texts)]
+
+
+def tool_problems(guarded: GuardedTool) -> list[str]:
     """Return what is wrong with a tool's texts and schema, a sentence each with what to do."""
     name = guarded.tool.name
     problems = []
@@ -48,15 +54,15 @@ def findings(guarded: GuardedTool) -> list[str]:
         problems.append(f"{name!a}: is not a name that looks like no other. Use letters a-z, digits and _.")
     if not (guarded.tool.description or "").strip():
         problems.append(f"{name}: has no description. Write a docstring: the model chooses by it.")
-    problems += text_findings(name, definition(guarded))
+    problems += text_problems(name, definition(guarded))
     for place, missing, field in unbounded(guarded.tool.parameters):
         advice = f"Add it: Annotated[..., Field({field}=...)]" if field else "Write a type instead of Any"
         problems.append(f"{name}: {place} has no {missing}. {advice}.")
     return problems
 
 
-def text_findings(name: str, value: Any) -> list[str]:
-    """Return what is wrong with the texts of what has this name, names of members among them."""
+def text_problems(name: str, value: Any) -> list[str]:
+    """Return what is wrong with the texts in `value`, the names of its members included."""
     problems = []
     for text in _strings(value):
         if find_hidden(text) is not None:

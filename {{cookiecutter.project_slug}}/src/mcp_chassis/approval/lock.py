@@ -1,7 +1,6 @@
-"""The lock file: what every tool says of itself and may do, as a reviewer approved it.
+"""The lock file: the description, schemas and policy of every tool, as a reviewer approved them.
 
-A model chooses tools by what they say. A description that changes after the approval (a rug pull) is caught here,
-whether it came by a dependency, a merge or a hand.
+A model chooses tools by their descriptions. One that changes after the approval (a rug pull) is detected here.
 """
 
 import difflib

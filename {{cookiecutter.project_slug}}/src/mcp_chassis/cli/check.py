@@ -1,7 +1,6 @@
 """`check`: whether this server can be started as it is configured, and what is worth another look."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from ..approval.check import objections
+from ..approval.check import approval_problems
 from ..auth.keys.records import KeyRecord
 from ..auth.keys.source import KeySource
 from ..http.origins import is_loopback
@@ -117,8 +116,8 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
 def _files(service: Service, settings: Settings) -> Iterator[Finding]:
     """The rights of the files that hold secrets."""
     directory = secrets_directory()
-    names = sorted(os.listdir(directory)) if directory is not None else ()
-    secrets = [directory / name for name in names if name.lower() in all_fields(service.settings)] if directory else []
+    names = all_fields(service.settings)
+    secrets = sorted(path for path in directory.iterdir() if path.name.lower() in names) if directory else []
     files = [(".env", Path(".env")), ("keys file", settings.keys_file), *(("secrets", path) for path in secrets)]
     for about, path in files:
         for problem in too_open(path, READ_OR_WRITE) if path is not None else ():
@@ -157,8 +156,8 @@ def _chassis() -> Finding:
 def _tools(service: Service, settings: Settings) -> Finding:
     server = unchecked_server(service)
     tools = server.guarded_tools
-    against = objections(tools, settings.tools_lock, server.other_texts)
-    if not against:
+    problems = approval_problems(tools, settings.tools_lock, server.other_texts)
+    if not problems:
         return Finding("OK", "tools", f"{len(tools)} as approved in {settings.tools_lock}")
     level: Literal["WARN", "FAIL"] = "FAIL" if settings.environment == "production" else "WARN"
-    return Finding(level, "tools", f"{against[0].rstrip('.')}. `tools check` shows all of it.")
+    return Finding(level, "tools", f"{problems[0].rstrip('.')}. `tools check` shows all of it.")

@@ -94,15 +94,8 @@ def registry(target: Target) -> str:
     )
 
 
-CLIENTS: dict[str, Callable[[Target], str]] = {
-    "claude-code": claude_code,
-    "claude-desktop": claude_desktop,
-    "cursor": cursor,
-    "vscode": vscode,
-    "codex": codex,
-    "inspector": inspector,
-    "registry": registry,
-}
+_MAKERS = (claude_code, claude_desktop, cursor, vscode, codex, inspector, registry)
+CLIENTS: dict[str, Callable[[Target], str]] = {make.__name__.replace("_", "-"): make for make in _MAKERS}
 
 
 def target_of(settings: Settings, service: Service) -> Target:

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..approval.check import objections, refusals
+from ..approval.check import approval_problems
+from ..approval.lint import lint_problems
 from ..approval.lock import LockError, definition, digest, locked_digests, write_lock
 from ..calls.tools import GuardedTool
 from ..service import Service, unchecked_server
@@ -36,7 +37,7 @@ def _run(command: Callable[..., int], _: argparse.Namespace, service: Service, s
     return command(server.guarded_tools, settings.tools_lock, server.other_texts)
 
 
-def list_tools(tools: Mapping[str, GuardedTool], lock: Path, _: Mapping[str, Any] | None = None) -> int:
+def list_tools(tools: Mapping[str, GuardedTool], lock: Path, _: Mapping[str, Any]) -> int:
     """Print a table of the tools."""
     try:
         locked = locked_digests(lock)
@@ -47,20 +48,20 @@ def list_tools(tools: Mapping[str, GuardedTool], lock: Path, _: Mapping[str, Any
     return 0
 
 
-def lock_tools(tools: Mapping[str, GuardedTool], lock: Path, other_texts: Mapping[str, Any] | None = None) -> int:
+def lock_tools(tools: Mapping[str, GuardedTool], lock: Path, other_texts: Mapping[str, Any]) -> int:
     """Record the tools as approved, unless the lint refuses one, a resource or a prompt. Return the exit code."""
-    if refused := refusals(tools, other_texts or {}):
-        print("Not locked:", *(f"  {line}" for line in refused), sep="\n", file=sys.stderr)
+    if problems := lint_problems(tools, other_texts):
+        print("Not locked:", *(f"  {line}" for line in problems), sep="\n", file=sys.stderr)
         return 1
     write_lock(lock, tools)
     print(f"{lock}: {len(tools)} tool{'s' if len(tools) != 1 else ''} locked. Commit it with the change.")
     return 0
 
 
-def check_tools(tools: Mapping[str, GuardedTool], lock: Path, other_texts: Mapping[str, Any] | None = None) -> int:
+def check_tools(tools: Mapping[str, GuardedTool], lock: Path, other_texts: Mapping[str, Any]) -> int:
     """Print what has changed since the lock. Return the exit code."""
-    if lines := objections(tools, lock, other_texts or {}):
-        print(*lines, sep="\n", file=sys.stderr)
+    if problems := approval_problems(tools, lock, other_texts):
+        print(*problems, sep="\n", file=sys.stderr)
         return 1
     print(f"{len(tools)} tool{'s' if len(tools) != 1 else ''} as approved in {lock}.")
     return 0

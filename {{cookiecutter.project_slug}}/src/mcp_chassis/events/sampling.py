@@ -1,7 +1,7 @@
 """Bounds what repeated refusals write: of one caller and cause the first ten in a minute one by one, then a count.
 
 One caller has at most 20 causes in a minute, and all callers together 500 groups; what goes beyond them is counted
-together. So neither a caller that varies what it does nor one with many addresses fills a disk.
+together. So neither a caller that varies its requests nor one with many addresses fills a disk.
 """
 
 import asyncio
@@ -9,7 +9,9 @@ import contextvars
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from ..limits.client_address import client_key
@@ -45,7 +47,6 @@ class Sampler(Generic[_Item]):
         self._write = write
         self._groups: OrderedDict[tuple[object, ...], _Group[_Item]] = OrderedDict()  # the oldest first
         self._causes: Counter[object] = Counter()
-        self._timer: asyncio.TimerHandle | None = None
 
     def take(self, caller: str, cause: tuple[object, ...], item: _Item) -> tuple[int, _Item | None]:
         """Write an item, or count it. What goes beyond the bounds is told apart by the first of its `cause` only.
@@ -68,7 +69,9 @@ class Sampler(Generic[_Item]):
             return 0, None
         group.merged += 1
         replaced, group.rest = group.rest, item
-        self._write_later()
+        if replaced is None:
+            with suppress(RuntimeError):  # without an event loop the next item, or `flush`, writes it
+                asyncio.get_running_loop().call_later(PERIOD, partial(self.flush, everything=False))
         return group.merged, replaced
 
     def flush(self, *, everything: bool = True) -> None:
@@ -81,17 +84,3 @@ class Sampler(Generic[_Item]):
                 del self._causes[caller]
             if group.rest is not None:  # not as a line of the request that happens to be served
                 contextvars.Context().run(self._write, group.rest, group.merged)
-
-    def _write_later(self) -> None:
-        """See to it that the count is written even if nothing else happens."""
-        if self._timer is None:
-            try:
-                self._timer = asyncio.get_running_loop().call_later(PERIOD, self._on_time)
-            except RuntimeError:  # no loop: the next item, or `flush`, writes it
-                return
-
-    def _on_time(self) -> None:
-        self._timer = None
-        self.flush(everything=False)
-        if any(group.rest is not None for group in self._groups.values()):
-            self._write_later()

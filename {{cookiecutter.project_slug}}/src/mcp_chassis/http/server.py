@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from starlette.applications import Starlette
 
 from ..events.log import EventLog
-from ..settings import Settings
+from ..settings import Settings, SettingsError
 from . import uvicorn_parts as uvicorn
 from .connections import Connections
 from .protocol import deadline_protocol
@@ -59,6 +59,22 @@ class Server(uvicorn.Server):
         seconds = (self.config.timeout_graceful_shutdown or 0) + _CLEANUP_SECONDS
         faulthandler.dump_traceback_later(seconds, exit=True, file=_STDERR)
         super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen.
+
+        Raises:
+            SettingsError: if the port is taken.
+        """
+        try:
+            await super().startup(sockets)
+        except SystemExit as end:
+            error = end.__context__
+            if not isinstance(error, OSError):
+                raise
+            reason = os.strerror(error.errno or 0)
+            where = f"{self.config.host}:{self.config.port}"
+            raise SettingsError([f"PORT: {where} cannot be listened on: {reason}."]) from None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell the application, then drain."""
@@ -140,5 +156,7 @@ def _exit(_: int, __: FrameType | None) -> NoReturn:
 
 
 def _is_no_event(record: logging.LogRecord) -> bool:
-    """Whether a line of uvicorn's is wanted: a bad request is a security event, with its address and sampled."""
-    return not str(record.msg).startswith(uvicorn.INVALID_REQUEST_LOG)
+    """Whether a line of uvicorn's is wanted: a bad request is a security event, with its address and sampled, and a
+    port that is taken is a `SettingsError`.
+    """
+    return not (isinstance(record.msg, OSError) or str(record.msg).startswith(uvicorn.INVALID_REQUEST_LOG))
