@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
 from mcp_chassis import prompt, resource, tool
@@ -129,6 +130,22 @@ def test_an_answer_is_the_same_with_and_without_it(
     # Whether an unknown tool marks arguments for headers is for the SDK to say.
     is_left_to_the_sdk = method in {"ping", "no/such/method"} or (what == "unknown tool" and version == NEWER)
     wait_until(lambda: taken == [not is_left_to_the_sdk])
+
+
+@pytest.mark.parametrize("version", [NEWER, OLDER])
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_the_text_of_an_error_that_nothing_expects_is_not_sent(
+    servers: dict[bool, RunningServer], monkeypatch: pytest.MonkeyPatch, fast_path: bool, version: str
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise LookupError("hunter2")
+
+    for method in ("call_tool", "read_resource", "get_prompt"):
+        monkeypatch.setattr(MCPServer, method, broken)
+    for what in ("call", "resource", "prompt"):
+        _, _, document = answer(servers[fast_path], *MESSAGES[what], version)
+        assert "hunter2" not in str(document), what
+        assert "error" in document or document["result"]["isError"], what
 
 
 def test_it_is_on_unless_a_setting_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

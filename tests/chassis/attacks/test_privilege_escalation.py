@@ -11,7 +11,6 @@ from mcp import Client, MCPError
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.prompts import Prompt
 from mcp.server.mcpserver.resources import FunctionResource
-from mcp.server.mcpserver.tools.base import Tool
 
 from mcp_chassis import prompt, resource, tool
 from mcp_chassis.auth.principal import Principal, get_principal
@@ -317,4 +316,4 @@ def test_the_registry_holds_the_tools_of_the_sdk_and_no_other() -> None:
     known = {entry.name for entry in mcp._tool_manager.list_tools()}
     assert known == set(mcp.guarded_tools)
     with pytest.raises(RuntimeError):
-        mcp.add_tool(Tool.from_function(planted))
+        mcp.add_tool(planted)

@@ -13,7 +13,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from mcp_chassis import tool
 from mcp_chassis.auth.principal import Principal, current_principal
@@ -252,6 +252,27 @@ async def test_nobody_is_asked_about_arguments_that_are_refused(log: list[Any], 
     assert is_error
     assert said.startswith("Invalid arguments: ")
     assert guarded.outcomes == ["rejected"]
+
+
+async def test_arguments_are_validated_once_although_a_person_is_asked_about_them() -> None:
+    seen: list[str] = []
+
+    def check(path: str) -> str:
+        seen.append(path)
+        return path
+
+    @tool()
+    async def remove(path: Annotated[str, AfterValidator(check)]) -> str:
+        """Delete."""
+        return "deleted"
+
+    async def agree(context: object, params: ElicitRequestParams) -> ElicitResult:
+        return ElicitResult(action="accept", content={"confirm": True})
+
+    async with Client(GuardedServer("test", tools=(remove,), events=EventLog()), elicitation_callback=agree) as client:
+        assert text(await client.call_tool("remove", {"path": "a"})) == "deleted"
+    rounds = 2  # the question, and the call with its answer
+    assert seen == ["a"] * rounds
 
 
 async def test_a_result_that_is_too_large_is_a_clear_error(log: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a team's package hands to the chassis: one `Service`, named `SERVER`, in the package's `server.py`."""
+"""`Service`: what a team's package hands to the chassis, named `SERVER`, in the package's `server.py`."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -63,7 +63,7 @@ class Service:
         return version_of(self.package)
 
     def __reduce__(self) -> tuple[Callable[[str], "Service"], tuple[str]]:
-        """Pickle a reference: a process that starts after a change of the code gets what the code says then."""
+        """Pickle a reference: a process that starts after a change of the code imports the new code."""
         return imported_service, (self.module,)
 
 
@@ -86,7 +86,7 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
 
     Args:
         service: what it serves.
-        parts: what it is put together from.
+        parts: what it is assembled from.
 
     Raises:
         SettingsError: in production, if the tools are not as approved in the lock file.
@@ -100,7 +100,6 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
             max_result_bytes=settings.max_result_bytes,
             make_limiter=parts.make_limiter,
         ),
-        lifespan=service.lifespan,
         recorder=parts.recorder,
         questions=parts.questions,
         state_keys=parts.state_keys,
@@ -112,7 +111,7 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
 
 
 def require_startable(service: Service, settings: Settings) -> None:
-    """Check what would keep a process that serves from starting, for the one that starts such processes.
+    """Check what would keep a worker from starting, before workers are started.
 
     Raises:
         SettingsError: naming what is wrong.
@@ -132,7 +131,7 @@ def _require_approved(server: GuardedServer, settings: Settings) -> None:
 
 
 def unchecked_server(service: Service) -> GuardedServer:
-    """Return the server with its tools as they are, for commands that look at them."""
+    """Return the server whether its tools are approved or not, for commands that show them."""
     return _server(service, EventLog())
 
 
@@ -144,6 +143,7 @@ def _server(service: Service, events: EventLog, **options: Any) -> GuardedServer
         tools=service.tools,
         resources=service.resources,
         prompts=service.prompts,
+        lifespan=service.lifespan,
         events=events,
         **options,
     )

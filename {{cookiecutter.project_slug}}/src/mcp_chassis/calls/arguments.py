@@ -1,6 +1,6 @@
 """Strict tool arguments: no unknown members, no coercion, and a refusal that names the field and the rule only."""
 
-from functools import cached_property
+from collections.abc import Mapping
 from typing import Any
 
 import pydantic_core
@@ -23,13 +23,12 @@ class SchemaViolation(InvalidInput):
 class Arguments(dict[str, Any]):
     """The arguments of one call: encoded once and validated once, for all that need it."""
 
-    validated: dict[str, Any] | None = None
-    """As the function takes them."""
-
-    @cached_property
-    def encoded(self) -> dict[str, bytes | None]:
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        super().__init__(given)
+        self.encoded = {name: _json(value) for name, value in given.items()}
         """Each value as JSON. None: it is not valid Unicode, which nothing has checked on stdio."""
-        return {name: _json(value) for name, value in self.items()}
+        self.validated: dict[str, Any] | None = None
+        """As the function takes them, once that is known."""
 
     @property
     def document(self) -> bytes:

@@ -26,7 +26,7 @@ _MAX_QUESTION = 4000  # characters
 _KEY = "confirm"
 _OTHER_SPACES = re.compile(r"[^\S \n]")
 
-Outcome = Literal["accepted", "declined", "cancelled", "replayed", "cannot_check", "cannot_ask", "too_long_to_show"]
+Verdict = Literal["accepted", "declined", "cancelled", "replayed", "cannot_check", "cannot_ask", "too_long_to_show"]
 
 
 class Answer(BaseModel):
@@ -60,7 +60,7 @@ class Confirmations:
 
     async def ask(
         self, context: Context[Any, Any] | None, tool: str, arguments: dict[str, Any]
-    ) -> Outcome | InputRequiredResult:
+    ) -> Verdict | InputRequiredResult:
         """Return the user's answer, or the question to send: the call cannot go on before it is answered."""
         if context is None or context.client_capabilities is None or context.client_capabilities.elicitation is None:
             return "cannot_ask"
@@ -101,7 +101,7 @@ def is_answer(context: Context[Any, Any] | None) -> bool:
     return context is not None and context.request_state is not None
 
 
-async def _ask_directly(context: Context[Any, Any], question: str) -> Outcome:
+async def _ask_directly(context: Context[Any, Any], question: str) -> Verdict:
     try:
         async with asyncio.timeout(LIFETIME):  # an unanswered question must not keep its slot
             answer = await context.elicit(question, Answer)
@@ -110,7 +110,7 @@ async def _ask_directly(context: Context[Any, Any], question: str) -> Outcome:
     return _outcome(answer.action, answer.data.confirm if answer.action == "accept" else None)
 
 
-def _outcome(action: str, confirm: object) -> Outcome:
+def _outcome(action: str, confirm: object) -> Verdict:
     if action == "accept":
         return "accepted" if confirm is True else "declined"
     return "declined" if action == "decline" else "cancelled"

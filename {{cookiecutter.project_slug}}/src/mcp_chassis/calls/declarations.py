@@ -1,7 +1,7 @@
-"""How the team says what a function is and what it may do: `@tool`, `@resource`, `@prompt`.
+"""`@tool`, `@resource`, `@prompt`: how the team declares what a function is and what it may do.
 
-A declaration is a note on the function, which stays as it is: it can be called and tested like any other. Defaults are
-the safe ones: a tool of which nothing is said is taken to destroy things, and asks before it does.
+A declaration is an attribute of the function, which can still be called and tested like any other. Omitted arguments
+default to the most cautious assumption: a tool is taken to be destructive, and asks before it runs.
 """
 
 import math
@@ -15,9 +15,18 @@ _ATTRIBUTE = "__mcp_policy__"
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # scope-token, RFC 6749, section 3.3
 
 
+class _Policy:
+    __slots__ = ()
+
+    def __call__(self, function: _Function) -> _Function:
+        """Attach this policy to a function."""
+        setattr(function, _ATTRIBUTE, self)
+        return function
+
+
 @dataclass(frozen=True, slots=True)
-class ToolPolicy:
-    """What `@tool` was told. The MCP annotations and the guard's limits follow from it."""
+class ToolPolicy(_Policy):
+    """The arguments of `@tool`. The MCP annotations and the limits of its calls follow from them."""
 
     title: str | None
     scopes: frozenset[str]
@@ -32,8 +41,8 @@ class ToolPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class ResourcePolicy:
-    """What `@resource` was told."""
+class ResourcePolicy(_Policy):
+    """The arguments of `@resource`."""
 
     uri: str
     title: str | None
@@ -42,11 +51,19 @@ class ResourcePolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class PromptPolicy:
-    """What `@prompt` was told."""
+class PromptPolicy(_Policy):
+    """The arguments of `@prompt`."""
 
     title: str | None
     scopes: frozenset[str]
+
+
+_WRITE: dict[type[_Policy], tuple[str, str]] = {
+    ToolPolicy: ("TOOLS", "@tool(...)"),
+    ResourcePolicy: ("RESOURCES", '@resource("scheme://...")'),
+    PromptPolicy: ("PROMPTS", "@prompt()"),
+}
+_Kind = TypeVar("_Kind", bound=_Policy)
 
 
 def tool(
@@ -65,19 +82,19 @@ def tool(
     """Declare a function as a tool.
 
     Args:
-        title: a name for people.
+        title: a name for users.
         scopes: what a caller must hold, all of them; none means every authenticated caller.
         timeout: seconds after which a call is ended.
-        calls_per_minute: of one caller, sustained and at once; None means only the server's own limit.
-        max_concurrency: calls that may run at the same time; a further one is answered «busy».
+        calls_per_minute: of one caller, sustained and as a burst; None means only the server's own limit.
+        max_concurrency: calls that may run at the same time; further ones get the error «busy».
         read_only: the tool changes nothing.
         destructive: the tool may delete or overwrite. Default: unless it is read-only.
         idempotent: calling it again with the same arguments changes nothing more.
-        open_world: the tool deals with things outside of this server.
-        confirm: ask a person before every call. Default: if the tool is destructive.
+        open_world: the tool reaches systems outside of this server.
+        confirm: ask the user before every call. Default: if the tool is destructive.
 
     Raises:
-        ValueError: if two of these contradict each other, or a scope cannot be sent.
+        ValueError: if two of these contradict each other, or a scope cannot be sent in a header.
     """
     destroys = (not read_only) if destructive is None else destructive
     asks = destroys if confirm is None else confirm
@@ -87,19 +104,17 @@ def tool(
         raise ValueError("a destructive tool needs confirm=True; if it destroys nothing, say destructive=False")
     if not 0 < timeout < math.inf or max_concurrency < 1 or (calls_per_minute is not None and calls_per_minute < 1):
         raise ValueError("timeout, max_concurrency and calls_per_minute must be positive")
-    return _declare(
-        ToolPolicy(
-            title=title,
-            scopes=_scopes(scopes),
-            timeout=float(timeout),  # 30 and 30.0 are one timeout, and have to have one digest in the lock file
-            calls_per_minute=calls_per_minute,
-            max_concurrency=max_concurrency,
-            read_only=read_only,
-            destructive=destroys,
-            idempotent=idempotent or read_only,
-            open_world=open_world,
-            confirm=asks,
-        )
+    return ToolPolicy(
+        title=title,
+        scopes=_scopes(scopes),
+        timeout=float(timeout),  # 30 and 30.0 are one timeout, and have to have one digest in the lock file
+        calls_per_minute=calls_per_minute,
+        max_concurrency=max_concurrency,
+        read_only=read_only,
+        destructive=destroys,
+        idempotent=idempotent or read_only,
+        open_world=open_world,
+        confirm=asks,
     )
 
 
@@ -110,27 +125,19 @@ def resource(
 
     Args:
         uri: a URI, or an RFC 6570 template whose variables are the function's parameters.
-        title: a name for people.
+        title: a name for users.
         mime_type: of what the function returns.
         scopes: what a caller must hold, all of them.
     """
-    return _declare(ResourcePolicy(uri, title, mime_type, _scopes(scopes)))
+    return ResourcePolicy(uri, title, mime_type, _scopes(scopes))
 
 
 def prompt(*, title: str | None = None, scopes: Iterable[str] = ()) -> Callable[[_Function], _Function]:
     """Declare a function as a prompt. See `tool` for the arguments."""
-    return _declare(PromptPolicy(title, _scopes(scopes)))
+    return PromptPolicy(title, _scopes(scopes))
 
 
-_Policy = TypeVar("_Policy", ToolPolicy, ResourcePolicy, PromptPolicy)
-_WRITE = {
-    ToolPolicy: ("TOOLS", "@tool(...)"),
-    ResourcePolicy: ("RESOURCES", '@resource("scheme://...")'),
-    PromptPolicy: ("PROMPTS", "@prompt()"),
-}
-
-
-def policy_of(function: Callable[..., Any], kind: type[_Policy]) -> _Policy:
+def policy_of(function: Callable[..., Any], kind: type[_Kind]) -> _Kind:
     """Return what a function was declared as.
 
     Raises:
@@ -142,14 +149,6 @@ def policy_of(function: Callable[..., Any], kind: type[_Policy]) -> _Policy:
         name = getattr(function, "__name__", repr(function))
         raise TypeError(f"{name} is listed in {listed} but not declared: write {write} above it")
     return policy
-
-
-def _declare(policy: ToolPolicy | ResourcePolicy | PromptPolicy) -> Callable[[_Function], _Function]:
-    def declare(function: _Function) -> _Function:
-        setattr(function, _ATTRIBUTE, policy)
-        return function
-
-    return declare
 
 
 def _scopes(scopes: Iterable[str]) -> frozenset[str]:

@@ -44,14 +44,7 @@ class Outcome:
         return self.name in {"rejected", "unknown"}
 
     def note(self, error: BaseException, events: EventLog, audit: dict[str, Any], **what: str) -> None:
-        """Note it in the audit line and as an event; a crash in the log as well.
-
-        Args:
-            error: what was classified.
-            events: where it is noted.
-            audit: the audit line.
-            what: the kind and the name of what was called.
-        """
+        """Note it in the audit line and as an event; a crash in the log as well. `what`: the kind, and the name."""
         audit["outcome"] = self.name
         kind: Kind = "input_validation_failed" if self.is_of_caller else "tool_execution_failed"
         events.record(kind, caller(), severity=_SEVERITY[self.name], reason=self.reason, **what)

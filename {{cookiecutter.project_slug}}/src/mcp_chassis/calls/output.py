@@ -1,4 +1,4 @@
-"""Output filtering: what a model reads is what a person would see, and no more of it than fits."""
+"""Output filtering: a model reads what a user would see, and no more than the largest result."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,19 +15,19 @@ from .record import caller
 
 _Result = TypeVar("_Result")
 
-# What `to_json` writes for controls; all else that is hidden is not ASCII.
+# What `to_json` writes for control characters; all other hidden ones are not ASCII.
 _ESCAPED = re.compile(rb"\\[ubfr]|\x7f")
-_LONGEST_ERROR = 2000  # characters of what a function says when it refuses
+_MAX_ERROR = 2000  # characters of an anticipated failure
 
 
 class ResultTooLarge(Exception):
-    """A result is larger than the server sends. The message says how much that is."""
+    """A result is larger than the server sends. The message has the limit."""
 
 
 def fit_to_send(result: _Result, events: EventLog, *, max_bytes: int, **what: str) -> _Result:
     """Return `result` without hidden characters, and note if there were any.
 
-    Structured output is cleaned in the same places as its text, so that it goes on matching its schema.
+    Structured output is cleaned in the same places as its text, so that it still matches its schema.
 
     Args:
         result: what a tool, a resource or a prompt returned.
@@ -83,9 +83,9 @@ def _as_text(value: Any) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Return what is sent of what a function says when it refuses."""
+    """Return the text of an anticipated failure as it is sent."""
     text = str(error).encode(errors="replace").decode()  # a file's name may hold half of a surrogate pair
-    return without_hidden(text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}…")
+    return without_hidden(text if len(text) <= _MAX_ERROR else f"{text[:_MAX_ERROR]}…")
 
 
 def _each_string(value: Any, clean: Callable[[str], str]) -> Any:
@@ -96,7 +96,7 @@ def _each_string(value: Any, clean: Callable[[str], str]) -> Any:
     if isinstance(value, Mapping):
         return {_each_string(name, clean): _each_string(item, clean) for name, item in value.items()}
     if isinstance(value, BaseModel):
-        # What is sealed on its way out is read by nobody but who wrote it.
+        # The request state is sealed on its way out: only this server reads it.
         members = {name: getattr(value, name) for name in value.model_fields_set - {"request_state"}}
         return value.model_copy(update={name: _each_string(item, clean) for name, item in members.items()})
     if is_dataclass(value) and not isinstance(value, type):

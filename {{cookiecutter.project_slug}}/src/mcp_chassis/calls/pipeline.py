@@ -83,34 +83,47 @@ class ToolGuard:
         Raises:
             MCPError: if the caller lacks a scope, or the tool raised it.
         """
-        name, policy, arguments = guarded.tool.name, guarded.policy, Arguments(given)
+        name, arguments = guarded.tool.name, Arguments(given)
         with audited(self._recorder, "tool_call", arguments.encoded, tool=name) as audit:
-            require(policy.scopes, self._events, audit, tool=name)
-            # The answer to a question belongs to the call that was counted when the question was put.
-            limiter = None if policy.confirm and is_answer(context) else guarded.limiter
-            if limiter is not None:
-                decision = await limiter.hit(caller())
-                count_decision("tool", allowed=decision.allowed)
-                if not decision.allowed:
-                    wait = decision.retry_after
-                    text = f"Too many calls of {name}. Try again in {wait} seconds."
-                    return self._refused(audit, "rate_limited", text, "rate_limit_exceeded", retry_after=wait)
-            slot = self._slots.take(name, policy.max_concurrency)
-            if slot is None:
-                text = f"{name} is busy. Try again in a moment."
-                return self._refused(audit, "busy", text, "rate_limit_exceeded")
-            current_slot.set(slot)
             try:
-                guarded.tool.fn_metadata.validate_arguments(arguments)  # before the user is asked about them
-                return await self._confirmed(guarded, arguments, context, run, audit)
+                return await self._admitted(guarded, arguments, context, run, audit)
             except BaseException as error:
                 outcome = classify(error)
                 if outcome is None:
                     raise
                 outcome.note(error, self._events, audit, tool=name)
                 return _error(outcome.message or f"The tool {name} failed. The server's log says why.")
-            finally:
-                slot.release()
+
+    async def _admitted(
+        self,
+        guarded: GuardedTool,
+        arguments: Arguments,
+        context: Context[Any, Any] | None,
+        run: Run,
+        audit: dict[str, Any],
+    ) -> Result:
+        """Check scopes, rate and slots."""
+        name, policy = guarded.tool.name, guarded.policy
+        require(policy.scopes, self._events, audit, tool=name)
+        # The answer to a question belongs to the call that was counted when the question was put.
+        limiter = None if policy.confirm and is_answer(context) else guarded.limiter
+        if limiter is not None:
+            decision = await limiter.hit(caller())
+            count_decision("tool", allowed=decision.allowed)
+            if not decision.allowed:
+                wait = decision.retry_after
+                text = f"Too many calls of {name}. Try again in {wait} seconds."
+                return self._refused(audit, "rate_limited", text, "rate_limit_exceeded", retry_after=wait)
+        slot = self._slots.take(name, policy.max_concurrency)
+        if slot is None:
+            text = f"{name} is busy. Try again in a moment."
+            return self._refused(audit, "busy", text, "rate_limit_exceeded")
+        current_slot.set(slot)
+        try:
+            guarded.tool.fn_metadata.validate_arguments(arguments)  # before the user is asked about them
+            return await self._confirmed(guarded, arguments, context, run, audit)
+        finally:
+            slot.release()
 
     async def _confirmed(
         self,

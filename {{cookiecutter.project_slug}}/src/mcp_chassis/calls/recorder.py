@@ -1,4 +1,4 @@
-"""Where calls and refused requests are recorded, beside the log: nowhere, unless `audit_trail` does it."""
+"""Where calls and refused requests are recorded besides the log: nowhere, unless `audit_trail` does it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ class Recorder:
     """Records nothing."""
 
     def describe(self, arguments: Mapping[str, bytes | None]) -> list[dict[str, Any]]:
-        """Return what is recorded of arguments, given as JSON by their names. Called before anybody can change them."""
+        """Return what is recorded of arguments, given as JSON by their names."""
         return []
 
     def call(

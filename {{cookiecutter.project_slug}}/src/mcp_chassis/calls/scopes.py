@@ -28,17 +28,17 @@ class Access:
         resources: Sequence[Callable[..., Any]],
         prompts: Sequence[Callable[..., Any]],
     ) -> None:
-        self._tools = {name: guarded.policy.scopes for name, guarded in tools.items()}
-        self._prompts = {function.__name__: policy_of(function, PromptPolicy).scopes for function in prompts}
-        self._resources = {policy.uri: policy.scopes for policy in (policy_of(f, ResourcePolicy) for f in resources)}
-        self._templates = [
-            (sdk.UriTemplate.parse(uri), scopes) for uri, scopes in self._resources.items() if "{" in uri
-        ]
-        self._by_name = {"tools/call": self._tools, "prompts/get": self._prompts}
-        self.scopes = NO_SCOPES.union(*self._tools.values(), *self._prompts.values(), *self._resources.values())
+        self._by_name = {
+            "tools/call": {name: guarded.policy.scopes for name, guarded in tools.items()},
+            "prompts/get": {function.__name__: policy_of(function, PromptPolicy).scopes for function in prompts},
+        }
+        self._by_uri = {policy.uri: policy.scopes for policy in (policy_of(f, ResourcePolicy) for f in resources)}
+        self._templates = [(sdk.UriTemplate.parse(uri), scopes) for uri, scopes in self._by_uri.items() if "{" in uri]
+        needed = (*self._by_name.values(), self._by_uri)
+        self.scopes = NO_SCOPES.union(*(scopes for each in needed for scopes in each.values()))
         """Every scope that anything here needs."""
         parameters = {name for function in prompts for name in inspect.signature(function).parameters}
-        self.names = {"uri", *self._tools, *self._prompts, *self._resources, *parameters}
+        self.names = {"uri", *parameters, *(name for each in needed for name in each)}
         """Names that this server declares, and may write into its log."""
 
     def required(self, method: str, params: Mapping[str, Any]) -> frozenset[str]:
@@ -62,13 +62,13 @@ class Access:
 
     def resource_of(self, uri: str) -> str:
         """Return what `uri` was declared as, a template perhaps; `uri` itself if there is nothing there."""
-        if uri in self._resources:
+        if uri in self._by_uri:
             return uri
         return next((str(template) for template, _ in self._templates if template.match(uri) is not None), uri)
 
     def _of_resource(self, uri: str) -> frozenset[str]:
-        if uri in self._resources:
-            return self._resources[uri]
+        if uri in self._by_uri:
+            return self._by_uri[uri]
         # Of all that match: which of them is read is up to the SDK.
         return NO_SCOPES.union(*(scopes for template, scopes in self._templates if template.match(uri) is not None))
 

@@ -39,7 +39,6 @@ class SessionManager(sdk.StreamableHTTPSessionManager):
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """Start what requests need, and stop it."""
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             # No provider records the SDK's spans, which are a tenth of what a call costs.
             self.app.middleware[:] = [
@@ -49,7 +48,6 @@ class SessionManager(sdk.StreamableHTTPSessionManager):
             yield
 
     async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         direct = None if _streams.get() else self._direct
         if direct is None or not await direct.serve(parsed_message(scope), self._lifespan_state, scope, receive, send):
             await super().handle_request(scope, receive, send)

@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 import pydantic_core
-from mcp.types import DEFAULT_NEGOTIATED_VERSION, ErrorData, JSONRPCError
+from mcp.types import DEFAULT_NEGOTIATED_VERSION, JSONRPCError
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -94,7 +94,9 @@ class DirectEntry:
         except Exception as exception:  # as in the SDK's entries; the next line logs it
             error = sdk.modern_error_data(exception)
             status = sdk.ERROR_CODE_HTTP_STATUS.get(error.code, 200) if is_modern else 200
-            body = _error_document(message_id, error, is_modern=is_modern)
+            document = JSONRPCError(jsonrpc="2.0", id=message_id, error=error)
+            text = document.model_dump_json(by_alias=True, exclude_none=is_modern, exclude_unset=not is_modern)
+            body = text.encode()
         length = (b"content-length", str(len(body)).encode())
         await send({"type": "http.response.start", "status": status, "headers": [_JSON, length]})
         await send({"type": "http.response.body", "body": body})
@@ -160,10 +162,3 @@ class _Dispatch:
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Drop it: a client that asks for progress gets a stream."""
-
-
-def _error_document(message_id: str | int, error: ErrorData, *, is_modern: bool) -> bytes:
-    document = JSONRPCError(jsonrpc="2.0", id=message_id, error=error)
-    if is_modern:
-        return document.model_dump_json(by_alias=True, exclude_none=True).encode()
-    return document.model_dump_json(by_alias=True, exclude_unset=True).encode()

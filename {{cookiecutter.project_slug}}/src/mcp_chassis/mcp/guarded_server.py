@@ -116,10 +116,11 @@ class GuardedServer(MCPServer[Any]):
         for change in _CHANGES:  # a completion would be called past the guard
             setattr(self, change, _refuse_change)
 
+    # What follows is the SDK's, through the guard; lists hold what the caller may use.
+
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> types.CallToolResult | types.InputRequiredResult:
-        """Call a tool through the guard."""
         guarded = self.guarded_tools.get(name)
         if guarded is None:
             self._refuse_unknown("tool_call", "tool", name)
@@ -129,7 +130,6 @@ class GuardedServer(MCPServer[Any]):
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
     ) -> Iterable[sdk.ReadResourceContents] | types.InputRequiredResult:
-        """Read a resource through the guard."""
         uri = str(uri)
         name, params = named(self.access.resource_of(uri)), {"uri": uri}
         required = self.access.required("resources/read", params)
@@ -139,7 +139,6 @@ class GuardedServer(MCPServer[Any]):
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
     ) -> types.GetPromptResult | types.InputRequiredResult:
-        """Render a prompt through the guard."""
         prompt = self._prompt_manager.get_prompt(name)
         if prompt is None:
             self._refuse_unknown("prompt_get", "prompt", name)
@@ -150,20 +149,16 @@ class GuardedServer(MCPServer[Any]):
             return self._fit(await super().get_prompt(name, arguments, context), prompt=name)
 
     async def list_tools(self) -> list[types.Tool]:
-        """List the tools that the caller may call."""
         return [tool for tool in await super().list_tools() if self._may("tools/call", name=tool.name)]
 
     async def list_resources(self) -> list[types.Resource]:
-        """List the resources that the caller may read."""
         return [item for item in await super().list_resources() if self._may("resources/read", uri=item.uri)]
 
     async def list_resource_templates(self) -> list[types.ResourceTemplate]:
-        """List the resource templates that the caller may read from."""
         templates = await super().list_resource_templates()
         return [item for item in templates if self._may("resources/read", uri=item.uri_template)]
 
     async def list_prompts(self) -> list[types.Prompt]:
-        """List the prompts that the caller may get."""
         return [prompt for prompt in await super().list_prompts() if self._may("prompts/get", name=prompt.name)]
 
     @property

@@ -1,5 +1,7 @@
 """Serves the same tools to the parent process, over standard input and output."""
 
+from contextlib import nullcontext
+
 import anyio
 import structlog
 from mcp.server.mcpserver import MCPServer
@@ -13,17 +15,14 @@ def serve_stdio(mcp: MCPServer, parts: Parts | None = None) -> None:
 
     Args:
         mcp: the server.
-        parts: what it was put together from, to be kept going meanwhile.
+        parts: what it is assembled from, to be kept running meanwhile.
     """
-    # Tasks that serve the messages copy this context, so every call is made by this principal.
+    # Tasks that serve messages copy this context, so this principal makes every call.
     current_principal.set(STDIO)
     structlog.contextvars.bind_contextvars(transport="stdio")
     anyio.run(_serve, mcp, parts)
 
 
 async def _serve(mcp: MCPServer, parts: Parts | None) -> None:
-    if parts is None:
-        await mcp.run_stdio_async()
-        return
-    async with parts.run():
+    async with parts.run() if parts is not None else nullcontext():
         await mcp.run_stdio_async()
