@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 ALL_SCOPES = "*"
+SCOPE_CHARACTER = r"[\x21\x23-\x5b\x5d-\x7e]"
+"""Of a scope token (RFC 6749, section 3.3)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ..http.origins import DEFAULT_PORTS, normal_origin
-from ..limits.client_address import Network
+from ..sinks.addresses import IPNetwork
 
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _TAKEN_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/security/events"})
@@ -25,7 +25,7 @@ def _networks(value: Any) -> Any:
     return tuple(_network(part) if isinstance(part, str) else part for part in parts(value))
 
 
-def _network(text: str) -> Network:
+def _network(text: str) -> IPNetwork:
     try:
         return ip_network(text)  # host bits (10.0.0.1/8) are a typing error; an address alone is a network of one
     except ValueError:
@@ -45,7 +45,7 @@ def _free_path(value: str) -> str:
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
+Networks = Annotated[tuple[IPNetwork, ...], NoDecode, BeforeValidator(_networks)]
 _Origin = Annotated[str, AfterValidator(normal_origin)]
 _Path = Annotated[str, AfterValidator(_free_path)]
 _LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
