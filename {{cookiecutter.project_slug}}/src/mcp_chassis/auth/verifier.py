@@ -36,8 +36,8 @@ class Verifier(ABC):
         """Return the principal of `token`; None if it is of another kind, for the next verifier to judge.
 
         Raises:
-            InvalidCredential: if it is of this kind and not valid. No further verifier is asked: an expired API key must
-                not be shown to the authorization server.
+            InvalidCredential: if it is of this kind and not valid. No further verifier is asked: an expired API key
+                must not be shown to the authorization server.
             Unavailable: if that cannot be found out now.
         """
 

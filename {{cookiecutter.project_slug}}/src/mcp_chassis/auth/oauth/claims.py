@@ -35,7 +35,7 @@ def number(value: object) -> float:
 
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
-    """Return the scopes from `scope` (RFC 9068), or `scp` of some issuers. `*` is this server's: no issuer can grant it."""
+    """Return the scopes from `scope` (RFC 9068), or `scp` of some issuers. `*` is ours: no issuer can grant it."""
     granted = claims.get("scope", claims.get("scp", ""))
     names = granted.split() if isinstance(granted, str) else granted if isinstance(granted, list) else ()
     return frozenset(name for name in names if isinstance(name, str)) - {"*"}

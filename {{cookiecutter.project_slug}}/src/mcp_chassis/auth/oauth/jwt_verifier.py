@@ -64,8 +64,8 @@ class JwtVerifier(Verifier):
         return verdict.principal
 
     async def _verdict(self, token: str, header: dict[str, Any]) -> Verdict:
-        # `jku`, `x5u` and `jwk` would name a key of the sender's choice: they are never read. `crit` demands extensions,
-        # and none is supported here (RFC 7515, section 4.1.11).
+        # `jku`, `x5u` and `jwk` would name a key of the sender's choice: they are never read. `crit` demands
+        # extensions, and none is supported here (RFC 7515, section 4.1.11).
         if "crit" in header or str(header.get("typ", "JWT")).lower() not in _TYPES:
             raise InvalidCredential("header")
         algorithm, kid = header.get("alg"), header.get("kid")
