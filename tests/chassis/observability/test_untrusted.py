@@ -71,6 +71,10 @@ def test_a_key_that_was_cut_still_looks_like_one(cut: int) -> None:
     assert redact(f"a {key[:cut]}") == "a [redacted]"
 
 
+def test_a_key_of_another_servers_env_looks_like_one() -> None:
+    assert redact(f"a mcp_{secrets.token_urlsafe(32)} b") == "a [redacted] b"
+
+
 def test_a_presented_credential_is_redacted_in_what_its_request_leaves(presented: str) -> None:
     for length in range(150, 201):
         assert presented[:8] not in shown("a" * length + presented)

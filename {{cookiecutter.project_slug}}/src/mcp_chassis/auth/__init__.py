@@ -1,1 +1,1 @@
-"""Who is calling: credentials, the verifiers that judge them, and the principal they stand for."""
+"""Credentials, the verifiers that judge them, and the principals they give."""

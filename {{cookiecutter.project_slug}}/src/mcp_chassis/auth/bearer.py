@@ -1,16 +1,16 @@
-"""Takes the bearer token out of a request's headers (RFC 6750, section 2.1), and nothing else for one."""
+"""Takes the bearer token out of a request's headers (RFC 6750, section 2.1)."""
 
 import re
 from collections.abc import Iterable
 
 from .verifier import InvalidCredential
 
-# token68 of RFC 9110, section 11.2. Bounded: nobody's token is longer, and a verifier may have to hash or parse it.
+# token68 of RFC 9110, section 11.2. Bounded, because a verifier may have to hash or parse it.
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]{1,8192}=*)")
 
 
 class AmbiguousCredential(InvalidCredential):
-    """More than one `Authorization` header: two readers could take different ones."""
+    """More than one `Authorization` header: two parsers could choose different ones."""
 
     def __init__(self) -> None:
         super().__init__("ambiguous")

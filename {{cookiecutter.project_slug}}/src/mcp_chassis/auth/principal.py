@@ -1,4 +1,4 @@
-"""Who is calling. A principal is made by a verifier, cannot be changed, and never holds the credential."""
+"""The authenticated caller. A verifier makes the principal; it cannot be changed and never holds the credential."""
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 ALL_SCOPES = "*"
+SCOPE_CHARACTER = r"[\x21\x23-\x5b\x5d-\x7e]"
+"""Of a scope token (RFC 6749, section 3.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +25,15 @@ class Principal:
 
 
 STDIO = Principal("stdio", "stdio", frozenset({ALL_SCOPES}))
-"""Whoever started the process. The operating system has already judged that."""
+"""The parent process. The operating system has already authenticated it."""
 
 ANONYMOUS = Principal("anonymous", "anonymous", frozenset({ALL_SCOPES}))
-"""Everyone, when authentication is switched off."""
+"""Every caller, when authentication is switched off."""
 
 current_principal: ContextVar[Principal | None] = ContextVar("current_principal", default=None)
 
 credential_is_valid: ContextVar[Callable[[], Awaitable[bool]] | None] = ContextVar("credential_is_valid", default=None)
-"""Asks the verifier again whether the credential stands for the same principal. None: there is no credential."""
+"""Asks the verifier again whether the credential still gives the same principal. None: there is no credential."""
 
 
 def authenticated() -> Principal | None:
@@ -41,7 +43,7 @@ def authenticated() -> Principal | None:
 
 
 def get_principal() -> Principal:
-    """Return who is calling the tool, resource or prompt that asks.
+    """Return the caller of the running tool, resource or prompt.
 
     Raises:
         LookupError: outside of a call.

@@ -1,4 +1,4 @@
-"""What every way of checking a credential looks like from outside."""
+"""The interface of everything that checks credentials."""
 
 from abc import ABC, abstractmethod
 
@@ -6,11 +6,11 @@ from .principal import Principal
 
 
 class InvalidCredential(Exception):
-    """A credential that does not stand for anyone.
+    """A credential that is not valid.
 
     Args:
         reason: one word for the security event: `unknown`, `expired`, `audience`, ... The client never sees it.
-        whose: the principal's id where the credential was genuine once, so that an operator knows whom to tell.
+        whose: the principal's id if the credential was genuine once, so that an operator knows whom to tell.
     """
 
     def __init__(self, reason: str, whose: str | None = None) -> None:
@@ -25,7 +25,7 @@ class InvalidCredential(Exception):
 
 
 class Unavailable(Exception):
-    """A credential cannot be checked now, because what would say so does not answer."""
+    """A credential cannot be checked now: a server that is needed for that does not answer."""
 
 
 class Verifier(ABC):
@@ -33,14 +33,14 @@ class Verifier(ABC):
 
     @abstractmethod
     async def verify(self, token: str) -> Principal | None:
-        """Return whom `token` stands for; None if it is of another kind, for the next verifier to judge.
+        """Return the principal of `token`; None if it is of another kind, for the next verifier to judge.
 
         Raises:
-            InvalidCredential: if it is of this kind and stands for nobody. No further verifier is asked: an expired
-                API key must not be shown to the authorization server.
+            InvalidCredential: if it is of this kind and not valid. No further verifier is asked: an expired API key
+                must not be shown to the authorization server.
             Unavailable: if that cannot be found out now.
         """
 
     def asks_elsewhere(self, token: str) -> bool:
-        """Whether to judge this token costs a question to another server."""
+        """Whether judging this token costs a question to another server."""
         return False

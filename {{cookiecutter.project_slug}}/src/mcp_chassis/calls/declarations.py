@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ..auth.principal import SCOPE_CHARACTER
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _ATTRIBUTE = "__mcp_policy__"
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # scope-token, RFC 6749, section 3.3
+_SCOPE = re.compile(f"{SCOPE_CHARACTER}+")
 
 
 class _Policy:

@@ -25,8 +25,8 @@ MAX_TEXT = 200  # characters
 _PIECE = 8  # characters: a shorter piece of a secret is of no use, and may be a word
 _SHORTEST = 7  # characters of a secret that is looked for: a shorter one is a part of ordinary words
 _MAX_ENCODINGS = 3  # times that percent-escapes are undone
-# API keys of the keys file and JWTs look like nothing else. Also what a cut has left of them.
-_TOKENS = re.compile(r"mcp_[0-9a-z]{10}_[0-9A-Za-z]{8,}|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
+# API keys and JWTs look like nothing else. Also what a cut has left of them.
+_TOKENS = re.compile(r"mcp_(?:[0-9a-z]{10}_[0-9A-Za-z]{8,}|[\w-]{43})|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
 _DIGEST_KEY = os.urandom(16)  # of this process, so that short names cannot be found by trying
 
 _secrets: set[str] = set()  # each in every form in which it can stand in a line

@@ -77,8 +77,8 @@ class Replicas(Room):
         own = settings.room(ReplicaSettings)
         if own.redis_url is None:
             return None
-        url, timeout = own.redis_url.get_secret_value(), own.redis_timeout
-        return lambda key_id: asyncio.run(_revoked(key_id, url, project=service.name, timeout=timeout))
+        url, seconds = own.redis_url.get_secret_value(), own.redis_timeout
+        return lambda key_id: asyncio.run(_revoke(key_id, url, service.name, seconds))
 
     def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
         """Say whether Redis answers."""
@@ -99,11 +99,11 @@ class Replicas(Room):
             yield Finding("OK", "Redis", f"{host}:{port} answers")
 
 
-async def _revoked(key_id: str, url: str, *, project: str, timeout: float) -> bool:
+async def _revoke(key_id: str, url: str, project: str, seconds: float) -> bool:
     from .connection import RedisAway, SharedRedis  # noqa: PLC0415
     from .revocations import Revocations  # noqa: PLC0415
 
-    redis = SharedRedis(url, project=project, timeout=timeout)
+    redis = SharedRedis(url, project=project, timeout=seconds)
     try:
         await Revocations(redis).add(key_id)
     except RedisAway:

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from ..rooms import OFFERS, needs_key, rooms
-from .fields import RoomSettings, SettingsFields, secrets_of
+from .fields import RoomSettings, SettingsFields
 from .rules import contradictions
 
 EXIT_CONFIG = 78
@@ -48,7 +48,7 @@ class Settings(SettingsFields):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be logged."""
-        return (*secrets_of(self), *(secret for room in self._rooms.values() for secret in room.secrets))
+        return (*super().secrets, *(secret for room in self._rooms.values() for secret in room.secrets))
 
 
 _Settings = TypeVar("_Settings", bound=Settings)

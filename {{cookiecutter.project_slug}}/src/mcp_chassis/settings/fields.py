@@ -52,8 +52,8 @@ _Path = Annotated[str, AfterValidator(_free_path)]
 _LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
 
 
-class SettingsFields(BaseSettings):
-    """What can be configured. Names in the environment are these in upper case; `.env.example` explains each."""
+class _Sources(BaseSettings):
+    """Where settings are read from."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -63,6 +63,16 @@ class SettingsFields(BaseSettings):
         frozen=True,
         hide_input_in_errors=True,
     )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must never be logged. `KEYS` holds digests, in a text whose pieces are in ordinary lines."""
+        secrets = {name: value for name, value in self if isinstance(value, SecretStr) and name != "keys"}
+        return tuple(value.get_secret_value() for value in secrets.values())
+
+
+class SettingsFields(_Sources):
+    """What can be configured. Names in the environment are these in upper case; `.env.example` explains each."""
 
     host: str = "127.0.0.1"
     port: Port = 8080
@@ -137,10 +147,8 @@ class SettingsFields(BaseSettings):
         return (self.public_url or f"http://127.0.0.1:{self.port}") + self.mcp_endpoint
 
 
-class RoomSettings(BaseSettings):
+class RoomSettings(_Sources):
     """The settings of an optional room, read from the same sources."""
-
-    model_config = SettingsFields.model_config
 
     def problems(self, settings: SettingsFields) -> list[str]:
         """Return what keeps these settings from being used, as sentences that say what to do.
@@ -149,15 +157,3 @@ class RoomSettings(BaseSettings):
             settings: those of the server.
         """
         return []
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Values that must never be logged."""
-        return secrets_of(self)
-
-
-def secrets_of(settings: BaseSettings) -> tuple[str, ...]:
-    """Return the values of all secret settings. `KEYS` holds digests, in a text whose pieces are in ordinary lines."""
-    return tuple(
-        value.get_secret_value() for name, value in settings if isinstance(value, SecretStr) and name != "keys"
-    )

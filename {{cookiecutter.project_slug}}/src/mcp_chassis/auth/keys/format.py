@@ -1,6 +1,6 @@
-"""What an API key looks like: `mcp_<id>_<secret><check sum>`.
+"""What an API key looks like: `mcp_<id>_<secret><check sum>` from `keys create`, `mcp_<secret>` in `.env`.
 
-By the prefix secret scanners recognise a leaked key. By the check sum anybody can tell a typing error from a wrong key,
+By the prefix secret scanners and servers recognise a key. By the check sum a typing error is told from a wrong key
 offline (the format of GitHub's tokens). Neither makes a key hard to guess: that is done by 256 random bits.
 """
 
@@ -17,25 +17,24 @@ PREFIX = "mcp_"
 ID_PATTERN = "[0-9a-z]{10}"
 """One case only: ids are read aloud, typed and grepped for."""
 
-_BASE62 = string.digits + string.ascii_letters
 _ID_LETTERS = string.digits + string.ascii_lowercase
+_BASE62 = string.digits + string.ascii_letters
 _SECRET_LENGTH = 43  # 62 ** 43 > 2 ** 256
 _CHECK_LENGTH = 6  # 62 ** 6 > 2 ** 32
 _KEY = re.compile(rf"{PREFIX}({ID_PATTERN})_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECK_LENGTH}}}")
-
-# At the beginning; or anywhere, with what follows in a key of `keys create` or of scripts/create_env.py.
+# The prefix at the beginning; or anywhere, with what follows it in either form.
 _MARKED = re.compile(rf"^{PREFIX}|{PREFIX}(?:{ID_PATTERN}_|[\w-]{{43}})", re.IGNORECASE)
 
 
 def new_id() -> str:
-    """Return a random id. It is no secret: it is what lists, logs and events call the key."""
-    return _random(_ID_LETTERS, 10)
+    """Return a random id. It is not secret: lists, logs and events call the key by it."""
+    return "".join(secrets.choice(_ID_LETTERS) for _ in range(10))
 
 
 def new_key(key_id: str) -> str:
     """Return a new key with that id."""
-    body = f"{PREFIX}{key_id}_{_random(_BASE62, _SECRET_LENGTH)}"
-    return body + _check_sum(body)
+    secret = "".join(secrets.choice(_BASE62) for _ in range(_SECRET_LENGTH))
+    return f"{PREFIX}{key_id}_{secret}" + _check_sum(f"{PREFIX}{key_id}_{secret}")
 
 
 def id_of(key: str) -> str:
@@ -51,7 +50,7 @@ def id_of(key: str) -> str:
 
 
 def digest(key: str) -> str:
-    """Return what is stored of a key. Without salt or stretching: nobody can try 2**256 secrets."""
+    """Return what is stored of a key. Without salt or stretching: 2**256 secrets cannot be tried."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -60,8 +59,8 @@ def may_be_key(token: str, api_key: str | None) -> bool:
 
     Args:
         token: what a client presents.
-        api_key: the configured `API_KEY`. One without a prefix is told by its length only, padding left out; with one
-            character more or less it is mistyped.
+        api_key: the configured `API_KEY`. One without the prefix (of an older `.env`) is recognised by its length only,
+            padding left out; with one character more or less it is mistyped.
     """
     if _MARKED.search(token) is not None:
         return True
@@ -73,13 +72,6 @@ def may_be_key(token: str, api_key: str | None) -> bool:
     return abs(len(token.rstrip("=")) - len(api_key.rstrip("="))) <= 1
 
 
-def _random(letters: str, length: int) -> str:
-    return "".join(secrets.choice(letters) for _ in range(length))
-
-
 def _check_sum(text: str) -> str:
-    number, digits = zlib.crc32(text.encode()), ""
-    for _ in range(_CHECK_LENGTH):
-        number, digit = divmod(number, len(_BASE62))
-        digits = _BASE62[digit] + digits
-    return digits
+    number = zlib.crc32(text.encode())
+    return "".join(_BASE62[number // 62**place % 62] for place in reversed(range(_CHECK_LENGTH)))

@@ -6,13 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from ..principal import ALL_SCOPES
+from ..principal import ALL_SCOPES, SCOPE_CHARACTER
 from .format import ID_PATTERN, digest
 
 KeyId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@/-]{0,63}$")]
-Scope = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,128}$")]
-"""A scope token (RFC 6749, section 3.3)."""
+Scope = Annotated[str, Field(pattern=f"^{SCOPE_CHARACTER}{{1,128}}$")]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class OAuth(Room):
-    """Accepts access tokens, and tells clients where to get one."""
+    """Accepts access tokens, and serves the metadata that leads clients to the issuer."""
 
     settings = OAuthSettings
 
@@ -22,7 +22,7 @@ class OAuth(Room):
         return settings.room(OAuthSettings).auth_mode == "oauth"
 
     def assemble(self, parts: "Parts") -> None:
-        """Add the verifiers, the metadata and the challenge that leads to it."""
+        """Add the verifiers, the metadata, and its URL in the challenge."""
         own = parts.settings.room(OAuthSettings)
         if own.auth_mode != "oauth" or own.oauth_issuer is None:
             return
@@ -36,7 +36,7 @@ class OAuth(Room):
 
 
 def _verifiers(settings: "Settings", own: OAuthSettings, issuer: str) -> "list[Verifier]":
-    # Here, because PyJWT and what asks the issuer are a tenth of the start of a server that needs neither.
+    # Imported here: PyJWT and the fetcher take a tenth of the start of a server that uses neither.
     from ..keys.format import may_be_key  # noqa: PLC0415
     from .introspection import IntrospectionVerifier  # noqa: PLC0415
     from .jwks import IssuerKeys, issuer_fetcher  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""What is read out of claims in the same way, whether a token carries them or the issuer tells them."""
+"""Reads claims, whether they come from a token or from the issuer's introspection endpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from ..principal import Principal
 from ..verifier import InvalidCredential
 
 LATEST = 2**53
-"""Seconds. Beyond it, arithmetic with floats goes wrong or raises; no clock gets there."""
+"""Seconds. Beyond it, arithmetic with floats loses precision or raises."""
 
 
 def principal_of(claims: Mapping[str, Any], *, subject: str = "sub") -> Principal:
@@ -26,8 +26,8 @@ def number(value: object) -> float:
     """Return a time claim (RFC 7519, NumericDate).
 
     Raises:
-        InvalidCredential: if it is not a number, or none that a clock can show; PyJWT takes text and `true` for
-            numbers, and JSON has NaN, which is neither earlier nor later than now.
+        InvalidCredential: if it is not a number from 0 to 2**53. PyJWT accepts text and `true`, and JSON has NaN, which
+            is neither earlier nor later than now.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
         raise InvalidCredential("claims")
@@ -35,7 +35,7 @@ def number(value: object) -> float:
 
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
-    """Return the scopes from `scope` (RFC 9068), or `scp` where an issuer writes that. `*` is ours and never theirs."""
+    """Return the scopes from `scope` (RFC 9068), or `scp` of some issuers. `*` is ours: no issuer can grant it."""
     granted = claims.get("scope", claims.get("scp", ""))
     names = granted.split() if isinstance(granted, str) else granted if isinstance(granted, list) else ()
     return frozenset(name for name in names if isinstance(name, str)) - {"*"}

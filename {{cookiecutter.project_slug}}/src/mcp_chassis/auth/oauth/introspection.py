@@ -1,4 +1,4 @@
-"""Opaque access tokens: what they stand for is asked of the authorization server (RFC 7662)."""
+"""Opaque access tokens, introspected at the authorization server (RFC 7662)."""
 
 import base64
 import time
@@ -18,25 +18,25 @@ from .verdict_cache import Verdict, VerdictCache
 
 log = structlog.stdlib.get_logger("auth")
 
-_REMEMBERED = 30.0  # seconds that a revoked token may live on (RFC 7662, section 4)
-_COOL_DOWN = 5.0  # seconds between a question that was not answered and the next one
-_AT_ONCE = 10  # questions that are open at the same time
+_REMEMBERED = 30.0  # seconds that a revoked token stays valid (RFC 7662, section 4)
+_COOL_DOWN = 5.0  # seconds between a request that failed and the next one
+_MAX_CONCURRENT = 10  # requests
 _LEEWAY = 30  # seconds that two clocks may differ
-# Answers that judge what was sent, so this one token. Taken for an outage, anybody could bring one about.
-_NOT_THIS_TOKEN = frozenset({400, 413, 414, 422})
+# Statuses that reject this one token. If they counted as an outage, any client could cause one.
+_TOKEN_REJECTED = frozenset({400, 413, 414, 422})
 
 
 class IntrospectionVerifier(Verifier):
-    """Judges what is neither an API key nor a JWT, by showing it to the issuer.
+    """Judges tokens that are neither API keys nor JWTs, by sending them to the issuer.
 
     Args:
-        url: the introspection endpoint, from the settings and from nowhere else.
-        client_id: of this server, as it is registered there.
-        client_secret: of this server.
-        issuer: must equal `iss`, where that is told.
-        audience: must be among `aud`, which must be told: a token for another server is active as well.
-        fetcher: asks.
-        may_be_key: says of a token that it may be an API key: the issuer must not see it.
+        url: the introspection endpoint. It comes from the settings only.
+        client_id: this server's client ID for introspection.
+        client_secret: this server's client secret.
+        issuer: must equal `iss`, if the answer has it.
+        audience: must be among `aud`, which the answer must have: a token for another server is active as well.
+        fetcher: sends the requests.
+        may_be_key: whether a token may be an API key, which the issuer must not see.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class IntrospectionVerifier(Verifier):
             "accept": "application/json",
         }
         self._verdicts = VerdictCache()
-        self._at_once = anyio.CapacityLimiter(_AT_ONCE)
+        self._at_once = anyio.CapacityLimiter(_MAX_CONCURRENT)
         self._again_at = 0.0
 
     async def verify(self, token: str) -> Principal:
-        """Return the token's subject or, where there is none, its client (RFC 9068, section 2.2).
+        """Return the token's subject or, without one, its client (RFC 9068, section 2.2).
 
         Raises:
             InvalidCredential: if the token may be a key, is not active, or not for this server.
@@ -79,7 +79,7 @@ class IntrospectionVerifier(Verifier):
         return verdict.principal
 
     def asks_elsewhere(self, token: str) -> bool:
-        """Whether the token is new here. To ask again about one that was good at the last question is no guess."""
+        """Whether the token is new here. Asking again about one that was valid before is no guess."""
         return self._verdicts.last(token) is None
 
     async def _judge(self, token: str) -> Verdict:
@@ -87,7 +87,7 @@ class IntrospectionVerifier(Verifier):
         whose = before.principal.id if before is not None else None
         async with self._at_once:
             now = self._verdicts.last(token)
-            if now is not before:  # another request with this token has asked meanwhile
+            if now is not before:  # a concurrent request with this token has asked
                 if now is None:
                     raise InvalidCredential("inactive", whose)
                 return now
@@ -112,7 +112,7 @@ class IntrospectionVerifier(Verifier):
         form = urlencode({"token": token, "token_type_hint": "access_token"}).encode()
         try:
             answer = await self._fetcher.request("POST", self._url, headers=self._headers, content=form)
-            if answer.status in _NOT_THIS_TOKEN:
+            if answer.status in _TOKEN_REJECTED:
                 raise InvalidCredential("refused")
             return json_object(answer)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""The signing keys of one issuer: found through its metadata, cached, and fetched again with restraint."""
+"""The signing keys of one issuer: found through its metadata, cached, and fetched again at most every 30 seconds."""
 
 import json
 import math
@@ -21,23 +21,22 @@ log = structlog.get_logger("auth")
 _FRESH = 600.0  # seconds that fetched keys are used without asking again
 _STALE = 86_400.0  # seconds that old keys are still used while the issuer does not answer
 _COOL_DOWN = 30.0  # seconds between two fetches, whatever tokens claim
-_TIMEOUT = 5.0  # seconds for one fetch
-_LARGEST = 262_144  # bytes of one document
+_TIMEOUT = 5.0  # seconds for one request
+_MAX_BYTES = 262_144  # of one document
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 class IssuerUnavailable(Unavailable):
-    """The issuer's keys are not known and cannot be fetched now. Nothing can be said of any token."""
+    """The issuer does not answer, so no token can be judged now."""
 
 
 class IssuerKeys:
     """Looks up signing keys by `kid`.
 
-    Only what the configured issuer's own metadata names is fetched: nothing in a token ever leads to a request.
+    Only URLs from the configured issuer's own metadata are fetched, never one from a token.
 
     Args:
-        issuer: the issuer identifier (RFC 8414, section 2). One with http is for development: the settings admit it on
-            this machine only.
+        issuer: the issuer identifier (RFC 8414, section 2). Settings allow http on this machine only, for development.
         networks: internal networks in which the issuer may be.
     """
 
@@ -56,7 +55,7 @@ class IssuerKeys:
         """
         found = self._find(kid)
         if found is not None and self._lock.locked() and self._age() <= _STALE:
-            return found  # somebody asks already: an issuer that hangs must not hold up everybody
+            return found  # a fetch is under way: an issuer that hangs must not delay all callers
         if found is None or self._age() > _FRESH:
             async with self._lock:  # of many callers that miss one key, one asks; the others find the cool-down
                 await self._refresh()
@@ -87,15 +86,15 @@ class IssuerKeys:
 
 
 def issuer_fetcher(url: str, networks: Iterable[IPNetwork]) -> SafeFetcher:
-    """Return what asks an issuer: only over https, unless `url` is http, which the settings admit on this machine."""
+    """Return a fetcher for an issuer: https only, unless `url` is http, which settings allow on this machine."""
     parts = urlsplit(url)
     local = parts.scheme == "http"
     return SafeFetcher(
         schemes=("https", "http") if local else ("https",),
         ports={443, parts.port or (80 if local else 443)},
         networks=(*networks, *(_LOOPBACK if local else ())),
-        max_bytes=_LARGEST,
-        max_redirects=0,  # nobody else chooses where the keys come from
+        max_bytes=_MAX_BYTES,
+        max_redirects=0,  # only the settings choose where keys come from
         timeout=_TIMEOUT,
     )
 
@@ -107,7 +106,7 @@ async def _fetch_keys(fetcher: SafeFetcher, issuer: str) -> list[dict[str, Any]]
     keys = document.get("keys")
     if not isinstance(keys, list):
         raise ValueError("no key set")
-    # With `d`, a private key: whoever reads it can sign.
+    # A key with `d` is private: anyone who reads it can sign.
     return [key for key in keys if isinstance(key, dict) and key.get("use", "sig") == "sig" and "d" not in key]
 
 
@@ -122,7 +121,7 @@ async def _first_metadata(fetcher: SafeFetcher, issuer: str) -> dict[str, Any]:
         try:
             metadata = await _get(fetcher, url)
         except FetchError:
-            raise  # there is nobody to ask for the second document either
+            raise  # the host does not answer, so neither would it for the second document
         except ValueError:
             continue
         # Mix-up defence (RFC 8414, section 3.3), and no way from https to http.
@@ -141,10 +140,10 @@ async def _get(fetcher: SafeFetcher, url: str) -> dict[str, Any]:
 
 
 def json_object(answer: Fetched) -> dict[str, Any]:
-    """Return the JSON object that an issuer answered with.
+    """Return the JSON object in an issuer's answer.
 
     Raises:
-        ValueError: if it answered anything else.
+        ValueError: if there is none.
     """
     if answer.status != 200:
         raise ValueError(f"status {answer.status}")
@@ -158,5 +157,5 @@ def json_object(answer: Fetched) -> dict[str, Any]:
 
 
 def cause_of(error: Exception) -> str:
-    """Return what is logged of an issuer that failed: a decoding error would quote its answer."""
+    """Return the cause to log when an issuer failed. The text of a decoding error would quote its answer."""
     return type(error).__name__ if isinstance(error, TimeoutError | UnicodeError | json.JSONDecodeError) else str(error)

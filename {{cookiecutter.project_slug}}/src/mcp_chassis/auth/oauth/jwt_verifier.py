@@ -10,8 +10,7 @@ from .claims import number, principal_of
 from .jwks import IssuerKeys
 from .verdict_cache import Verdict, VerdictCache
 
-# The type and the curve of the key that each algorithm takes: a token cannot choose how its key is read. No HMAC, no
-# `none`.
+# The key type and curve of each algorithm: a token cannot choose how its key is read. No HMAC, no `none`.
 _ALGORITHMS: dict[str, tuple[str, str | None]] = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
     "ES256": ("EC", "P-256"),
@@ -35,7 +34,7 @@ class JwtVerifier(Verifier):
         issuer: must equal `iss` exactly.
         audience: this server's resource URL; must be among `aud` (RFC 8707, MCP authorization).
         keys: of the issuer.
-        max_lifetime: seconds from `iat` to `exp` that are taken for short-lived.
+        max_lifetime: maximum accepted seconds from `iat` to `exp`.
     """
 
     def __init__(self, *, issuer: str, audience: str, keys: IssuerKeys, max_lifetime: int = 86_400) -> None:
@@ -54,7 +53,7 @@ class JwtVerifier(Verifier):
         """
         known = self._verdicts.get(token)
         if known is not None:
-            # Asking for the key also lets it be fetched again in time: an issuer that withdraws one is believed.
+            # This also fetches keys again in time, so that tokens end with a key that the issuer withdraws.
             if await self._keys.key(known.kid) == known.key:
                 return known.principal
             self._verdicts.drop(token)
@@ -66,12 +65,12 @@ class JwtVerifier(Verifier):
 
     async def _verdict(self, token: str, header: dict[str, Any]) -> Verdict:
         # `jku`, `x5u` and `jwk` would name a key of the sender's choice: they are never read. `crit` demands
-        # extensions that nobody here understands (RFC 7515, section 4.1.11).
+        # extensions, and none is supported here (RFC 7515, section 4.1.11).
         if "crit" in header or str(header.get("typ", "JWT")).lower() not in _TYPES:
             raise InvalidCredential("header")
         algorithm, kid = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:
-            raise InvalidCredential("algorithm")  # whatever the issuer says, and without asking it
+            raise InvalidCredential("algorithm")  # without asking the issuer
         kid = kid if isinstance(kid, str) else None
         jwk = await self._keys.key(kid)
         if jwk is None:

@@ -1,4 +1,4 @@
-"""OAuth protected resource metadata (RFC 9728): where a client without a token learns where to get one."""
+"""OAuth protected resource metadata (RFC 9728): tells clients which authorization server issues tokens."""
 
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
@@ -11,12 +11,12 @@ _WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 
 class ResourceMetadata:
-    """The document, and the two places that clients look for it (RFC 9728, section 3.1).
+    """The document, served at the two paths where clients look for it (RFC 9728, section 3.1).
 
     Args:
         resource: this server's resource URL.
         issuer: the authorization server that issues tokens for it.
-        scopes: returns everything that a client may need here; it asks for these if nothing else was said.
+        scopes: returns all scopes of this server; clients request these by default.
     """
 
     def __init__(self, resource: str, issuer: str, scopes: Callable[[], Iterable[str]] = tuple) -> None:

@@ -1,4 +1,4 @@
-"""The settings of OAuth, and what they need."""
+"""The settings of OAuth and their rules."""
 
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ class OAuthSettings(RoomSettings):
     oauth_client_secret: SecretStr | None = None
 
     def problems(self, settings: SettingsFields) -> list[str]:
-        """Lead through what an authorization server needs, a sentence for each thing that is missing."""
+        """Explain step by step what an authorization server needs."""
         if not settings.enable_auth:
             return []
         oauth = {name: value for name, value in self if name.startswith("oauth_")}

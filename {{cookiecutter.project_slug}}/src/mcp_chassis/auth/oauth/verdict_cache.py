@@ -1,4 +1,4 @@
-"""Remembers tokens that were found good, by digest: checking a signature is dear, and asking the issuer dearer."""
+"""Remembers valid tokens, by digest: checking a signature is expensive, and asking the issuer costs more."""
 
 import hashlib
 import time
@@ -10,33 +10,30 @@ from ..principal import Principal
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found out about one token."""
+    """The result of verifying one valid token."""
 
     principal: Principal
     until: float
-    """When it must be looked at again, as `time.time()` tells it."""
+    """When the token must be verified again, by `time.time()`."""
     kid: str | None = None
     key: object = None
-    """The public key it was verified with. The verdict falls with it."""
+    """The public key it was verified with. Without that key the verdict no longer holds."""
 
 
 class VerdictCache:
-    """A table of bounded size; what was not asked for longest goes first.
-
-    Only good verdicts are kept: whoever makes up tokens must not be able to push them out.
-    """
+    """A least-recently-used table. Only valid tokens are kept: made-up ones must not be able to push them out."""
 
     def __init__(self, size: int = 10_000) -> None:
         self._size = size
         self._verdicts: OrderedDict[bytes, Verdict] = OrderedDict()
 
     def get(self, token: str) -> Verdict | None:
-        """Return what is known of `token` and still holds."""
+        """Return the verdict on `token` if it still holds."""
         verdict = self.last(token)
         return verdict if verdict is not None and time.time() < verdict.until else None
 
     def last(self, token: str) -> Verdict | None:
-        """Return what was known of `token` when it was last looked at, whether or not it still holds."""
+        """Return the last verdict on `token`, whether or not it still holds."""
         digest = _digest(token)
         verdict = self._verdicts.get(digest)
         if verdict is not None:
@@ -44,7 +41,7 @@ class VerdictCache:
         return verdict
 
     def put(self, token: str, verdict: Verdict) -> None:
-        """Remember a good token."""
+        """Remember a valid token."""
         self._verdicts[_digest(token)] = verdict
         if len(self._verdicts) > self._size:
             self._verdicts.popitem(last=False)
