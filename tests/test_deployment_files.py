@@ -718,8 +718,7 @@ def test_the_redis_of_compose_lets_nobody_in_without_the_password(docker: Path, 
     compose = (docker / "compose.yaml").read_text(encoding="utf-8")
     lines = re.findall(r"^#   ((?:for|install|  python|done|password|echo) ?.*)$", compose, re.MULTILINE)
     subprocess.run(["sh", "-ec", "\n".join(lines)], cwd=tmp_path, check=True)
-    for line in lines:
-        assert line in (docker / "README.md").read_text(encoding="utf-8")
+    assert "`compose.yaml`" in (docker / "README.md").read_text(encoding="utf-8"), "which has these commands at its top"
     assert {path.name for path in (tmp_path / "secrets").iterdir()} == set(yaml.safe_load(compose)["secrets"])
 
     socket, conf = str(tmp_path / "socket"), str(tmp_path / "secrets" / "valkey_conf")

@@ -211,10 +211,11 @@ def test_every_link_and_every_path_in_a_document_leads_somewhere(name: str, defa
         assert (ROOT / target).exists(), target
     # `dir/file` or `file.ext` in backticks is a path here, or one in the generated project.
     package = default_project / "src" / dev.package_of(default_project)
+    chassis = TEMPLATE / "src" / dev.CHASSIS
     path = r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|md|json|toml|txt|yaml|yml))`"
     for target in re.findall(path, text):
         assert target.startswith(".scratch/") or any(
-            (place / target).exists() for place in (ROOT, default_project, package)
+            (place / target).exists() for place in (ROOT, default_project, package, TEMPLATE, chassis, chassis.parent)
         ), target
 
 
