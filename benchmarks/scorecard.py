@@ -1,8 +1,9 @@
-"""Writes SCORECARD.md: every promise of a generated project's SECURITY.md, the test behind it, and how that went.
+"""Writes SCORECARD.md: every promise of a generated project's SECURITY.md, the tests behind it, and their results.
 
     python dev.py scorecard [--quick]
 
-makes the default project and runs this on it. No number in the result is written by hand.
+makes the default project and runs this with it. The promises are those of the template's SECURITY.md, of every optional
+package; `tests/promises.toml` names the tests. No number in the result is written by hand.
 """
 
 import argparse
@@ -11,58 +12,81 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
-RESULT = HERE.parent / "SCORECARD.md"
 PACKAGES = ("mcp", "starlette", "uvicorn", "pydantic", "cookiecutter")
-TEST = re.compile(r"`(tests/[\w/]+\.py::\w+)`")
+ROW = re.compile(r"^\| (.+) \| ([A-Z]{3}-\d\d) \|$")
+IN_PROJECT = "project:"
+"""Marks a test that a project ships; all others are tests of this repository."""
+
+
+class Promise(NamedTuple):
+    """One row of SECURITY.md, and the tests that fail when it does not hold."""
+
+    id: str
+    risk: str
+    text: str
+    tests: list[str]
 
 
 def main() -> int:
     """Run the tests and the benchmark, and write the file. Return 1 if a promise is not kept."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("project", type=Path)
+    parser.add_argument("project", type=Path, help="a project made with the default answers")
+    parser.add_argument("--root", type=Path, default=HERE.parent, help="the template's repository")
     parser.add_argument("--quick", action="store_true", help="leave the benchmark out")
-    parser.add_argument("--to", type=Path, default=RESULT)
+    parser.add_argument("--to", type=Path)
     options = parser.parse_args()
-    rows = promises(options.project)
-    results = run_tests(options.project, sorted({test for _, _, tests in rows for test in tests}))
+    rows = promises(options.root)
+    tests = sorted({test for row in rows for test in row.tests})
+    results = run_tests(options.root, [test for test in tests if not test.startswith(IN_PROJECT)])
+    shipped = [test.removeprefix(IN_PROJECT) for test in tests if test.startswith(IN_PROJECT)]
+    results |= {IN_PROJECT + test: result for test, result in run_tests(options.project, shipped).items()}
     text = [*head(rows, results), *table(rows, results)]
     if not options.quick:
         text += ["", "## Speed", "", "```", compare(options.project), "```"]
-    options.to.write_text("\n".join(text) + "\n", encoding="utf-8")
-    broken = [test for test, result in results.items() if result != "passed"]
-    print(f"{options.to.name}: {len(rows)} promises, {len(results)} tests, {len(broken)} not passed")
-    for test in broken:
-        print(f"  {test}: {results[test]}")
+    target = options.to or options.root / "SCORECARD.md"
+    target.write_text("\n".join(text) + "\n", encoding="utf-8")
+    broken = [f"{test}: {result}" for test, result in results.items() if result != "passed"]
+    broken += [f"{row.id}: tests/promises.toml names no test" for row in rows if not row.tests]
+    print(f"{target.name}: {len(rows)} promises, {len(results)} tests, {len(broken)} not passed")
+    for line in broken:
+        print(f"  {line}")
     return int(bool(broken))
 
 
-def promises(project: Path) -> list[tuple[str, str, list[str]]]:
-    """Return risk, promise and tests of every row in SECURITY.md that names a test."""
+def promises(root: Path) -> list[Promise]:
+    """Return every promise of the template's SECURITY.md, whichever answers it belongs to."""
+    tests = tomllib.loads((root / "tests" / "promises.toml").read_text(encoding="utf-8"))
     found, risk = [], ""
-    for line in (project / "SECURITY.md").read_text(encoding="utf-8").splitlines():
+    document = root / "{{cookiecutter.project_slug}}" / "SECURITY.md"
+    for line in document.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#%"):  # a condition of the template
+            continue
         if line.startswith("#"):
             risk = line.lstrip("# ")
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("|") and (tests := TEST.findall(cells[-1])):
-            found.append((risk, cells[0], tests))
+        if row := ROW.match(line):
+            found.append(Promise(row[2], risk, row[1], tests.get(row[2], [])))
     return found
 
 
-def run_tests(project: Path, tests: list[str]) -> dict[str, str]:
-    """Return how each test went; of a test with parameters the worst counts."""
-    with tempfile.TemporaryDirectory() as directory:
-        report = Path(directory) / "report.xml"
+def run_tests(directory: Path, tests: list[str]) -> dict[str, str]:
+    """Return the result of each test; of a test with parameters the worst counts."""
+    results = dict.fromkeys(tests, "not run")
+    if not tests:
+        return results
+    with tempfile.TemporaryDirectory() as temporary:
+        report = Path(temporary) / "report.xml"
         environment = {name: value for name, value in os.environ.items() if name != "API_KEY"}
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "slow or not slow", f"--junitxml={report}", *tests]
-        subprocess.run(command, cwd=project, env=environment, check=False)
+        pytest = [sys.executable, "-m", "pytest", "-q", "--rootdir=.", "-m", "slow or not slow"]
+        subprocess.run([*pytest, f"--junitxml={report}", *tests], cwd=directory, env=environment, check=False)
         cases = ET.parse(report).getroot().iter("testcase")  # noqa: S314  (pytest wrote it)
-        results = dict.fromkeys(tests, "not run")
         for case in cases:
             path = case.get("classname", "").replace(".", "/") + ".py"
             name = f"{path}::{case.get('name', '').partition('[')[0]}"
@@ -72,14 +96,14 @@ def run_tests(project: Path, tests: list[str]) -> dict[str, str]:
     return results
 
 
-def head(rows: list[tuple[str, str, list[str]]], results: dict[str, str]) -> list[str]:
+def head(rows: list[Promise], results: dict[str, str]) -> list[str]:
     """Return the beginning: what this is, when and with what."""
     passed = sum(result == "passed" for result in results.values())
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return [
         "# Scorecard",
         "",
-        f"Every promise of a generated project, and the test that fails without it. {len(rows)} promises, "
+        f"The latest test result for every promise in a generated project's SECURITY.md. {len(rows)} promises, "
         f"{passed} of {len(results)} tests passed.",
         "",
         f"Written by `python dev.py scorecard` on {datetime.now(UTC):%Y-%m-%d}, with Python "
@@ -87,15 +111,16 @@ def head(rows: list[tuple[str, str, list[str]]], results: dict[str, str]) -> lis
     ]
 
 
-def table(rows: list[tuple[str, str, list[str]]], results: dict[str, str]) -> list[str]:
+def table(rows: list[Promise], results: dict[str, str]) -> list[str]:
     """Return the promises, a table for each risk."""
     lines, risk = [], None
-    for heading, promise, tests in rows:
-        if heading != risk:
-            risk = heading
-            lines += ["", f"## {risk}", "", "| Promise | Test | Result |", "| --- | --- | --- |"]
-        names = "<br>".join(f"`{test.removeprefix('tests/')}`" for test in tests)
-        lines.append(f"| {promise} | {names} | {'<br>'.join(results[test] for test in tests)} |")
+    for row in rows:
+        if row.risk != risk:
+            risk = row.risk
+            lines += ["", f"## {risk}", "", "| Id | Promise | Test | Result |", "| --- | --- | --- | --- |"]
+        names = "<br>".join(f"`{test.removeprefix('tests/chassis/')}`" for test in row.tests) or "none"
+        outcomes = "<br>".join(results[test] for test in row.tests) or "no test"
+        lines.append(f"| {row.id} | {row.text} | {names} | {outcomes} |")
     return lines
 
 

@@ -718,8 +718,7 @@ def test_the_redis_of_compose_lets_nobody_in_without_the_password(docker: Path, 
     compose = (docker / "compose.yaml").read_text(encoding="utf-8")
     lines = re.findall(r"^#   ((?:install|python|password|echo)\b.*)$", compose, re.MULTILINE)
     subprocess.run(["sh", "-ec", "\n".join(lines)], cwd=tmp_path, check=True)
-    for line in lines:
-        assert line in (docker / "README.md").read_text(encoding="utf-8")
+    assert "`compose.yaml`" in (docker / "README.md").read_text(encoding="utf-8"), "which has these commands at its top"
     assert re.fullmatch(r"mcp_[\w-]{43}\n", (tmp_path / "secrets/api_key").read_text())
     assert {path.name for path in (tmp_path / "secrets").iterdir()} == set(yaml.safe_load(compose)["secrets"])
 

@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 import yaml
+from baking import bake
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import dev
+from mcp_chassis.rooms import OFFERS
 
 ROOT = Path(dev.__file__).parent
 TEMPLATE = dev.Checkout(ROOT).template
@@ -209,11 +211,44 @@ def test_every_link_and_every_path_in_a_document_leads_somewhere(name: str, defa
         assert (ROOT / target).exists(), target
     # `dir/file` or `file.ext` in backticks is a path here, or one in the generated project.
     package = default_project / "src" / dev.package_of(default_project)
+    chassis = TEMPLATE / "src" / dev.CHASSIS
     path = r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|md|json|toml|txt|yaml|yml))`"
     for target in re.findall(path, text):
         assert target.startswith(".scratch/") or any(
-            (place / target).exists() for place in (ROOT, default_project, package)
+            (place / target).exists() for place in (ROOT, default_project, package, TEMPLATE, chassis, chassis.parent)
         ), target
+
+
+ANSWERS = [
+    {},
+    *({question: answer} for question, answer in dev.EVERY_ROOM.items()),
+    dict.fromkeys(("auth", "rate_limit", "observability", "deployment", "ci"), "none") | {"examples": "no"},
+    {"deployment": "kubernetes"},
+    dict(dev.EVERY_ROOM),
+]
+
+
+@pytest.mark.parametrize("answers", ANSWERS, ids=str)
+def test_documents_of_a_project_describe_what_it_has(answers: dict[str, Any], tmp_path: Path) -> None:
+    project = bake(tmp_path, **answers)
+    absent = [offer for offer in OFFERS if not (project / "src/mcp_chassis" / offer.package.replace(".", "/")).exists()]
+    settings = {name for offer in absent for name in offer.settings}
+    documents = [*project.glob("*.md"), *project.glob("docs/*.md"), project / ".env.example"]
+    assert len(documents) > 6
+    for path in documents:
+        text, name = path.read_text(encoding="utf-8"), path.relative_to(project)
+        assert not {one for one in settings if re.search(rf"\b{one}\b", text)}, name
+        for target, _, anchor in re.findall(r"\]\((?!https?:|mailto:)([^)#]*)(#([^)]+))?\)", text):
+            linked = path.parent / target if target else path
+            assert linked.is_file(), f"{name}: {target}"
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {heading.lower().replace(" ", "-") for heading in headings}
+            assert not anchor or anchor in anchors, f"{name}: {anchor}"
+        if path.suffix == ".md":
+            # A condition in the template must not glue a heading or a table to the text above it.
+            for block in re.split(r"^```.*?^```$", text, flags=re.MULTILINE | re.DOTALL):
+                assert not re.search(r"[^\n]\n#+ |^#+ .+\n[^\n]|^(?!\|).+\n\|", block, re.MULTILINE), name
+    assert len((project / "README.md").read_text(encoding="utf-8").splitlines()) <= 250
 
 
 def test_the_readme_explains_every_question_and_every_choice() -> None:

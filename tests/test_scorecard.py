@@ -1,4 +1,4 @@
-"""The scorecard says what the tests said."""
+"""The scorecard shows the results of the tests, whatever they are."""
 
 import subprocess
 import sys
@@ -7,13 +7,21 @@ from pathlib import Path
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "scorecard.py"
 SECURITY = """# Security
 ## Guessing
-| Defence | Proof |
+| Promise | Id |
 |---|---|
-| Keys hold | `tests/test_a.py::test_good` |
-| Doors hold | `tests/test_a.py::test_bad`, `tests/test_a.py::test_good` |
-| Walls hold | `tests/test_a.py::test_of_many` |
-| Nobody looks | no test |
-| Gone | `tests/test_a.py::test_gone` |
+| Keys hold | GUE-01 |
+#% if cookiecutter.auth == "oauth"
+| Doors hold | GUE-02 |
+#% endif
+| Walls hold | GUE-03 |
+| No id, no promise | none |
+"""
+PROMISES = """GUE-01 = ["tests/chassis/test_a.py::test_good"]
+GUE-02 = ["tests/chassis/test_a.py::test_bad", "tests/chassis/test_a.py::test_good"]
+GUE-03 = ["tests/chassis/test_a.py::test_of_many"]
+
+[without_server]
+"tests/chassis/test_a.py" = ["test_good"]
 """
 TESTS = """import pytest
 
@@ -25,34 +33,60 @@ def test_of_many(n): assert n != 2
 """
 
 
-def score(tmp_path: Path, security: str) -> tuple[int, str]:
-    project = tmp_path / "project"
-    (project / "tests").mkdir(parents=True)
-    (project / "SECURITY.md").write_text(security, encoding="utf-8")
-    (project / "tests" / "test_a.py").write_text(TESTS, encoding="utf-8")
+def score(tmp_path: Path, security: str, promises: str) -> tuple[int, str, str]:
+    """Return the exit code, the card and what was printed."""
+    root, project = tmp_path / "root", tmp_path / "project"
+    files = {
+        root / "{{cookiecutter.project_slug}}" / "SECURITY.md": security,
+        root / "tests" / "promises.toml": promises,
+        root / "tests" / "chassis" / "test_a.py": TESTS,
+        project / "tests" / "test_b.py": "def test_own(): pass\ndef test_wrong(): assert False\n",
+    }
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     result = tmp_path / "card.md"
-    command = [sys.executable, str(SCRIPT), str(project), "--quick", "--to", str(result)]
+    command = [sys.executable, str(SCRIPT), str(project), "--root", str(root), "--quick", "--to", str(result)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode, result.read_text(encoding="utf-8") if result.exists() else done.stderr
+    return done.returncode, result.read_text(encoding="utf-8") if result.exists() else done.stderr, done.stdout
 
 
-def test_a_promise_that_is_not_kept_shows_and_fails(tmp_path: Path) -> None:
-    code, card = score(tmp_path, SECURITY.replace("| Gone | `tests/test_a.py::test_gone` |\n", ""))
+def test_a_promise_that_is_not_kept_is_shown_and_fails(tmp_path: Path) -> None:
+    code, card, printed = score(tmp_path, SECURITY, PROMISES)
     assert code == 1
     assert "3 promises, 1 of 3 tests passed" in card
-    assert "| Keys hold | `test_a.py::test_good` | passed |" in card
-    assert "| Doors hold | `test_a.py::test_bad`<br>`test_a.py::test_good` | failure<br>passed |" in card
-    assert "| Walls hold | `test_a.py::test_of_many` | failure |" in card, "one of many is enough"
-    assert "Nobody looks" not in card
+    assert card.count("## Guessing") == 1
+    assert "| GUE-01 | Keys hold | `test_a.py::test_good` | passed |" in card
+    assert "| GUE-02 | Doors hold | `test_a.py::test_bad`<br>`test_a.py::test_good` | failure<br>passed |" in card
+    assert "| GUE-03 | Walls hold | `test_a.py::test_of_many` | failure |" in card, "one of many is enough"
+    assert "No id" not in card
+    assert "tests/chassis/test_a.py::test_bad: failure" in printed
+
+
+def test_a_test_of_the_project_runs_in_the_project(tmp_path: Path) -> None:
+    security = "# Security\n| Tools hold | GUE-01 |\n| Others do not | GUE-02 |\n"
+    promises = """GUE-01 = ["project:tests/test_b.py::test_own"]\nGUE-02 = ["project:tests/test_b.py::test_wrong"]\n"""
+    code, card, _ = score(tmp_path, security, promises)
+    assert code == 1
+    assert "| GUE-01 | Tools hold | `project:tests/test_b.py::test_own` | passed |" in card
+    assert "| GUE-02 | Others do not | `project:tests/test_b.py::test_wrong` | failure |" in card
 
 
 def test_a_test_that_does_not_exist_is_not_a_pass(tmp_path: Path) -> None:
-    code, card = score(tmp_path, SECURITY)
+    code, card, _ = score(tmp_path, SECURITY, PROMISES.replace("test_of_many", "test_gone"))
     assert code == 1
-    assert "not run" in card
+    assert "| `test_a.py::test_gone` | not run |" in card
 
 
-def test_all_is_well(tmp_path: Path) -> None:
-    code, card = score(tmp_path, "# Security\n| Keys hold | `tests/test_a.py::test_good` |\n")
+def test_a_promise_without_a_test_fails(tmp_path: Path) -> None:
+    security = "# Security\n| Keys hold | GUE-01 |\n| Gates hold | GUE-09 |\n"
+    code, card, printed = score(tmp_path, security, PROMISES)
+    assert code == 1
+    assert "| GUE-09 | Gates hold | none | no test |" in card
+    assert "GUE-09: tests/promises.toml names no test" in printed
+
+
+def test_a_card_without_a_failure_exits_with_0(tmp_path: Path) -> None:
+    code, card, _ = score(tmp_path, "# Security\n| Keys hold | GUE-01 |\n", PROMISES)
     assert code == 0
     assert "1 promises, 1 of 1 tests passed" in card

@@ -1,7 +1,4 @@
-"""What README.md says is true: every setting with its default, every refusal in its words.
-
-If you move these tables elsewhere, let `README` below follow them.
-"""
+"""The tables in a project's documents are complete: every setting with its default, every refusal in its words."""
 
 import re
 from pathlib import Path
@@ -9,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from mcp_chassis.settings import Settings, load_settings
+from mcp_chassis.settings import all_fields, load_settings
 
 from .support.project import PROJECT
 from .support.running import RunningServer, free_port, running_server
 
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
+SETTINGS = (PROJECT / "docs" / "settings.md").read_text(encoding="utf-8")
+ERRORS = (PROJECT / "docs" / "errors.md").read_text(encoding="utf-8")
 EXAMPLE = (PROJECT / ".env.example").read_text(encoding="utf-8")
 LIST_TOOLS = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 
@@ -27,19 +25,14 @@ def written(default: Any) -> str:
 
 
 def test_every_setting_is_in_the_table_with_its_default() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (.+?) \| .+ \|$", README, re.MULTILINE)
-    table = {name: default for name, default in rows if name.lower() in Settings.model_fields}
-    assert table == {name.upper(): written(field.default) for name, field in Settings.model_fields.items()}
-    assert len(rows) == len(table), "a setting in the table does not exist"
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.+?) \| .+ \|$", SETTINGS, re.MULTILINE)
+    assert dict(rows) == {name.upper(): written(field.default) for name, field in all_fields().items()}
+    assert len(rows) == len(dict(rows))
 
 
 def test_every_setting_is_in_env_example_and_nothing_else_is() -> None:
-    """The settings of OAuth are there if the project was made for it."""
     names = re.findall(r"^([A-Z_]+)=", EXAMPLE, re.MULTILINE)
-    known = {name.upper() for name in Settings.model_fields}
-    optional = set() if "AUTH_MODE=oauth" in EXAMPLE else {name for name in known if name.startswith("OAUTH_")}
-    assert known - optional <= set(names) <= known
-    assert len(names) == len(set(names))
+    assert sorted(names) == sorted(name.upper() for name in all_fields())
 
 
 def test_env_example_needs_nothing_but_the_secrets_and_the_issuer(tmp_path: Path) -> None:
@@ -79,7 +72,7 @@ def test_so_is_a_wrong_path(server: RunningServer) -> None:
 
 def explained(status: int, text: str) -> bool:
     """Whether a row of the table begins with this status and these words."""
-    return any(f"| {status} | {quote}{text}{quote}" in README for quote in ("`", "``"))
+    return any(f"| {status} | {quote}{text}{quote}" in ERRORS for quote in ("`", "``"))
 
 
 def test_so_are_the_refusals_that_are_no_problem_documents(server: RunningServer) -> None:

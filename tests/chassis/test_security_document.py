@@ -1,52 +1,94 @@
-"""SECURITY.md promises only what a test proves, and every test file of an attack is behind a promise."""
+"""SECURITY.md promises only what a test proves: each id has tests, and each file of attacks is behind an id."""
 
 import ast
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from baking import ROOT
 
 from mcp_chassis.events.log import KINDS, EventLog
-from mcp_chassis.settings import Settings
+from mcp_chassis.settings import all_fields
 
 from .support.project import PROJECT
 
 DOCUMENT = (PROJECT / "SECURITY.md").read_text(encoding="utf-8")
-NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", DOCUMENT)))
-FILES = sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "tests" / "attacks").glob("test_*.py"))
-RISKS = (
-    "Command injection",
-    "Tool poisoning",
-    "Long-lived connections",
-    "Privilege escalation",
-    "Persistent context",
-    "Server data takeover and spoofing",
-)
+PROMISES: dict[str, Any] = tomllib.loads((ROOT / "tests" / "promises.toml").read_text(encoding="utf-8"))
+WITHOUT_SERVER: dict[str, list[str]] = PROMISES.pop("without_server")
+NAMED = sorted({test for tests in PROMISES.values() for test in tests})
+ATTACKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests/chassis/attacks").glob("test_*.py"))
+SHIPPED_ATTACKS = sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "tests/attacks").glob("test_*.py"))
+RISKS = {
+    "Command injection": "INJ",
+    "Tool poisoning": "POI",
+    "Long-lived connections": "CON",
+    "Privilege escalation": "PRV",
+    "Persistent context": "CTX",
+    "Server data takeover and spoofing": "DAT",
+}
 
 
-def functions_of(path: str) -> set[str]:
-    """Return the names of the test functions of a file, without importing it."""
-    tree = ast.parse((PROJECT / path).read_text(encoding="utf-8"))
-    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-    return {function.name for function in functions if function.name.startswith("test_")}
+def place_of(test: str) -> tuple[Path, str]:
+    """Return the file and the function that a test in promises.toml names."""
+    path, _, name = test.removeprefix("project:").partition("::")
+    return (PROJECT if test.startswith("project:") else ROOT) / path, name
 
 
-@pytest.mark.parametrize(("path", "name"), NAMED)
-def test_a_named_test_exists(path: str, name: str) -> None:
+def functions_of(path: Path) -> dict[str, ast.AST]:
+    """Return what a file defines, by name, without importing it."""
+    return {node.name: node for node in ast.parse(path.read_text(encoding="utf-8")).body if hasattr(node, "name")}
+
+
+def rows_of(risk: str) -> list[str]:
+    """Return the rows of the table below the heading of a risk."""
+    section = re.split(r"\n#+ ", DOCUMENT.partition(f"\n### {risk}\n")[2])[0]
+    return [line for line in section.splitlines() if line.startswith("| ")][1:]
+
+
+def test_every_promise_has_tests_and_every_test_a_promise() -> None:
+    ids = re.findall(r"^\| .+ \| ([A-Z]{3}-\d\d) \|$", DOCUMENT, re.MULTILINE)
+    assert ids == list(PROMISES)
+    assert all(PROMISES.values())
+
+
+@pytest.mark.parametrize("risk", RISKS)
+def test_a_risk_has_promises_and_every_promise_an_id(risk: str) -> None:
+    rows = rows_of(risk)
+    assert len(rows) >= 3
+    assert [row for row in rows if not re.search(rf" \| {RISKS[risk]}-\d\d \|$", row)] == []
+
+
+@pytest.mark.parametrize("test", NAMED)
+def test_a_named_test_exists(test: str) -> None:
+    path, name = place_of(test)
+    assert name.startswith("test_")
     assert name in functions_of(path)
+
+
+@pytest.mark.parametrize("path", ATTACKS)
+def test_a_file_of_attacks_is_behind_a_promise(path: str) -> None:
+    assert any(test.startswith(f"{path}::") for test in NAMED)
+
+
+@pytest.mark.parametrize("path", SHIPPED_ATTACKS)
+def test_an_attack_that_a_project_ships_is_behind_a_promise(path: str) -> None:
+    assert any(test.startswith(f"project:{path}::") for test in NAMED)
 
 
 STARTERS = {"running_server", "server_for", "server_process", "running_site", "Campaign", "PACKAGE"}
 """What starts a server in the tests; `PACKAGE` is what `python -m` starts as a process."""
 
 
-def starts_a_server(path: str, name: str) -> bool:
+def starts_a_server(test: str) -> bool:
     """Whether a test leads to one of `STARTERS`, through the functions of its file and through fixtures."""
-    trees = [ast.parse((PROJECT / file).read_text(encoding="utf-8")) for file in ("tests/conftest.py", path)]
-    shared, own = ({node.name: node for node in tree.body if hasattr(node, "name")} for tree in trees)
+    path, name = place_of(test)
+    tests = PROJECT / "tests" if test.startswith("project:") else ROOT / "tests" / "chassis"
+    shared, own = functions_of(tests / "conftest.py"), functions_of(path)
     reached: set[str] = set()
     names = {name}
     while names := names - reached:
@@ -59,34 +101,18 @@ def starts_a_server(path: str, name: str) -> bool:
 
 
 def test_the_tests_without_a_server_are_listed_and_no_others() -> None:
-    section = DOCUMENT.partition("\n## Tests without a server\n")[2].partition("\n## ")[0]
-    rows = [re.findall(r"\w+\.py|\btest_\w+", row) for row in section.split("\n- ")[1:]]
-    whole, listed = set(rows[0]) - {"test_every_tool.py"}, {file: set(names) for file, *names in rows[1:]}
-    without: dict[str, set[str]] = {}
-    for path, name in NAMED:
-        file = Path(path).name
-        if not starts_a_server(path, name):
-            without.setdefault(file, set()).add(name)
-        else:
-            assert file not in whole, f"{name} starts a server"
-    assert without == listed | {file: without[file] for file in whole}
+    listed = {f"{path}::{name}" for path, names in WITHOUT_SERVER.items() for name in names}
+    assert listed == {test for test in NAMED if not starts_a_server(test)}
 
 
-@pytest.mark.parametrize("path", FILES)
-def test_a_file_of_attacks_is_behind_a_promise(path: str) -> None:
-    assert path in {named for named, _ in NAMED}
-
-
-@pytest.mark.parametrize("risk", RISKS)
-def test_a_risk_is_described_and_every_defence_names_its_proof(risk: str) -> None:
-    section = re.split(r"\n#+ ", DOCUMENT.partition(f"\n### {risk}\n")[2])[0]
-    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) >= 3
-    assert [row for row in rows if not re.search(r"`tests/(?:attacks|replicas)/test_\w+\.py::test_\w+` \|$", row)] == []
+def test_most_tests_start_a_server_as_the_document_says() -> None:
+    assert "Most of these tests attack a running server" in " ".join(DOCUMENT.split())
+    assert sum(map(starts_a_server, NAMED)) > 0.75 * len(NAMED)
 
 
 def test_the_table_of_events_is_what_the_server_does() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\w+)", DOCUMENT, re.MULTILINE)
+    section = DOCUMENT.partition("\n## Security events\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+)", section, re.MULTILINE)
     events = EventLog()
     for kind, _ in rows:
         events.record(kind)
@@ -96,8 +122,19 @@ def test_the_table_of_events_is_what_the_server_does() -> None:
     assert len(rows) == len(KINDS)
 
 
+def test_every_logger_is_in_the_table() -> None:
+    section = DOCUMENT.partition("\n## Logs\n")[2].partition("\n## ")[0]
+    listed = {
+        name for row in re.findall(r"^\| (`.+?) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    sources = (path.read_text(encoding="utf-8") for path in (PROJECT / "src/mcp_chassis").rglob("*.py"))
+    made = {name for text in sources for name in re.findall(r'get_logger\("(\w+)"\)', text)}
+    assert made
+    assert made <= listed
+
+
 def test_every_named_setting_exists() -> None:
-    known = {name.upper() for name in Settings.model_fields} | {"SECRETS_DIR"}
+    known = {name.upper() for name in all_fields()} | {"SECRETS_DIR"}
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", DOCUMENT))
     assert named <= known
 
