@@ -11,10 +11,7 @@ from pathlib import Path
 import regex
 from regex._regex_core import PROPERTIES  # type: ignore[attr-defined]  # the only list of scripts that it has
 
-TABLE = (
-    Path(__file__).parent.parent
-    / "{{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/security/unicode_table.py"
-)
+TABLE = Path(__file__).parent.parent / "{{cookiecutter.project_slug}}/src/mcp_chassis/sinks/unicode_table.py"
 UNICODE = "18.0"
 EVERYTHING = "".join(map(chr, range(0x110000)))
 # Blank by their shape, and Unicode has no property that says so.

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,9 @@ def _healthcheck(_: argparse.Namespace, service: Service, settings: Settings) ->
 
 def _attack(_: argparse.Namespace, service: Service, settings: Settings) -> int:
     """Attack every tool in a copy of the server."""
+    if find_spec("mcp_chassis.testing") is None:
+        print("attack: an installed wheel does not hold the attacks. Run it in the checkout.", file=sys.stderr)
+        return 2
     from ..testing.attacks.table import attack_tools  # noqa: PLC0415  (a server never needs it)
 
     _log_to_stderr(settings)
