@@ -21,7 +21,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
-from baking import TEMPLATE, bake, files
+from baking import bake, files
 from manifests import Manifest, build, containers, find, read_env
 from proxies import needs, nginx_directory, program
 from pydantic import SecretStr
@@ -197,7 +197,9 @@ def exactly_tagged(image: str) -> bool:
 
 def secret_settings() -> set[str]:
     """The settings whose type is SecretStr, as they are called in the environment."""
-    return {name for name, field in all_fields().items() if SecretStr in (field.annotation, *get_args(field.annotation))}
+    return {
+        name for name, field in all_fields().items() if SecretStr in (field.annotation, *get_args(field.annotation))
+    }
 
 
 def holds_secret(text: str) -> bool:

@@ -356,9 +356,9 @@ def test_a_project_of_one_package_becomes_one_of_two(migration: Workshop, tmp_pa
     assert {name for name in files(project) if name.startswith("src/")} - {f"{SOURCE}/tools/add.py"} == {
         name for name in files(fresh) if name.startswith("src/")
     } - {f"{SOURCE}/tools/words.py"}
-    assert LEFT_BY_THE_TESTS_OF_EXAMPLES == {
+    assert {
         name for name in files(project) - files(fresh) if name.startswith("tests/") and "add" not in name
-    }
+    } == LEFT_BY_THE_TESTS_OF_EXAMPLES
 
     # By hand, as UPGRADING.md says.
     for path in [*source.glob("tools/*.py"), source / "resources.py", source / "prompts.py"]:

@@ -67,13 +67,13 @@ class Offer:
         package: below `mcp_chassis`.
         question: of the template.
         answer: that brings it.
-        settings: its settings, each with the value that asks for nothing.
+        settings: its settings, each with the value that asks for nothing; None where no value does by itself.
     """
 
     package: str
     question: str
     answer: str
-    settings: Mapping[str, str]
+    settings: Mapping[str, str | None]
 
     @property
     def remedy(self) -> str:
@@ -110,7 +110,7 @@ OFFERS = (
             "RATE_LIMIT_ON_OUTAGE": "local",
             "REPLICAS": "1",
             "WORKERS": "1",
-            "STATE_SECRET": "",
+            "STATE_SECRET": None,  # older projects have one in .env, in use or not
         },
     ),
     Offer("audit_trail", "audit_trail", "yes", {"AUDIT_FILE": "", "AUDIT_KEY": ""}),

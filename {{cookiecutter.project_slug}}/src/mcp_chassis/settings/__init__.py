@@ -131,11 +131,11 @@ def _of_absent_rooms(env_file: Any, directory: Path | None) -> Iterator[str]:
         secret = directory / name.lower() if directory is not None else None
         in_secret = secret.read_text().strip() if secret is not None and secret.is_file() else ""
         value = in_environment or in_file.get(name) or in_secret
-        if value and value.lower() != nothing:
+        if value and nothing is not None and value.lower() != nothing:
             yield f"{name}: {offer.remedy}"
 
 
-def _names(offers: list[Offer]) -> Iterator[tuple[Offer, str, str]]:
+def _names(offers: list[Offer]) -> Iterator[tuple[Offer, str, str | None]]:
     for offer in offers:
         for name, nothing in offer.settings.items():
             yield offer, name, nothing
