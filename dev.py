@@ -4,6 +4,7 @@
     python dev.py serve      scaffold the default project into .scratch/, install it, start it
     python dev.py render     scaffold only
     python dev.py sync       copy edited src/ files of the scratch project back into the template
+    python dev.py manifest   write the checksums of the chassis, which `chassis verify` compares with
     python dev.py scorecard  run the test behind every promise, and write SCORECARD.md
     python dev.py test       lint, type check and test the template and the projects it makes
 
@@ -52,6 +53,8 @@ EVERY_ROOM = {
 """Answers that bring every optional package of the chassis."""
 CHASSIS = "mcp_chassis"
 """The package of a project that is the template's; the other one is the team's."""
+MANIFEST = "MANIFEST"
+"""The file with the checksums of the chassis, in the chassis."""
 # What tools leave behind in a project. Nobody wrote these files, so nothing copies or reports them.
 LITTER = {"__pycache__", ".git", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", "uv.lock"}
 
@@ -663,6 +666,23 @@ def sync(checkout: Checkout, *, force: bool) -> int:
     return code
 
 
+# --- manifest ---------------------------------------------------------------------------------------------------------
+
+
+def manifest_of(chassis: Path) -> str:
+    """One line `<SHA-256>  <path>` for every file of the chassis, as `mcp_chassis/verify.py` reads them."""
+    names = (name for name in files_below(chassis) if name != MANIFEST)
+    return "".join(f"{digest(chassis / name)}  {name}\n" for name in names)
+
+
+def write_manifest(checkout: Checkout) -> int:
+    """Write `MANIFEST` of the chassis. Every edit of the chassis changes it."""
+    path = checkout.source(CHASSIS) / MANIFEST
+    path.write_bytes(manifest_of(path.parent).encode("ascii"))
+    say(f"wrote {shown(path)}")
+    return 0
+
+
 # --- test -------------------------------------------------------------------------------------------------------------
 
 
@@ -746,6 +766,8 @@ def parser() -> argparse.ArgumentParser:
     text = "copy edited src/ files of the scratch project back into the template"
     command = commands.add_parser("sync", help=text, description=text)
     command.add_argument("--force", action="store_true", help="overwrite template files that changed as well")
+    text = "write the checksums of the chassis; every edit of it changes them"
+    commands.add_parser("manifest", help=text, description=text)
     text = "run the test behind every promise, and the benchmark, and write SCORECARD.md"
     command = commands.add_parser("scorecard", help=text, description=text)
     command.add_argument("--quick", action="store_true", help="leave the benchmark out")
@@ -763,6 +785,8 @@ def dispatch(checkout: Checkout, words: Sequence[str]) -> int:
         return 2
     if arguments.command == "sync":
         return sync(checkout, force=arguments.force)
+    if arguments.command == "manifest":
+        return write_manifest(checkout)
     if arguments.command == "scorecard":
         return scorecard(checkout, quick=arguments.quick)
     answers = parse_answers(checkout, arguments.answers)

@@ -7,7 +7,6 @@ tried on the file as it is, and on the same file with every single mistake of a 
 
 from __future__ import annotations
 
-import ast
 import functools
 import ipaddress
 import os
@@ -18,13 +17,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
-from baking import TEMPLATE, bake, files
+from baking import bake, files
 from manifests import Manifest, build, containers, find, read_env
 from proxies import needs, nginx_directory, program
+from pydantic import SecretStr
+
+from mcp_chassis.settings import all_fields
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the programs are installed on Linux only")
 
@@ -76,12 +78,14 @@ def project(request: pytest.FixtureRequest, baked: Baker) -> Path:
 
 @pytest.fixture(scope="module")
 def docker(baked: Baker) -> Path:
-    return baked("docker", "default")
+    """With two servers."""
+    return baked("docker", "redis")
 
 
 @pytest.fixture(scope="module")
 def kubernetes(baked: Baker) -> Path:
-    return baked("kubernetes", "default")
+    """With several replicas."""
+    return baked("kubernetes", "redis")
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None) -> str:
@@ -193,8 +197,9 @@ def exactly_tagged(image: str) -> bool:
 
 def secret_settings() -> set[str]:
     """The settings whose type is SecretStr, as they are called in the environment."""
-    (path,) = TEMPLATE.glob("src/*/settings_fields.py")
-    return set(re.findall(r"^    (\w+): SecretStr", path.read_text(encoding="utf-8"), re.M))
+    return {
+        name for name, field in all_fields().items() if SecretStr in (field.annotation, *get_args(field.annotation))
+    }
 
 
 def holds_secret(text: str) -> bool:
@@ -256,8 +261,8 @@ def compose_faults(text: str) -> list[str]:
     document = yaml.safe_load(text)
     services, said = document["services"], []
     servers = {name: service for name, service in services.items() if "build" in service}
-    if len(servers) != 2:
-        said.append("not two servers")
+    if len(servers) != (2 if "valkey" in services else 1):
+        said.append("not as many servers as can share their limits")
     for name, service in services.items():
         if "image" in service and not exactly_tagged(service["image"]):
             said.append(f"{name}: an image without an exact version")
@@ -278,12 +283,12 @@ def compose_faults(text: str) -> list[str]:
     for service in servers.values():
         if service["environment"].get("TRUSTED_PROXIES") != services["caddy"]["networks"]["front"]["ipv4_address"]:
             said.append("others than Caddy are believed")
-    if not document["networks"]["data"].get("internal") or services["valkey"]["networks"] != ["data"]:
-        said.append("Valkey can be reached")
-    if services["valkey"]["command"][1] != "/run/secrets/valkey_conf" or services["valkey"]["secrets"] != [
-        "valkey_conf"
-    ]:
-        said.append("Valkey has no password")
+    if "valkey" in services:
+        valkey = services["valkey"]
+        if not document["networks"]["data"].get("internal") or valkey["networks"] != ["data"]:
+            said.append("Valkey can be reached")
+        if valkey["command"][1] != "/run/secrets/valkey_conf" or valkey["secrets"] != ["valkey_conf"]:
+            said.append("Valkey has no password")
     if any(set(secret) != {"file"} for secret in document["secrets"].values()):
         said.append("a secret that is no file")  # Compose cannot give others to a read-only container
     return said
@@ -339,22 +344,7 @@ def kubernetes_faults(made: list[Manifest]) -> list[str]:
         said.append("every system call")
     if any(pod.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")) or "hostPath" in repr(pod["volumes"]):
         said.append("a part of the node")
-    if {spread["topologyKey"] for spread in pod.get("topologySpreadConstraints", [])} != {
-        "kubernetes.io/hostname",
-        "topology.kubernetes.io/zone",
-    }:
-        said.append("all replicas may be on one node")
-    if "replicas" in deployment["spec"]:
-        said.append("the number of replicas is put back with every apply")
-    (scaler,) = (one["spec"] for one in made if one["kind"] == "HorizontalPodAutoscaler")
-    (budget,) = (one["spec"] for one in made if one["kind"] == "PodDisruptionBudget")
-    settings = find(made, "ConfigMap", slug)["data"]
-    if (
-        scaler["minReplicas"] < 2
-        or budget.get("maxUnavailable") != 1
-        or settings["REPLICAS"] != str(scaler["maxReplicas"])
-    ):
-        said.append("replicas, budget and settings do not fit each other")
+    said += replica_faults(made, deployment, find(made, "ConfigMap", slug)["data"])
     (namespace,) = (one["metadata"] for one in made if one["kind"] == "Namespace")
     if namespace["labels"].get("pod-security.kubernetes.io/enforce") != "restricted":
         said.append("pods that are not restricted")
@@ -370,6 +360,32 @@ def kubernetes_faults(made: list[Manifest]) -> list[str]:
             for _ in range(not any(one["kind"] == "NetworkPolicy" and one["spec"]["podSelector"] == {} for one in made))
         ]
     )
+
+
+def replica_faults(made: list[Manifest], deployment: Manifest, settings: dict[str, str]) -> list[str]:
+    """Several replicas need what they share; without it there is one."""
+    kinds = [one["kind"] for one in made]
+    if "REPLICAS" not in settings:
+        alone = deployment["spec"].get("replicas") == 1 and "HorizontalPodAutoscaler" not in kinds
+        return [] if alone else ["several replicas that share nothing"]
+    said = []
+    pod = deployment["spec"]["template"]["spec"]
+    if {spread["topologyKey"] for spread in pod.get("topologySpreadConstraints", [])} != {
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    }:
+        said.append("all replicas may be on one node")
+    if "replicas" in deployment["spec"]:
+        said.append("the number of replicas is put back with every apply")
+    (scaler,) = (one["spec"] for one in made if one["kind"] == "HorizontalPodAutoscaler")
+    (budget,) = (one["spec"] for one in made if one["kind"] == "PodDisruptionBudget")
+    if (
+        scaler["minReplicas"] < 2
+        or budget.get("maxUnavailable") != 1
+        or settings["REPLICAS"] != str(scaler["maxReplicas"])
+    ):
+        said.append("replicas, budget and settings do not fit each other")
+    return said
 
 
 def container_faults(container: Manifest) -> list[str]:
@@ -608,18 +624,8 @@ def test_the_times_fit_those_of_the_server(docker: Path, kubernetes: Path) -> No
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
-def setting_fields() -> dict[str, ast.AnnAssign]:
-    (path,) = TEMPLATE.glob("src/*/settings_fields.py")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "SettingsFields")
-    fields = [node for node in found.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
-    return {ast.unparse(field.target): field for field in fields}
-
-
 def field_default(name: str) -> int:
-    value = setting_fields()[name].value
-    assert value is not None
-    return int(ast.literal_eval(value))
+    return int(all_fields()[name].default)
 
 
 def interpolated(value: str) -> str:
@@ -642,7 +648,7 @@ def environments(project: Path) -> dict[str, dict[str, str]]:
     if (project / "deploy/kubernetes").exists():
         made = build(project / "deploy/kubernetes/production")
         return {"kubernetes": image_environment(project) | find(made, "ConfigMap", project.name)["data"]}
-    compose = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))["services"]["server-2"]
+    compose = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))["services"]["server-1"]
     given = {name: interpolated(value) for name, value in compose["environment"].items()}
     return {"compose": image_environment(project) | given, "systemd": unit_environment(project)}
 
@@ -651,19 +657,19 @@ NOT_OURS = {"PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
 
 
 def test_every_setting_in_a_file_exists(project: Path) -> None:
-    known = {name.upper() for name in setting_fields()} | NOT_OURS | NOT_IN_SETTINGS
+    known = {name.upper() for name in all_fields()} | NOT_OURS | NOT_IN_SETTINGS
     for environment in environments(project).values():
         assert set(environment) <= known
 
 
 def test_every_secret_that_is_given_as_a_file_is_a_setting(project: Path) -> None:
-    known = set(setting_fields())
+    known = set(all_fields())
     if (project / "compose.yaml").exists():
         compose = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))
         unit = (project / "deploy/systemd/mcp-server.service").read_text(encoding="utf-8")
         given = set(compose["services"]["server-1"]["secrets"])
         names = given | set(re.findall(r"LoadCredential=(\w+):", unit))
-        assert given | {"valkey_conf"} == set(compose["secrets"])
+        assert given | ({"valkey_conf"} if "valkey" in compose["services"] else set()) == set(compose["secrets"])
     else:
         text = (project / "deploy/kubernetes/production/kustomization.yaml").read_text(encoding="utf-8")
         names = set(re.findall(r"--from-file=(\w+)", text))
@@ -671,7 +677,9 @@ def test_every_secret_that_is_given_as_a_file_is_a_setting(project: Path) -> Non
         deployment = find(build(project / "deploy/kubernetes/base"), "Deployment", project.name)
         mounts = {mount["name"]: mount for mount in containers(deployment)[0]["volumeMounts"]}
         assert mounts["secrets"] == {"name": "secrets", "mountPath": environment["SECRETS_DIR"], "readOnly": True}
-    assert {"api_key", "state_secret"} <= names <= known
+    replicas = (project / "src/mcp_chassis/replicas").is_dir()
+    assert {"api_key"} | ({"state_secret"} if replicas else set()) <= names <= known
+    assert replicas or not names & {"state_secret", "redis_url"}
 
 
 @pytest.mark.slow
@@ -681,7 +689,7 @@ def test_the_server_accepts_its_environment_with_secrets_in_files(project: Path,
         secrets = tmp_path / place
         secrets.mkdir()
         given = {
-            **{name: value for name, value in os.environ.items() if name.lower() not in setting_fields()},
+            **{name: value for name, value in os.environ.items() if name.lower() not in all_fields()},
             **{name: value for name, value in environment.items() if name not in NOT_OURS},
             **{"SECRETS_DIR": str(secrets), "PYTHONPATH": str(project / "src")},
             "TOOLS_LOCK": str(project / "tools.lock.json"),
@@ -695,8 +703,9 @@ def test_the_server_accepts_its_environment_with_secrets_in_files(project: Path,
         if environment.get("AUTH_MODE") != "oauth":
             assert (check().returncode, "API_KEY: is missing" in check().stdout) == (78, True)
         (secrets / "api_key").write_text("k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO\n", encoding="utf-8")
-        (secrets / "state_secret").write_text("sYb1q8Vr5nEw2kTz7mXc4jLp9dGf6hAu3oQi\n", encoding="utf-8")
-        if place != "systemd":  # which serves alone
+        if (project / "src/mcp_chassis/replicas").is_dir():
+            (secrets / "state_secret").write_text("sYb1q8Vr5nEw2kTz7mXc4jLp9dGf6hAu3oQi\n", encoding="utf-8")
+        if "REPLICAS" in environment:
             (secrets / "redis_url").write_text("redis://127.0.0.1:1/0\n", encoding="utf-8")
         done = check()
         assert done.returncode == 0, done.stdout + done.stderr

@@ -50,10 +50,18 @@ def test_the_table_names_only_questions_and_answers_that_exist() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join([row["question"], *row["answers"]]))
 def test_files_are_there_exactly_if_asked_for(row: dict[str, Any], tmp_path: Path) -> None:
+    optional = {name.replace("{{cookiecutter.package_name}}", "secure_mcp_server") for name in row.get("files", ())}
+    # A file may depend on several questions: the others are answered so that it is there.
+    others = (one for one in ROWS if one["question"] != row["question"] and optional & set(one.get("files", ())))
+    around = {one["question"]: one["answers"][0] for one in others}
     for answer in pre_gen.CHOICES[row["question"]]:
-        project = bake(tmp_path / answer, **{row["question"]: answer})
-        optional = {name.replace("{{cookiecutter.package_name}}", "secure_mcp_server") for name in row.get("files", ())}
-        assert files(project) & optional == (optional if answer in row["answers"] else set())
+        answers = {**around, row["question"]: answer}
+        if answers.get("auth") == "none":
+            answers["deployment"] = "none"
+        project = bake(tmp_path / answer, **answers)
+        is_asked_for = answer in row["answers"]
+        assert files(project) & optional == (optional if is_asked_for else set())
+        assert all((project / name).is_dir() is is_asked_for for name in row.get("directories", ()))
         assert not (project / "_variants").exists()
         assert not [path for path in project.rglob("*") if path.is_dir() and not any(path.iterdir())]
 
@@ -62,7 +70,7 @@ def test_files_are_there_exactly_if_asked_for(row: dict[str, Any], tmp_path: Pat
 
 
 def test_what_was_not_asked_for_is_removed_with_its_empty_directories(tmp_path: Path) -> None:
-    write(tmp_path, "README.md", *(name for row in TABLE["__optional_files"] for name in row["files"]))
+    write(tmp_path, "README.md", *(name for row in TABLE["__optional_files"] for name in row.get("files", ())))
 
     kept = post_gen.remove_unwanted(tmp_path, {**TABLE, "deployment": "docker", "ci": "none"})
 
@@ -273,8 +281,9 @@ def bare(tmp_path: Path) -> Path:
     return bake(tmp_path, hooks=False)
 
 
-def test_one_command_completes_a_project_generated_without_hooks(tmp_path: Path) -> None:
-    bare = bake(tmp_path, hooks=False, rate_limit="redis")
+@pytest.mark.parametrize("rate_limit", pre_gen.CHOICES["rate_limit"])
+def test_one_command_completes_a_project_generated_without_hooks(rate_limit: str, tmp_path: Path) -> None:
+    bare = bake(tmp_path / "bare", hooks=False, rate_limit=rate_limit)
     assert not (bare / ".env").exists()
 
     done = run_create_env(bare, cwd=tmp_path)  # not in the project: the script finds it by itself
@@ -282,12 +291,12 @@ def test_one_command_completes_a_project_generated_without_hooks(tmp_path: Path)
     assert done.returncode == 0
     example, made = ((bare / name).read_text(encoding="utf-8").splitlines() for name in (".env.example", ".env"))
     changed = [(a, b) for a, b in zip(example, made, strict=True) if a != b]
-    assert [empty for empty, _ in changed] == ["API_KEY=", "STATE_SECRET="]
+    secrets = ["API_KEY=", "STATE_SECRET="] if rate_limit == "redis" else ["API_KEY="]
+    assert [empty for empty, _ in changed] == secrets
     values = [filled.removeprefix(empty) for empty, filled in changed]
-    key, state_secret = values
-    assert re.fullmatch(r"mcp_[\w-]{43}", key)  # 256 bits in base64url
-    assert re.fullmatch(r"[\w-]{43}", state_secret)
-    assert key.removeprefix("mcp_") != state_secret
+    patterns = [r"mcp_[\w-]{43}", r"[\w-]{43}"]  # 256 bits in base64url
+    assert all(re.fullmatch(pattern, value) for pattern, value in zip(patterns, values, strict=False))
+    assert len({value.removeprefix("mcp_") for value in values}) == len(secrets)
 
 
 def test_an_existing_env_is_left_byte_for_byte(bare: Path) -> None:

@@ -23,20 +23,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment
 
+from dev import EVERY_ROOM
+from mcp_chassis.rooms import OFFERS
+from mcp_chassis.settings import Settings, all_fields
+
 pre_gen = load_hook("pre_gen_project")
 post_gen = load_hook("post_gen_project")
 
 CHOICES: dict[str, tuple[str, ...]] = pre_gen.CHOICES
-# Only .env holds the level, so it need not multiply the other questions: it goes round beside them.
-PRODUCT_OF = [name for name in CHOICES if name != "log_level"]
+# What decides about single lines need not multiply the other questions: it goes round beside them.
+ROUND = ("log_level", "request_logging", "license", "ci")
+PRODUCT_OF = [name for name in CHOICES if name not in ROUND]
 LEFTOVER = re.compile(r"cookiecutter\.[a-z_]+ *[|}]|\{\{ *cookiecutter|\{%|\{#|^ *#%", re.MULTILINE)
 COPIED = re.compile(r"(src|scripts)/.*\.py|\.github/workflows/.*\.yml|deploy/monitoring/.*")
 
 
 def combinations() -> Iterator[dict[str, str]]:
-    levels = itertools.cycle(CHOICES["log_level"])
+    rounds = {name: itertools.cycle(CHOICES[name]) for name in ROUND}
     for chosen in itertools.product(*(CHOICES[name] for name in PRODUCT_OF)):
-        answers = dict(zip(PRODUCT_OF, chosen, strict=True)) | {"log_level": next(levels)}
+        answers = dict(zip(PRODUCT_OF, chosen, strict=True))
+        answers |= {name: next(choices) for name, choices in rounds.items()}
         if not pre_gen.contradictions(answers):
             yield answers
 
@@ -125,7 +131,8 @@ def test_the_combinations_are_the_full_product_without_the_contradictions() -> N
     for name in PRODUCT_OF:
         everything *= len(QUESTIONS[name])
     assert len(list(combinations())) == everything - everything * 2 // 9  # auth=none with two of three deployments
-    assert {c["log_level"] for c in combinations()} == set(CHOICES["log_level"])
+    for name in ROUND:
+        assert {c[name] for c in combinations()} == set(CHOICES[name])
 
 
 def test_calling_the_hooks_gives_what_running_them_gives(default_project: Path, tmp_path: Path) -> None:
@@ -144,11 +151,12 @@ def test_every_log_level_reaches_the_settings(level: str, tmp_path: Path) -> Non
 # Copied, not rendered ------------------------------------------------------------------------------------------------
 
 
-def test_source_files_are_copied_byte_for_byte(default_project: Path) -> None:
+def test_source_files_are_copied_byte_for_byte(tmp_path: Path) -> None:
+    every_room = render(tmp_path, **EVERY_ROOM)
     sources = {name for name in files(TEMPLATE) if COPIED.fullmatch(name)}
     assert any(name.startswith("src/") for name in sources)
     for name in sources:
-        made = default_project / name.replace("{{cookiecutter.package_name}}", "secure_mcp_server")
+        made = every_room / name.replace("{{cookiecutter.package_name}}", "secure_mcp_server")
         assert made.read_bytes() == (TEMPLATE / name).read_bytes(), name
 
 
@@ -161,22 +169,31 @@ def test_nothing_that_is_copied_would_overwrite_a_directory() -> None:
 # .env.example --------------------------------------------------------------------------------------------------------
 
 
-def setting_names() -> set[str]:
-    """Return the fields of the generated project's Settings, as they are called in the environment."""
-    (path,) = TEMPLATE.glob("src/*/settings_fields.py")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    (settings_class,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "SettingsFields"]
-    fields = [node.target for node in settings_class.body if isinstance(node, ast.AnnAssign)]
-    return {field.id.upper() for field in fields if isinstance(field, ast.Name)}
+def test_the_settings_of_the_optional_packages_are_those_that_they_are_offered_with() -> None:
+    """What `rooms.py` lists is how a project without a package knows that a setting asks for one."""
+    own = {name.upper() for name in Settings.model_fields}
+    offered = [name for offer in OFFERS for name in offer.settings]
+    assert sorted(offered) == sorted({name.upper() for name in all_fields()} - own)
+    defaults = {name.upper(): field.default for name, field in all_fields().items()}
+    for offer in OFFERS:
+        for name, nothing in offer.settings.items():
+            default = defaults[name]
+            as_text = (
+                "" if default in (None, ()) else str(default).lower() if isinstance(default, bool) else str(default)
+            )
+            assert nothing in (as_text, None), name
 
 
-def test_the_example_has_every_setting_and_no_other(tmp_path: Path) -> None:
-    assert set(env_of(render(tmp_path / "a", auth="oauth"))) == setting_names()
-    assert set(env_of(render(tmp_path / "b"))) == {name for name in setting_names() if not name.startswith("OAUTH")}
+@pytest.mark.parametrize("answers", [{}, *({offer.question: offer.answer} for offer in OFFERS), EVERY_ROOM], ids=str)
+def test_the_example_has_every_setting_of_the_project_and_no_other(answers: dict[str, str], tmp_path: Path) -> None:
+    project = render(tmp_path, **answers)
+    present = [offer for offer in OFFERS if (project / "src/mcp_chassis" / offer.package.replace(".", "/")).is_dir()]
+    expected = {name.upper() for name in Settings.model_fields}
+    assert set(env_of(project)) == expected.union(*(offer.settings for offer in present))
 
 
 def test_every_setting_is_explained_in_the_line_above_it(tmp_path: Path) -> None:
-    lines = (render(tmp_path, auth="oauth") / ".env.example").read_text(encoding="utf-8").splitlines()
+    lines = (render(tmp_path, **EVERY_ROOM) / ".env.example").read_text(encoding="utf-8").splitlines()
     for comment, line in itertools.pairwise(lines):
         if line and not line.startswith("#"):
             assert comment.startswith("# "), line
@@ -187,14 +204,14 @@ def test_every_setting_is_explained_in_the_line_above_it(tmp_path: Path) -> None
     [
         (
             {},
-            {"ENABLE_AUTH": "true", "AUTH_MODE": "api-key", "API_KEY": "", "PORT": "8080", "HOST": "127.0.0.1"}
-            | {"ENABLE_RATE_LIMIT": "true", "MAX_REQUESTS_PER_MINUTE": "100", "REDIS_URL": "", "TRUSTED_ORIGINS": ""}
+            {"ENABLE_AUTH": "true", "API_KEY": "", "PORT": "8080", "HOST": "127.0.0.1"}
+            | {"ENABLE_RATE_LIMIT": "true", "MAX_REQUESTS_PER_MINUTE": "100", "TRUSTED_ORIGINS": ""}
             | {"ENABLE_REQUEST_LOGGING": "true", "LOG_LEVEL": "INFO", "MCP_ENDPOINT": "/mcp"},
         ),
         ({"auth": "oauth"}, {"ENABLE_AUTH": "true", "AUTH_MODE": "oauth", "OAUTH_ISSUER": ""}),
-        ({"auth": "none", "deployment": "none"}, {"ENABLE_AUTH": "false", "AUTH_MODE": "api-key", "API_KEY": ""}),
+        ({"auth": "none", "deployment": "none"}, {"ENABLE_AUTH": "false", "API_KEY": ""}),
         ({"rate_limit": "redis"}, {"ENABLE_RATE_LIMIT": "true", "REDIS_URL": "redis://127.0.0.1:6379/0"}),
-        ({"rate_limit": "none"}, {"ENABLE_RATE_LIMIT": "false", "REDIS_URL": ""}),
+        ({"rate_limit": "none"}, {"ENABLE_RATE_LIMIT": "false"}),
         ({"max_requests_per_minute": "7", "port": "9090"}, {"MAX_REQUESTS_PER_MINUTE": "7", "PORT": "9090"}),
         ({"request_logging": "off"}, {"ENABLE_REQUEST_LOGGING": "false"}),
         (

@@ -94,16 +94,15 @@ def test_a_project_holds_no_secret_and_one_that_does_is_found(default_project: P
         run("git", "add", "-A", cwd=project)
 
 
-def test_the_guards_files_have_an_owner_and_the_teams_room_has_none(default_project: Path) -> None:
+def test_the_chassis_has_an_owner_and_the_tools_of_the_team_have_none(default_project: Path) -> None:
     lines = (default_project / ".github/CODEOWNERS").read_text(encoding="utf-8").splitlines()
     rules = [line.split() for line in lines if line and not line.startswith("#")]
-    (package,) = (default_project / "src").iterdir()
     for pattern, *owners in rules:
         glob = pattern.removeprefix("/").removesuffix("/")
         assert any(default_project.glob(glob)), f"{pattern} matches nothing"
         assert all(re.fullmatch(r"\S+@\S+", owner) for owner in owners)
     owned = {pattern for pattern, *owners in rules if owners}
-    for directory in package.iterdir():
-        if directory.is_dir() and directory.name not in {"tools", "__pycache__"}:
-            assert f"/src/*/{directory.name}/" in owned, directory.name
-    assert not any("tools/" in pattern for pattern in owned)
+    team = f"/src/{dev.package_of(default_project)}/"
+    assert f"/src/{dev.CHASSIS}/" in owned
+    assert f"{team}server.py" in owned
+    assert not {team, f"{team}tools/", f"{team}resources.py", f"{team}prompts.py", "/src/"} & owned

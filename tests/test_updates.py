@@ -1,6 +1,7 @@
 """A project follows its template: made by an older tag with cruft, changed by its team, and then updated for real.
 
 The older tag is this template with some things as they might have been; the newer one is this template as it is.
+One more project was made by the last version in which the chassis and the team's code were one package.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import pytest
 from baking import QUESTIONS, TEMPLATE, bake, files
-from test_baked_projects import PYTEST, Answers, Project, install
+from mcp.types import TextResourceContents
+from test_baked_projects import PYTEST, Answers, Project, client, install, serving, text_of
 from test_repository import ROOT, tracked
 
 import dev
@@ -24,11 +27,14 @@ pytestmark = pytest.mark.slow
 
 SLUG, PACKAGE = "secure-mcp-server", "secure_mcp_server"
 SOURCE = f"src/{PACKAGE}"
+CHASSIS = f"src/{dev.CHASSIS}"
 OLD, NEW = "v1.0.0", "v2.0.0"
+LAST_ONE_PACKAGE = "097d7061312da10d6348f884d73512aec5bfa8f3"
+"""The last commit of this template that made one package of the chassis and the team's code."""
 
 # What the older tag has in place of what the present one has: file of the project, present text, older text.
 CHANGED = [
-    (f"{SOURCE}/policy/lock.py", '"""', '"""An older first line.\n\n'),
+    (f"{CHASSIS}/approval/lock.py", '"""', '"""An older first line.\n\n'),
     (f"{SOURCE}/tools/hello.py", "Greet somebody by name.", "Greet somebody by a name of old."),
     (f"{SOURCE}/tools/__init__.py", '"""', '"""An older list.\n\n'),
     ("SECURITY.md", "# Security", "# Security of old"),
@@ -38,8 +44,8 @@ CHANGED = [
     ("tools.lock.json", "Greet somebody by name.", "Greet somebody by a name of old."),
     ("pyproject.toml", "structlog>=", "structlog>=24.0,>="),
 ]
-ONLY_NEW = ["docs/outgoing-values.md", "tests/test_readme.py"]
-ONLY_OLD = [f"{SOURCE}/middleware/of_old.py", "docs/of-old.md", "deploy/kubernetes/of-old.yaml"]
+ONLY_NEW = ["docs/outgoing-values.md", f"{CHASSIS}/{dev.MANIFEST}"]
+ONLY_OLD = [f"{CHASSIS}/middleware/of_old.py", "docs/of-old.md", "deploy/kubernetes/of-old.yaml"]
 
 TEAM_TOOL = '''"""The team's own tool."""
 
@@ -47,7 +53,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..policy import tool
+from mcp_chassis import tool
 
 
 @tool(title="Add", read_only=True, open_world=False)
@@ -83,6 +89,11 @@ class Workshop:
         settings = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         return {**os.environ, **people, **settings, "COOKIECUTTER_CONFIG": str(self.path / "cookiecutter.yaml")}
 
+    def configure(self) -> None:
+        """Keep what cookiecutter stores for a user here."""
+        places = {"cookiecutters_dir": str(self.path / "cloned"), "replay_dir": str(self.path / "replay")}
+        (self.path / "cookiecutter.yaml").write_text(json.dumps(places), encoding="utf-8")
+
     def run(self, *command: str | Path, cwd: Path) -> str:
         words = [str(word) for word in command]
         done = subprocess.run(
@@ -117,8 +128,7 @@ class Workshop:
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """The template in a repository of its own: first as it might have been, then as it is."""
     shop = Workshop(tmp_path_factory.mktemp("workshop"))
-    places = {"cookiecutters_dir": str(shop.path / "cloned"), "replay_dir": str(shop.path / "replay")}
-    (shop.path / "cookiecutter.yaml").write_text(json.dumps(places), encoding="utf-8")
+    shop.configure()
     shop.template.mkdir()
     shop.git("init", "--quiet", "--initial-branch=main", cwd=shop.template)
     lay(shop.template)
@@ -176,11 +186,7 @@ def customise(shop: Workshop, project: Path) -> None:
     replace(tools / "__init__.py", "count_words", "add")
     replace(project / "README.md", "# Secure MCP Server", "# Adding, as a service")
     replace(project / ".env", "MAX_REQUESTS_PER_MINUTE=100\n", "MAX_REQUESTS_PER_MINUTE=7\n")
-    lock = (sys.executable, "-m", PACKAGE, "tools", "lock")
-    done = subprocess.run(
-        lock, cwd=project, env={**shop.environment, "PYTHONPATH": "src"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    lock_tools(shop, project)
     shop.commit("Our own tool", project)
 
 
@@ -230,7 +236,7 @@ def test_files_that_the_answers_do_not_ask_for_do_not_come_with_an_update(
 def test_a_conflict_stays_in_the_file_that_the_team_has_edited(workshop: Workshop) -> None:
     project = workshop.create()
     key = (project / ".env").read_bytes()
-    edited = f"{SOURCE}/policy/lock.py"
+    edited = f"{CHASSIS}/approval/lock.py"
     replace(project / edited, "An older first line.", "Our own first line.")
     workshop.commit("Edit what is not ours", project)
     said = workshop.update(project)
@@ -282,11 +288,121 @@ def test_what_cruft_stores_holds_no_secret(workshop: Workshop) -> None:
     assert ".env" not in workshop.git("ls-files", cwd=project).split()
 
 
+# What a team does by hand to come from one package to two: the imports of its own tools, as UPGRADING.md says.
+IMPORTS = [
+    ("from ..policy import", "from mcp_chassis import"),
+    ("from ..security import", "from mcp_chassis.sinks import"),
+    ("from .policy import", "from mcp_chassis import"),
+    ("from .security import", "from mcp_chassis.sinks import"),
+]
+# Tests of examples that the old version called the team's. Their way to start a server is gone: they are to be removed.
+LEFT_BY_THE_TESTS_OF_EXAMPLES = {"tests/attacks/test_example_tools.py"}
+OWN_RESOURCE = '''
+
+@resource("sums://small", title="Small sums")
+def sums() -> str:
+    """Return what can be added."""
+    return "numbers up to 1000"
+'''
+
+
+@pytest.fixture(scope="module")
+def migration(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """The history of this template up to its last version with one package, and then this template as it is."""
+    known = subprocess.run(
+        ["git", "cat-file", "-e", f"{LAST_ONE_PACKAGE}^{{commit}}"], cwd=ROOT, capture_output=True, check=False
+    )
+    if known.returncode:
+        reason = f"the history does not reach {LAST_ONE_PACKAGE[:7]}: git fetch --unshallow"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    shop = Workshop(tmp_path_factory.mktemp("migration"))
+    shop.configure()
+    shop.git("clone", "--quiet", "--no-checkout", ROOT, shop.template, cwd=shop.path)
+    shop.git("checkout", "--quiet", "-B", "main", LAST_ONE_PACKAGE, cwd=shop.template)
+    shop.git("tag", OLD, cwd=shop.template)
+    shop.git("rm", "--quiet", "-r", ".", cwd=shop.template)
+    lay(shop.template)
+    shop.commit("Newer", shop.template)
+    shop.git("tag", NEW, cwd=shop.template)
+    return shop
+
+
+def test_a_project_of_one_package_becomes_one_of_two(migration: Workshop, tmp_path: Path) -> None:
+    """The key and the tools survive; the imports of the team's own tools are the only edit that is left to do."""
+    project = migration.create()
+    source = project / SOURCE
+    (source / "tools/add.py").write_text(TEAM_TOOL.replace("from mcp_chassis", "from ..policy"), encoding="utf-8")
+    (project / "tests/tools/test_add.py").write_text(TEAM_TEST, encoding="utf-8")
+    replace(source / "tools/__init__.py", "from .words import count_words", "from .add import add")
+    replace(source / "tools/__init__.py", "count_words", "add")
+    (source / "tools/words.py").unlink()
+    (project / "tests/tools/test_words.py").unlink()
+    replace(source / "resources.py", "\n\nRESOURCES = (about,)", f"{OWN_RESOURCE}\n\nRESOURCES = (about, sums)")
+    replace(project / "README.md", "# Secure MCP Server", "# Adding, as a service")
+    lock_tools(migration, project)
+    migration.commit("Our own tool and resource", project)
+    key = (project / ".env").read_bytes()
+    own = {path: path.read_bytes() for path in [*source.glob("tools/*.py"), source / "resources.py"]}
+
+    migration.update(project)
+
+    assert conflicts(migration, project) == []
+    assert (project / ".env").read_bytes() == key
+    assert {path: path.read_bytes() for path in own} == own
+    assert (project / "README.md").read_text(encoding="utf-8").startswith("# Adding, as a service")
+    fresh = bake(tmp_path / "fresh")
+    assert {name for name in files(project) if name.startswith("src/")} - {f"{SOURCE}/tools/add.py"} == {
+        name for name in files(fresh) if name.startswith("src/")
+    } - {f"{SOURCE}/tools/words.py"}
+    assert {
+        name for name in files(project) - files(fresh) if name.startswith("tests/") and "add" not in name
+    } == LEFT_BY_THE_TESTS_OF_EXAMPLES
+
+    # By hand, as UPGRADING.md says.
+    for path in [*source.glob("tools/*.py"), source / "resources.py", source / "prompts.py"]:
+        text = path.read_text(encoding="utf-8")
+        for old, new in IMPORTS:
+            text = text.replace(old, new)
+        path.write_text(text, encoding="utf-8")
+    done = run_own(migration, project, "chassis", "verify")
+    assert done.stdout.startswith("unmodified chassis 1.0.0"), done.stdout + done.stderr
+    lock_tools(migration, project)
+
+    made = Project(project, install(project, tmp_path), {})
+    with serving(made) as server:
+        assert anyio.run(call_add, server.url, made.key) == ("4", "numbers up to 1000")
+
+
+async def call_add(url: str, key: str) -> tuple[str, str]:
+    async with client(url, key, "auto") as connected:
+        (content,) = (await connected.read_resource("sums://small")).contents
+        assert isinstance(content, TextResourceContents)
+        return text_of(await connected.call_tool("add", {"one": 2, "other": 2})), content.text
+
+
+def run_own(shop: Workshop, project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the project's own command, as it stands in its directory."""
+    return subprocess.run(
+        [sys.executable, "-m", PACKAGE, *words],
+        cwd=project,
+        env={**shop.environment, "PYTHONPATH": "src"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def lock_tools(shop: Workshop, project: Path) -> None:
+    done = run_own(shop, project, "tools", "lock")
+    assert done.returncode == 0, done.stderr
+
+
 def room(project: Path) -> dict[str, bytes]:
     """What belongs to the team: no update changes it, adds to it or takes from it."""
-    places = [project / SOURCE / "tools", project / "tests/tools"]
-    names = [f"{SOURCE}/resources.py", f"{SOURCE}/prompts.py", "tools.lock.json"]
-    found = [path for place in places for path in place.rglob("*.py")] + [project / name for name in names]
+    places = [project / SOURCE, project / "tests"]
+    found = [path for place in places for path in place.rglob("*.py")] + [project / "tools.lock.json"]
     return {path.relative_to(project).as_posix(): path.read_bytes() for path in found}
 
 
@@ -303,10 +419,8 @@ def content(path: Path) -> bytes | None:
 
 
 def passes_its_tests(path: Path, tmp_path: Path) -> None:
-    """All but what installs programs or lasts: the suites of whole directories run for every baked project."""
     project = Project(path, install(path, tmp_path), {})
-    which = [*sorted(path.glob("tests/test_*.py")), "tests/tools", "tests/attacks/test_tool_lock.py"]
-    command = (sys.executable, "-m", "pytest", "-q", *PYTEST, *map(str, which), "tests/attacks/test_every_tool.py")
+    command = (sys.executable, "-m", "pytest", "-q", *PYTEST)
     done = subprocess.run(
         command, cwd=path, env=project.environment(), capture_output=True, encoding="utf-8", check=False
     )

@@ -25,20 +25,24 @@ def parsed(client: str, target: Target) -> Any:
     return tomllib.loads(CLIENTS[client](target)) if client == "codex" else json.loads(CLIENTS[client](target))
 
 
-@pytest.mark.parametrize("file", sorted((PROJECT / "clients").iterdir()), ids=lambda file: file.name)
-def test_the_ready_files_are_what_the_command_prints_with_the_first_settings(file: Path) -> None:
+def test_the_first_settings_of_a_project_give_a_server_on_this_machine() -> None:
     example = {name.lower(): value for name, value in dotenv_values(PROJECT / ".env.example").items() if value}
-    if example["auth_mode"] == "oauth":
+    if example.get("auth_mode") == "oauth":
         example["oauth_issuer"] = "https://login.example.com"
     if "redis_url" in example:
         example["state_secret"] = KEY[::-1]
     settings = load_settings(_env_file=None, **(example | {"api_key": KEY}))
     target = target_of(settings, SERVER)
-    assert file.read_text(encoding="utf-8") == CLIENTS[file.stem](target)
+    key = None if example.get("auth_mode") == "oauth" else "SECURE_MCP_SERVER_KEY"
+    assert target == Target("secure-mcp-server", "http://127.0.0.1:8080/mcp", SERVER.version, key)
 
 
-def test_there_is_a_ready_file_for_every_client() -> None:
-    assert {file.stem for file in (PROJECT / "clients").iterdir()} == set(CLIENTS) - {"registry"}
+def test_claude_desktop_starts_the_command_and_needs_no_key() -> None:
+    server = parsed("claude-desktop", PUBLIC)["mcpServers"]["notes-server"]
+    assert server == {
+        "command": "uv",
+        "args": ["--directory", "/path/to/notes-server", "run", "notes-server", "stdio"],
+    }
 
 
 @pytest.mark.parametrize(

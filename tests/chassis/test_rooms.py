@@ -13,8 +13,9 @@ KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 def test_an_offer_names_every_setting_of_its_room_with_the_default(offer: Offer) -> None:
     fields = rooms.rooms()[offer.package].settings.model_fields
     defaults = {name.upper(): field.default for name, field in fields.items()}
-    assert offer.neutral == {
-        name: "" if value in {None, ()} else str(value).lower() for name, value in defaults.items()
+    assert offer.settings == {
+        name: None if name == "STATE_SECRET" else "" if value in {None, ()} else str(value).lower()
+        for name, value in defaults.items()
     }
 
 
@@ -26,9 +27,11 @@ def test_a_setting_of_an_absent_room_is_an_error_that_says_how_to_add_it(
     for place in ("mcp_chassis.rooms.rooms", "mcp_chassis.settings.rooms"):
         monkeypatch.setattr(place, lambda: present)
     env_file = tmp_path_factory.mktemp("env") / ".env"
-    for name, neutral in offer.neutral.items():
-        env_file.write_text(f"{name}={neutral}\n", encoding="utf-8")
+    for name, neutral in offer.settings.items():
+        env_file.write_text(f"{name}={KEY if neutral is None else neutral}\n", encoding="utf-8")
         load_settings(_env_file=env_file, api_key=KEY)
+        if neutral is None:
+            continue
         env_file.write_text(f"{name}=something\n", encoding="utf-8")
         with pytest.raises(SettingsError) as error:
             load_settings(_env_file=env_file, api_key=KEY)

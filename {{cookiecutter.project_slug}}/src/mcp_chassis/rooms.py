@@ -67,18 +67,13 @@ class Offer:
         package: below `mcp_chassis`.
         question: of the template.
         answer: that brings it.
-        settings: names of its settings, each with the value that asks for nothing where that is not empty.
+        settings: its settings, each with the value that asks for nothing; None where any value may be left over.
     """
 
     package: str
     question: str
     answer: str
-    settings: str
-
-    @property
-    def neutral(self) -> Mapping[str, str]:
-        """Its settings, each with the value that asks for nothing."""
-        return {name: value for name, _, value in (text.partition("=") for text in self.settings.split())}
+    settings: Mapping[str, str | None]
 
     @property
     def remedy(self) -> str:
@@ -87,23 +82,31 @@ class Offer:
         return f"This project was made without {self.package}. Add it: cruft update --variables-to-update '{change}'"
 
 
+def _settings(text: str) -> Mapping[str, str | None]:
+    """Read `NAME`, `NAME=value` and `NAME=*` (any value), with spaces between them."""
+    parts = (item.partition("=") for item in text.split())
+    return {name: None if value == "*" else value for name, _, value in parts}
+
+
 OFFERS = (
     Offer(
         "auth.oauth",
         "auth",
         "oauth",
-        "AUTH_MODE=api-key OAUTH_ISSUER OAUTH_AUDIENCE OAUTH_NETWORKS OAUTH_ALLOW_HTTP_ISSUER=false "
-        "OAUTH_MAX_TOKEN_LIFETIME=86400 OAUTH_INTROSPECTION_URL OAUTH_CLIENT_ID OAUTH_CLIENT_SECRET",
+        _settings(
+            "AUTH_MODE=api-key OAUTH_ISSUER OAUTH_AUDIENCE OAUTH_NETWORKS OAUTH_ALLOW_HTTP_ISSUER=false "
+            "OAUTH_MAX_TOKEN_LIFETIME=86400 OAUTH_INTROSPECTION_URL OAUTH_CLIENT_ID OAUTH_CLIENT_SECRET"
+        ),
     ),
     Offer(
         "replicas",
         "rate_limit",
         "redis",
-        "REDIS_URL REDIS_TIMEOUT=0.25 RATE_LIMIT_ON_OUTAGE=local REPLICAS=1 WORKERS=1 STATE_SECRET",
+        _settings("REDIS_URL REDIS_TIMEOUT=0.25 RATE_LIMIT_ON_OUTAGE=local REPLICAS=1 WORKERS=1 STATE_SECRET=*"),  # older projects have one
     ),
-    Offer("audit_trail", "audit_trail", "yes", "AUDIT_FILE AUDIT_KEY"),
-    Offer("telemetry", "observability", "metrics", "METRICS_PORT METRICS_HOST=127.0.0.1"),
-    Offer("tracing", "observability", "metrics-and-traces", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    Offer("audit_trail", "audit_trail", "yes", _settings("AUDIT_FILE AUDIT_KEY")),
+    Offer("telemetry", "observability", "metrics", _settings("METRICS_PORT METRICS_HOST=127.0.0.1")),
+    Offer("tracing", "observability", "metrics-and-traces", _settings("OTEL_EXPORTER_OTLP_ENDPOINT")),
 )
 
 

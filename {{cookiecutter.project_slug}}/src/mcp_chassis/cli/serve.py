@@ -6,6 +6,7 @@ import sys
 import threading
 from contextlib import ExitStack
 from functools import partial
+from importlib.util import find_spec
 
 import httpx2
 
@@ -107,6 +108,9 @@ def _healthcheck(_: argparse.Namespace, __: Service, settings: Settings) -> int:
 
 
 def _attack(_: argparse.Namespace, service: Service, __: Settings) -> int:
+    if find_spec("mcp_chassis.testing") is None:
+        print("attack: an installed wheel does not hold the attacks. Run it in the checkout.", file=sys.stderr)
+        return 2
     from ..testing.attacks.table import attack_tools  # noqa: PLC0415  (a server never needs it)
 
     return attack_tools(service)

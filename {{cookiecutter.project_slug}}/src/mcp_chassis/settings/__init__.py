@@ -126,11 +126,11 @@ def _of_absent_rooms(env_file: Any, directory: Path | None) -> Iterator[str]:
     """Yield a sentence for every setting that asks for what this project does not have."""
     in_file = dotenv_values(env_file) if env_file is not None else {}
     for offer in OFFERS:
-        for name, neutral in offer.neutral.items() if offer.package not in rooms() else ():
+        for name, neutral in offer.settings.items() if offer.package not in rooms() else ():
             # OpenTelemetry's variables are often set for all programs of a machine.
             in_environment = None if name.startswith("OTEL_") else os.environ.get(name)
             secret = directory / name.lower() if directory is not None else None
             in_secret = secret.read_text().strip() if secret is not None and secret.is_file() else ""
             value = in_environment or in_file.get(name) or in_secret
-            if value and value.lower() != neutral:
+            if value and neutral is not None and value.lower() != neutral:
                 yield f"{name}: {offer.remedy}"
