@@ -16,19 +16,11 @@ from dataclasses import dataclass
 HAS_DESCRIPTORS = {os.open, os.rename, os.unlink} <= os.supports_dir_fd and os.scandir in os.supports_fd
 """Whether this system opens files from the descriptor of a directory."""
 
+DIRECTORY = sum(getattr(os, flag, 0) for flag in ("O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC"))
+"""Flags to open a directory that is not a link."""
 
-def _available(*flags: str) -> int:
-    return sum(getattr(os, flag, 0) for flag in flags)
-
-
-_DIRECTORY = _available("O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC")
 # Opening a FIFO must not wait for its other end, and a terminal must not become the server's own.
-_FILE = _available("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
-
-
-def open_root(path: str) -> int:
-    """Return a descriptor of the directory at `path`, whose last part must not be a link."""
-    return os.open(path, _DIRECTORY)
+_FILE = sum(getattr(os, f, 0) for f in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +109,10 @@ def opened(root: int | None, directory: str, parts: Iterable[str]) -> Iterator[F
         _refuse_links(path)
         yield Folder(path, None)
         return
-    descriptor = os.open(".", _DIRECTORY, dir_fd=root)  # a duplicate would share its position in listings
+    descriptor = os.open(".", DIRECTORY, dir_fd=root)  # a duplicate would share its position in listings
     try:
         for part in parts:
-            above, descriptor = descriptor, os.open(part, _DIRECTORY, dir_fd=descriptor)
+            above, descriptor = descriptor, os.open(part, DIRECTORY, dir_fd=descriptor)
             os.close(above)
         yield Folder(path, descriptor)
     finally:

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from .errors import InvalidInput
-from .folder import HAS_DESCRIPTORS, Folder, open_root, opened
+from .folder import DIRECTORY, HAS_DESCRIPTORS, Folder, opened
 from .paths import validate_file_path
 
 _FLAGS = {"r": os.O_RDONLY, "w": os.O_WRONLY | os.O_CREAT, "x": os.O_WRONLY | os.O_CREAT | os.O_EXCL}
@@ -153,7 +153,7 @@ class SafeRoot:
                 if make:
                     os.makedirs(self.directory, mode=0o700, exist_ok=True)
                 if HAS_DESCRIPTORS:
-                    self._descriptor = open_root(self.directory)
+                    self._descriptor = os.open(self.directory, DIRECTORY)
                     weakref.finalize(self, os.close, self._descriptor)
             return self._descriptor
 

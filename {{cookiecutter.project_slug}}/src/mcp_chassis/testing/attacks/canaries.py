@@ -124,7 +124,7 @@ class Canaries(ExitStack):
         if internal or match:
             seen["internal text in the answer"] = f"the answer holds {(internal or (match and match[0]))!r}"
         if find_hidden(text) is not None:
-            seen["hidden text in the answer"] = "characters that nobody sees came back"
+            seen["hidden text in the answer"] = "hidden characters came back"
         return seen
 
 

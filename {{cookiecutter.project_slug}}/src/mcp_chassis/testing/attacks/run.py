@@ -40,7 +40,7 @@ class Campaign:
             self.other_key = new_key(new_id())
             self.attempts: dict[str, Attempt] = {}
             self.start()
-            # The other principal leaves its data wherever it can, before the first attack.
+            # The other principal puts its data wherever it can, before the first attack.
             for subject in self.subjects:
                 asyncio.run(_Attack(self, subject).leave(self.canaries.other))
             self._stack = stack.pop_all()
