@@ -1,4 +1,4 @@
-"""Whether the chassis is the template's, byte for byte. It finds edits and merges gone wrong; it is no seal."""
+"""Whether the chassis is the template's, byte for byte. It finds edits and failed merges, not an attacker."""
 
 import hashlib
 from pathlib import Path

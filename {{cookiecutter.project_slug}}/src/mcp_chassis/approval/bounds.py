@@ -1,7 +1,7 @@
-"""Finds the places of an input schema that an arbitrarily large value would fit into.
+"""Finds the places of an input schema that accept an arbitrarily large value.
 
-Every keyword of JSON Schema (2020-12) that lets a value in is followed: a schema under `not`, `if` or `contains` only
-takes values away.
+Every keyword of JSON Schema (2020-12) that permits a value is followed: a schema under `not`, `if` or `contains` only
+excludes values.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,13 +15,13 @@ Gap = tuple[str, str, str]
 
 def unbounded(schema: dict[str, Any]) -> list[Gap]:
     """Return every gap of an input schema."""
-    # A definition is looked at once: one that contains itself is bounded by the depth of a message.
+    # A definition is followed once: one that contains itself is bounded by the depth of a message.
     return list(_gaps(schema, dict(schema.get("$defs", {})), ""))
 
 
 def _gaps(schema: Any, definitions: dict[str, Any], place: str) -> Iterator[Gap]:
     if not isinstance(schema, dict):
-        if schema is not False:  # `true`, or what a reference does not lead to: anything fits
+        if schema is not False:  # `true`, or a reference that leads nowhere: anything fits
             yield place, "type", ""
         return
     if "enum" in schema or "const" in schema:

@@ -1,7 +1,7 @@
 """Finds what an attacker would write into a tool: hidden characters, orders to the model, arguments without bounds.
 
 Tool poisoning hides instructions where a model reads and a person does not look. An honest description says what the
-tool does, in the imperative if it likes; it does not tell the model what to do with everything else.
+tool does; it does not instruct the model about anything else.
 """
 
 import html
@@ -32,7 +32,7 @@ _ORDERS = [
 ]
 
 INSTRUCTIONS = "the server's instructions"
-"""They are orders. No tool has this name: it holds spaces."""
+"""These are orders by nature. No tool has this name: it holds spaces."""
 
 # Letters of Greek and Cyrillic that look like Latin ones (UTS #39), and the typographic apostrophe.
 _LOOK_ALIKES = str.maketrans("аеіјорсухѕԁһӏοαινυρκɡ’", "aeijopcyxsdhloaivupkg'")

@@ -1,4 +1,4 @@
-"""`check`: whether this server can be started as it is configured, and what is worth another look."""
+"""`check`: whether this server can start as it is configured, and what should be changed."""
 
 import argparse
 import sys
@@ -91,7 +91,7 @@ def _switch(about: str, on: bool, name: str, how: str) -> Finding:
 
 
 def _exposure(settings: Settings) -> Iterator[Finding]:
-    """What matters as soon as others can reach the server."""
+    """What matters when other machines can reach the server."""
     if settings.public_url is None and is_loopback(settings.host):
         yield Finding("OK", "exposure", f"this machine only, as {settings.environment}")
         return
@@ -110,7 +110,7 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
         yield Finding("WARN", "environment", "development. Set ENVIRONMENT=production: unapproved tools are refused.")
     for origin in settings.trusted_origins:
         if urlsplit(origin).scheme == "http" and not is_loopback(urlsplit(origin).hostname or ""):
-            yield Finding("WARN", "origins", f"{origin} can be posed as by whoever is on its network. Use https.")
+            yield Finding("WARN", "origins", f"Anyone on that network can impersonate {origin}. Use https.")
 
 
 def _files(service: Service, settings: Settings) -> Iterator[Finding]:
@@ -136,14 +136,14 @@ def _env_key(settings: Settings, now: datetime) -> Iterator[Finding]:
 
 
 def _key(record: KeyRecord, now: datetime) -> Iterator[Finding]:
-    """Keys that have ended are history; of those that are good, the old and the ending ones are named."""
+    """Of the valid keys, name those that are old or expire soon."""
     if record.state(now) != "valid":
         return
-    about, who = "key age", f"{record.id} ({record.name})"
+    about, key = "key age", f"{record.id} ({record.name})"
     if record.expires is not None and record.expires - now < _SOON:
-        yield Finding("WARN", about, f"{who} ends in {(record.expires - now).days} days. Run: keys rotate {record.id}")
+        yield Finding("WARN", about, f"{key} ends in {(record.expires - now).days} days. Run: keys rotate {record.id}")
     elif now - record.created > _QUARTER:
-        yield Finding("WARN", about, f"{who} is {(now - record.created).days} days old. Run: keys rotate {record.id}")
+        yield Finding("WARN", about, f"{key} is {(now - record.created).days} days old. Run: keys rotate {record.id}")
 
 
 def _chassis() -> Finding:

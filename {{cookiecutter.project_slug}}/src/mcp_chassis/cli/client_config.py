@@ -16,7 +16,7 @@ from .options import HTTP_OPTIONS, Commands
 
 @dataclass(frozen=True)
 class Target:
-    """What a client has to know.
+    """What a client needs to know of the server.
 
     Args:
         slug: the server's name, and the command that starts it.
@@ -33,6 +33,10 @@ class Target:
     def bearer(self, form: str) -> dict[str, Any]:
         """Return the member `headers`, with the variable in the form that the client replaces."""
         return {} if self.variable is None else {"headers": {"Authorization": f"Bearer {form.format(self.variable)}"}}
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2) + "\n"
 
 
 def claude_code(target: Target) -> str:
@@ -98,22 +102,18 @@ _MAKERS = (claude_code, claude_desktop, cursor, vscode, codex, inspector, regist
 CLIENTS: dict[str, Callable[[Target], str]] = {make.__name__.replace("_", "-"): make for make in _MAKERS}
 
 
-def target_of(settings: Settings, service: Service) -> Target:
-    """Return what clients have to know of a server with these settings."""
-    variable = service.name.upper().replace("-", "_") + "_KEY"
-    needed = settings.enable_auth and needs_key(settings)
-    return Target(service.name, settings.resource_url, service.version, variable if needed else None)
-
-
-def _json(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=2) + "\n"
-
-
 def add_commands(commands: Commands) -> None:
     """Add the command."""
     client = commands.add_parser("client-config", parents=[HTTP_OPTIONS], help="print how a client finds this server")
     client.add_argument("client", choices=tuple(CLIENTS))
     client.set_defaults(run=_print)
+
+
+def target_of(settings: Settings, service: Service) -> Target:
+    """Return what clients need to know of a server with these settings."""
+    variable = service.name.upper().replace("-", "_") + "_KEY"
+    needed = settings.enable_auth and needs_key(settings)
+    return Target(service.name, settings.resource_url, service.version, variable if needed else None)
 
 
 def _print(options: argparse.Namespace, service: Service, settings: Settings) -> int:

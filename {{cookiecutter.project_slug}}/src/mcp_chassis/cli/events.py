@@ -22,7 +22,7 @@ from .terminal import colored
 
 _SEVERITIES = ("low", "medium", "high")
 _COLORS = {"high": "red", "medium": "yellow", "low": "cyan"}
-_REMEMBERED = 20_000  # events, to tell new ones from those that were shown
+_MAX_REMEMBERED = 20_000  # events that were shown
 _PAGE, _MAX_PAGE = 100, 1000
 
 
@@ -91,13 +91,13 @@ def _new_lines(
         if len(page) == size == _PAGE and not any(_identity(event) in shown for event in page):
             page = server.ask(_MAX_PAGE)  # more has happened than fits
         for event in page:
-            # Replicas may tell of the same event. A flood is told of again when it has doubled.
+            # Replicas return the same events. A flood is shown again when its count has doubled.
             identity, count = _identity(event), _count(event)
             if identity not in shown or not shown[identity] <= count < 2 * shown[identity]:
                 shown[identity] = count
                 if _is_wanted(event, options):
                     new.append((str(event.get("timestamp")), _line(event, server.name)))
-    while len(shown) > _REMEMBERED:
+    while len(shown) > _MAX_REMEMBERED:
         shown.popitem(last=False)
     return [line for _, line in sorted(new, key=itemgetter(0))]
 
@@ -149,8 +149,8 @@ def _line(event: dict[str, Any], name: str) -> str:
     """Return an event as one line that no value in it can end, colour or forge."""
     severity = str(event.get("severity"))
     facts = [f"{fact}={_plain(value)}" for fact, value in _details(event).items()]
-    kind, when, who = f"{event.get('event')!s:24}", event.get("timestamp"), event.get("identifier")
-    words = [str(word) for word in (when, name, f"{severity.upper():6}", kind, who, *facts) if word]
+    kind, when, caller = f"{event.get('event')!s:24}", event.get("timestamp"), event.get("identifier")
+    words = [str(word) for word in (when, name, f"{severity.upper():6}", kind, caller, *facts) if word]
     line = escape_controls(" ".join(words))
     return colored(line, _COLORS[severity], sys.stdout) if severity in _COLORS else line
 
@@ -178,7 +178,7 @@ def _identity(event: dict[str, Any]) -> str:
 
 
 def explained(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Let the command line say what is wrong with a value: argparse hides the text of a ValueError."""
+    """Show the text of a ValueError on the command line, which argparse hides."""
 
     def read(text: str) -> Any:
         try:

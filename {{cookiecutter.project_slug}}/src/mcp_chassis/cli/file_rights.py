@@ -1,4 +1,4 @@
-"""Who else on this machine could read or change the files that hold secrets, for `check`."""
+"""Which other users of this machine could read or change the files that hold secrets, for `check`."""
 
 import os
 import stat
@@ -15,8 +15,8 @@ WRITE_OR_READ_BY_ALL = 0o026
 def too_open(path: Path, forbidden: int) -> Iterator[str]:
     """Yield what is wrong with the rights of a file and of its directory, each with what to do.
 
-    A file that is missing is fine. So is one on a read-only mount, as containers and systemd hand secrets over: no
-    program here can change it, and who may read it is decided outside.
+    A missing file is fine. So is one on a read-only mount, as containers and systemd provide secrets: no program here
+    can change it, and its readers are decided outside.
 
     Args:
         path: the file; of a link, what it leads to.

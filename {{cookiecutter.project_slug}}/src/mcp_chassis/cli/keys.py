@@ -106,15 +106,15 @@ def _create(path: Path, options: argparse.Namespace, service: Service, _: Settin
 def _revoke(path: Path, options: argparse.Namespace, service: Service, settings: Settings) -> int:
     """Revoke a key here and on all replicas, where it may be in the settings, or in another machine's file."""
     revokers = [room.revoker(service, settings) for room in rooms().values()]
-    tell = next((revoker for revoker in revokers if revoker is not None), None)
+    elsewhere = next((revoke for revoke in revokers if revoke is not None), None)
     key_id: str = options.id
     with changing_keys(path) as keys:
-        record = _find(keys if tell is None else {**fixed_keys(settings), **keys}, key_id)
-        if tell is None and record.revoked is not None:
+        record = _find(keys if elsewhere is None else {**fixed_keys(settings), **keys}, key_id)
+        if elsewhere is None and record.revoked is not None:
             raise KeysError(f"{record.id} is revoked already")
         if key_id in keys and record.revoked is None:
             keys[key_id] = record.model_copy(update={"revoked": _now()})
-    if tell is not None and not tell(key_id):
+    if elsewhere is not None and not elsewhere(key_id):
         _say(f"Redis could not be reached, so not every replica knows that {key_id} is revoked. Run this again.")
         return 1
     _say(f"Revoked {record.id} ({record.name}). Running servers refuse it within two seconds.")
@@ -122,7 +122,7 @@ def _revoke(path: Path, options: argparse.Namespace, service: Service, settings:
 
 
 def _rotate(path: Path, options: argparse.Namespace, *_: object) -> int:
-    """Give a key a new secret, which lives as long as the old one did. That one does not outlive itself."""
+    """Give a key a new secret with the lifetime of the old one, which keeps its own end if that is earlier."""
     now = _now()
     with changing_keys(path) as keys:
         record = _find(keys, options.id)

@@ -17,6 +17,7 @@ from .options import Commands
 from .terminal import table
 
 _COLUMNS = ("TOOL", "SCOPES", "LIMITS", "ANNOTATIONS", "LOCK")
+_HINTS = ("read_only", "destructive", "idempotent", "open_world", "confirm")
 
 
 def add_commands(commands: Commands) -> None:
@@ -72,15 +73,10 @@ def _row(guarded: GuardedTool, locked: Mapping[str, str]) -> tuple[str, ...]:
     limits = [f"{policy.timeout:g} s", f"{policy.max_concurrency} at once"]
     if policy.calls_per_minute is not None:
         limits.append(f"{policy.calls_per_minute}/min")
-    hints = {
-        "read-only": policy.read_only,
-        "destructive": policy.destructive,
-        "idempotent": policy.idempotent,
-        "open-world": policy.open_world,
-        "confirm": policy.confirm,
-        "blocking": guarded.blocking,
-    }
+    hints = [name.replace("_", "-") for name in _HINTS if getattr(policy, name)]
+    if guarded.blocking:
+        hints.append("blocking")
     approved = locked.get(guarded.tool.name)
     state = "missing" if approved is None else "ok" if approved == digest(definition(guarded)) else "CHANGED"
     scopes = " ".join(sorted(policy.scopes)) or "-"
-    return guarded.tool.name, scopes, ", ".join(limits), " ".join(n for n, on in hints.items() if on), state
+    return guarded.tool.name, scopes, ", ".join(limits), " ".join(hints), state

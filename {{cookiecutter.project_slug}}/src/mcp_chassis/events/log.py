@@ -32,7 +32,7 @@ Kind = Literal[
 ]
 Severity = Literal["low", "medium", "high"]
 
-KINDS = frozenset(get_args(Kind))
+KINDS: frozenset[str] = frozenset(get_args(Kind))
 _HIGH = frozenset({"authentication_failed", "tool_execution_failed"})  # the other kinds are of medium severity
 _DISTINGUISHING = ("reason", "header", "tool", "status")  # details that make it a different event; few values each
 for _kind in KINDS:

@@ -51,7 +51,13 @@ def configure_logging(
     ]
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     console = log_format == "console" or (log_format == "auto" and is_terminal)
-    render = [_redact_names, *(_console(colors=is_terminal) if console else _json())]
+    exceptions = structlog.processors.ExceptionRenderer(_indented_traceback if console else _exceptions_without_texts)
+    last: list[Processor] = (
+        [_escape_message, structlog.dev.ConsoleRenderer(colors=is_terminal, repr_native_str=True)]
+        if console
+        else [structlog.processors.JSONRenderer(_dumps)]
+    )
+    render: list[Processor] = [_redact_names, exceptions, *last]
     # Our own loggers write straight to standard error: through the standard library a line costs twice as much.
     _our_processors[:] = [*prepare, *render]
     structlog.configure(
@@ -151,13 +157,6 @@ def _redact_names(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _json() -> list[Processor]:
-    return [
-        structlog.processors.ExceptionRenderer(_exceptions_without_texts),
-        structlog.processors.JSONRenderer(_dumps),
-    ]
-
-
 def _dumps(event: EventDict, default: Callable[[Any], Any]) -> str:
     """Return the event as ASCII: beyond it are separators that some readers of a log take for a new line."""
     try:
@@ -165,14 +164,6 @@ def _dumps(event: EventDict, default: Callable[[Any], Any]) -> str:
         return line.decode("ascii")
     except ValueError:  # not ASCII, or half of a surrogate pair
         return json.dumps(event, default=default, separators=(",", ":"))
-
-
-def _console(*, colors: bool) -> list[Processor]:
-    return [
-        _escape_message,
-        structlog.processors.ExceptionRenderer(_indented_traceback),
-        structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True),
-    ]
 
 
 def _escape_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -1,4 +1,4 @@
-"""`GET /security/events`: the newest security events, for whoever watches the server."""
+"""`GET /security/events`: the newest security events, for operators."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping

@@ -26,7 +26,7 @@ _MAX_GROUPS = 500
 
 @dataclass(slots=True)
 class _Group(Generic[_Item]):
-    """What one caller has done for one cause in one period."""
+    """The items of one caller and one cause in one period."""
 
     until: float
     single: int = 0
@@ -49,7 +49,7 @@ class Sampler(Generic[_Item]):
         self._causes: Counter[object] = Counter()
 
     def take(self, caller: str, cause: tuple[object, ...], item: _Item) -> tuple[int, _Item | None]:
-        """Write an item, or count it. What goes beyond the bounds is told apart by the first of its `cause` only.
+        """Write an item, or count it. Beyond the bounds, items are grouped by the first part of `cause` only.
 
         Returns:
             How many have been counted, 0 if it was written; and the item that it takes the place of.

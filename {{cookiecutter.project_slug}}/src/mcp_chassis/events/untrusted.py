@@ -1,12 +1,12 @@
-"""The one way of untrusted text to an output: to a log line, an event, the audit trail, a metric's label or a span.
+"""The one way of untrusted text to an output: a log line, an event, the audit trail, a metric's label or a span.
 
-Three functions, in the order in which they should be thought of:
+Three functions, the strictest first:
 
-- `named` for names: declared ones as they are, made-up ones as their length and a digest.
+- `named` for names: declared ones as they are, others as their length and a digest.
 - `shown` for text that an operator has to see (an unknown path, a refused Host): redacted, then cleaned, then cut.
-- `redact` for whole lines on their way out: secrets of the process, and pieces of them, whatever put them there.
+- `redact` for whole lines of output: removes secrets of the process, and pieces of them.
 
-Values of arguments go through none of them: they are not written at all.
+Values of arguments are not written at all.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ MAX_TEXT = 200  # characters
 _PIECE = 8  # characters: a shorter piece of a secret is of no use, and may be a word
 _SHORTEST = 7  # characters of a secret that is looked for: a shorter one is a part of ordinary words
 _MAX_ENCODINGS = 3  # times that percent-escapes are undone
-# API keys and JWTs look like nothing else. Also what a cut has left of them.
+# API keys and JWTs, whole or cut: nothing else looks like them.
 _TOKENS = re.compile(r"mcp_(?:[0-9a-z]{10}_[0-9A-Za-z]{8,}|[\w-]{43})|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
 _DIGEST_KEY = os.urandom(16)  # of this process, so that short names cannot be found by trying
 
@@ -54,7 +54,7 @@ def declare(names: Iterable[str]) -> None:
 
 
 def named(name: object) -> str:
-    """Return `name` if it was declared, else what tells made-up names apart without repeating them."""
+    """Return `name` if it was declared, else its length and a digest."""
     text = str(name)
     if text in _declared:
         return text

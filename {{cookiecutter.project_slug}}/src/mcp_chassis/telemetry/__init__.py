@@ -1,7 +1,7 @@
 """Metrics for Prometheus: at `/metrics`, behind authentication, or on a port of their own."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from ..http.routes import ExactRoute
@@ -33,10 +33,8 @@ class Telemetry(Room):
         """Open the port, and let several processes count together."""
         from .port import metrics_port, shared_metrics  # noqa: PLC0415
 
-        with ExitStack() as stack:
-            if processes > 1:
-                stack.enter_context(shared_metrics())
-            stack.enter_context(metrics_port(settings.room(TelemetrySettings)))
+        shared = shared_metrics() if processes > 1 else nullcontext()
+        with shared, metrics_port(settings.room(TelemetrySettings)):
             yield
 
 

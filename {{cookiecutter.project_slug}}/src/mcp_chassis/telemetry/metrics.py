@@ -2,7 +2,7 @@
 
 Counting is on the way of every request, so a metric's children are kept in dictionaries: a look-up costs a tenth of
 the library's `labels()`. With PROMETHEUS_MULTIPROC_DIR set before the start, processes count into files of that
-directory, and each of them can tell the sum.
+directory, and each of them can return the sum.
 """
 
 import os
@@ -119,13 +119,13 @@ class _LiveProcesses(MultiProcessCollector):
     def collect(self) -> list[Metric]:
         for path in self._directory.glob("gauge_live*_*.db"):
             pid = int(path.stem.rpartition("_")[2])
-            if not _lives(pid):
+            if not _is_alive(pid):
                 mark_process_dead(pid, str(self._directory))  # type: ignore[no-untyped-call]
         return list(super().collect())  # type: ignore[no-untyped-call]
 
 
 def registry() -> CollectorRegistry:
-    """Return what to tell: this process's numbers, or the sum over all that share PROMETHEUS_MULTIPROC_DIR."""
+    """Return the registry of this process, or that of all processes that share PROMETHEUS_MULTIPROC_DIR."""
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if not directory:
         return REGISTRY
@@ -139,11 +139,11 @@ def metrics_route(_: Request) -> Response:
     return Response(generate_latest(registry()), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except OSError:
-        pass  # somebody else's, or a system on which nobody can ask
+        pass  # another user's process, or a system without this check
     return True

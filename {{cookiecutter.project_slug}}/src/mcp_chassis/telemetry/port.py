@@ -14,7 +14,7 @@ from .settings import TelemetrySettings
 
 @contextmanager
 def shared_metrics() -> Iterator[None]:
-    """Let the processes that the block starts count together, unless the environment already says where."""
+    """Let the processes that the block starts count together, unless the environment already names a directory."""
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         yield
         return
@@ -28,8 +28,7 @@ def shared_metrics() -> Iterator[None]:
 
 @contextmanager
 def metrics_port(settings: TelemetrySettings) -> Iterator[None]:
-    """Serve metrics on a port of their own while the block runs, if there is to be one. With several processes, that
-    is for the one that starts the others.
+    """Serve metrics on a port of their own while the block runs, if one is set. Of several processes, the parent does.
 
     Raises:
         SettingsError: if the port is taken.

@@ -1,6 +1,6 @@
 """Exports the spans that the SDK makes of every message, by the OpenTelemetry protocol over HTTP.
 
-A span says which request it belongs to and who calls. What clients choose is left out (texts of exceptions, the id of a
+A span holds the request's id and the caller. What clients choose is left out (texts of exceptions, the id of a
 message, the trace state), or described where it is no declared name.
 """
 
@@ -42,8 +42,8 @@ class _RequestSpans(BatchSpanProcessor):
 
 
 def export_traces(endpoint: str, *, service: str, version: str) -> Callable[[], None]:
-    """Begin to export, and return what ends it. The environment says the rest: OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER,
-    OTEL_EXPORTER_OTLP_HEADERS, ...
+    """Begin to export, and return what ends it. The environment may set OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER,
+    OTEL_EXPORTER_OTLP_HEADERS and the like.
 
     Args:
         endpoint: the collector's base URL, such as http://127.0.0.1:4318.
