@@ -190,8 +190,8 @@ def _own_streams(settings: Settings, guarded: GuardedServer | None, manager: Ses
     streams = ListenStreams(
         guarded.bus,
         events=guarded.events,
-        most=settings.max_streams,
-        most_each=settings.max_streams_per_caller,
+        max_streams=settings.max_streams,
+        max_per_caller=settings.max_streams_per_caller,
         max_age=settings.max_stream_age,
     )
     manager.app.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, streams)
