@@ -145,8 +145,8 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Application:
         streams = ListenStreams(
             guarded.bus,
             events=guarded.events,
-            most=settings.max_streams,
-            most_each=settings.max_streams_per_caller,
+            max_streams=settings.max_streams,
+            max_per_caller=settings.max_streams_per_caller,
             max_age=settings.max_stream_age,
         )
         # In place of the SDK's own handler, which could not be bounded and would outlive a SIGTERM.

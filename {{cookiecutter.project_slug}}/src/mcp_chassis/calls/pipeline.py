@@ -63,7 +63,7 @@ class ToolGuard:
         events: where refusals and failures are noted.
         limits: of all calls together.
         recorder: records every call.
-        questions: to people, that all replicas know of.
+        questions: confirmations that all replicas share.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The one choke point: every tool call, resource read and prompt passes here, over HTTP of both eras and over stdio.
+"""The one choke point: every tool call, resource read and prompt passes here, over HTTP of both eras and stdio.
 
 What is served is fixed once the server is made: no tool can add, remove or replace another.
 """
@@ -53,7 +53,7 @@ class GuardedServer(MCPServer[Any]):
         events: where refusals and failures are noted.
         limits: of its calls.
         recorder: records every call.
-        questions: to people, that all replicas know of.
+        questions: confirmations that all replicas share.
         state_keys: 32 bytes or more each: the first seals what clients carry between rounds, all open it; random if
             not given.
         bus: carries change notifications; within this process if not given.
@@ -116,7 +116,7 @@ class GuardedServer(MCPServer[Any]):
         for change in _CHANGES:  # a completion would be called past the guard
             setattr(self, change, _refuse_change)
 
-    # What follows is the SDK's, through the guard; lists hold what the caller may use.
+    # These methods are the SDK's. Calls pass the guard; lists hold what the caller may use.
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None

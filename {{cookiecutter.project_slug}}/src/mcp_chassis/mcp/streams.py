@@ -1,8 +1,8 @@
-"""Long streams, `subscriptions/listen`: a number of them for each caller and in all, each with an end.
+"""Long streams, `subscriptions/listen`: limited per caller and in all, and in age.
 
 A stream ends with its credential: when the key is revoked, the token expires or the scopes change, it is closed as if
-it were too old, and the client that listens again gets a 401. With the second that a change of the keys file takes to
-be noticed, that is within two seconds.
+it were too old, and the client that listens again gets a 401. A change of the keys file is noticed within a second, so
+the stream ends within two.
 """
 
 import asyncio
@@ -21,23 +21,23 @@ _CHECK_SECONDS = 0.5  # between two checks of a stream's credential
 
 
 class ListenStreams:
-    """Serves `subscriptions/listen`, each stream by a handler of the SDK of its own: that one can be closed alone.
+    """Serves `subscriptions/listen`, each stream by its own handler of the SDK, which can be closed alone.
 
     Args:
         bus: where the events come from.
         events: where refusals are noted.
-        most: streams in all.
-        most_each: of one caller.
+        max_streams: open at the same time.
+        max_per_caller: of them, of one caller.
         max_age: seconds after which a stream is ended with a result. Clients listen again.
     """
 
     def __init__(
-        self, bus: sdk.SubscriptionBus, *, events: EventLog, most: int, most_each: int, max_age: float
+        self, bus: sdk.SubscriptionBus, *, events: EventLog, max_streams: int, max_per_caller: int, max_age: float
     ) -> None:
         self._bus = bus
         self._events = events
-        self._most = most
-        self._most_each = most_each
+        self._max_streams = max_streams
+        self._max_per_caller = max_per_caller
         self._max_age = max_age
         self._open: dict[sdk.ListenHandler, str] = {}
         self._closing = False
@@ -54,7 +54,7 @@ class ListenStreams:
         if self._closing:
             raise MCPError(types.INTERNAL_ERROR, "The server is stopping. Listen again in a moment.")
         held = list(self._open.values()).count(principal)
-        if held >= self._most_each or len(self._open) >= self._most:
+        if held >= self._max_per_caller or len(self._open) >= self._max_streams:
             self._events.record("rate_limit_exceeded", principal, reason="streams")
             raise MCPError(types.INTERNAL_ERROR, "Too many open streams. Close one, or try again later.")
         handler = sdk.ListenHandler(self._bus)
@@ -73,7 +73,7 @@ class ListenStreams:
             del self._open[handler]
 
     def close(self) -> None:
-        """End every stream with its result, and begin no other one."""
+        """End every stream with its result, and refuse new ones."""
         self._closing = True
         for handler in list(self._open):
             handler.close()
