@@ -23,7 +23,7 @@ EXIT_CONFIG = 78
 
 
 class SettingsError(Exception):
-    """The settings cannot be used. `problems` says what to change, a sentence each, without any value of a secret."""
+    """The settings cannot be used. `problems` are sentences with what to change, without any secret."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
