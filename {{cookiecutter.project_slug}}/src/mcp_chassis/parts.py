@@ -1,4 +1,4 @@
-"""What a server is put together from. The optional rooms add to it before the server is made."""
+"""The parts that a server is assembled from. The optional rooms add theirs before the server is made."""
 
 from collections.abc import AsyncIterator, Callable, Container
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -46,7 +46,7 @@ class Parts:
     recorder: Recorder = field(default_factory=Recorder)
     make_limiter: LimiterFactory = RateLimiter
     verifiers: list[Verifier] = field(default_factory=list)
-    """Asked about what is no API key."""
+    """Judge tokens that are not API keys."""
     failures: SharedFailures | None = None
     """Addresses that sent wrong credentials to other replicas."""
     revoked: Container[str] = frozenset()
@@ -56,17 +56,17 @@ class Parts:
     state_keys: tuple[bytes, ...] = ()
     routes: list[Route] = field(default_factory=list)
     protected: dict[str, str] = field(default_factory=dict)
-    """Paths of those that tell of all callers, with the scope that each needs."""
+    """Paths of routes that show data of all callers, with the scope that each needs."""
     public: set[str] = field(default_factory=set)
-    """Paths of those routes that need no credential."""
+    """Paths of routes that need no credential."""
     challenge: str = 'Bearer realm="mcp"'
     scopes: frozenset[str] = frozenset()
-    """Everything that a client may need, once the server is made."""
+    """Every scope of the server, once it is made."""
     problems: list[Callable[[], list[str]]] = field(default_factory=list)
-    """Each returns what an operator should repair now."""
+    """Each returns what an operator should fix now."""
     degraded: list[Callable[[], bool]] = field(default_factory=list)
     running: list[Callable[[], AbstractAsyncContextManager[None]]] = field(default_factory=list)
-    """Entered in order before the first request, and left in reverse order after the last."""
+    """Entered in order before the first request, exited in reverse order after the last."""
 
     def __post_init__(self) -> None:
         add_secrets(self.settings.secrets)
@@ -78,7 +78,7 @@ class Parts:
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """Keep everything going that the parts need while the block runs."""
+        """Keep the background work of all parts running while the block runs."""
         async with AsyncExitStack() as stack:
             for enter in self.running:
                 await stack.enter_async_context(enter())

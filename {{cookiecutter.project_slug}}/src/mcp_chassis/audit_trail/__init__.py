@@ -25,7 +25,7 @@ class AuditTrailRoom(Room):
     settings = AuditTrailSettings
 
     def assemble(self, parts: "Parts") -> None:
-        """Record calls and refused requests, if there is a file for it."""
+        """Record calls and refused requests, if there is a file for them."""
         own = parts.settings.room(AuditTrailSettings)
         if own.audit_file is None or own.audit_key is None:
             return
@@ -49,7 +49,7 @@ class AuditTrailRoom(Room):
         add_verify_command(commands.choices["events"])
 
     def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
-        """Say whether the file can be written, and who else could. It is not opened, which would make it."""
+        """Report whether the file can be written, and by which others. It is not opened: that would create it."""
         from ..cli.check import Finding  # noqa: PLC0415
 
         path = settings.room(AuditTrailSettings).audit_file

@@ -1,7 +1,7 @@
 """The chain of the audit trail: every line is numbered, and sealed together with the line before it.
 
-Whoever can write to the file but does not know the key cannot change, remove, insert or reorder a line without breaking
-the chain. A chain cannot show that its end was cut off: for that, heads are logged elsewhere and given to `verify`.
+Without the key, a line cannot be changed, removed, inserted or moved without breaking the chain. The chain alone does
+not show that its end was cut off: for that, heads are logged elsewhere and given to `verify`.
 """
 
 import hmac
@@ -15,12 +15,12 @@ from ..events.untrusted import redact
 
 _LINE = re.compile(rb'(\{.*"event\.sequence":([1-9][0-9]{0,17})),"event\.hash":"([0-9a-f]{64})"\}\n')
 _HEAD = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{64})")
-_MOST_PROBLEMS = 100
+_MAX_PROBLEMS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a chain has got to: the number of its last line and that line's seal."""
+    """The end of a chain: the number of its last line and that line's seal."""
 
     sequence: int = 0
     seal: str = "0" * 64
@@ -31,7 +31,7 @@ class Head:
 
 @dataclass
 class Report:
-    """What a verification found."""
+    """The result of a verification."""
 
     lines: int = 0
     head: Head | None = None
@@ -51,7 +51,7 @@ def parse_head(text: str) -> Head:
 
 
 def derived_key(secret: str, purpose: str) -> bytes:
-    """Return a key of its own for each purpose, so that what is published under one tells nothing of another."""
+    """Return a separate key for each purpose, so that what is published under one reveals nothing of another."""
     return hmac.digest(secret.encode(), purpose.encode(), "sha256")
 
 
@@ -114,7 +114,7 @@ def _fault(key: bytes, number: int, body: bytes, before: Head | None, now: Head)
 
 
 def _note(report: Report, problem: str | None) -> None:
-    if problem is not None and len(report.problems) < _MOST_PROBLEMS:
+    if problem is not None and len(report.problems) < _MAX_PROBLEMS:
         report.problems.append(problem)
 
 

@@ -1,6 +1,6 @@
-"""What the audit trail says of calls and of requests, in field names of the Elastic Common Schema.
+"""Records of calls and of requests, in field names of the Elastic Common Schema; others begin with `mcp.`.
 
-A call that came over HTTP is one line with its request. What is in no schema is below `mcp.`.
+A call that came over HTTP is one line with its request.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class TrailRecorder(Recorder):
         seconds: float,
         error: int | None,
     ) -> None:
-        """Leave the record of one call."""
+        """Record one call."""
         outcome = facts["outcome"]
         record: Record = {
             "event.action": action,
@@ -63,7 +63,7 @@ class TrailRecorder(Recorder):
             request.calls.append(record)
 
     def request(self, request: RequestContext, line: Mapping[str, Any]) -> None:
-        """Leave the records of one HTTP request: of the calls in it, or of its refusal."""
+        """Record one HTTP request: the calls in it, or its refusal."""
         status = line["status"]
         if not request.calls and status < 400:
             return
@@ -73,7 +73,7 @@ class TrailRecorder(Recorder):
             "url.path": line["path"],
             "client.address": request.client,
         }
-        if status:  # else the client has left before an answer
+        if status:  # else the client disconnected before an answer
             http["http.response.status_code"] = status
         refusal: Record = {
             "event.action": "http_request",

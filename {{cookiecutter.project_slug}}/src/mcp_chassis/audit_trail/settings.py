@@ -1,4 +1,4 @@
-"""The settings of the audit trail, and what they need."""
+"""The settings of the audit trail, and their rules."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ class AuditTrailSettings(RoomSettings):
     audit_key: SecretStr | None = None
 
     def problems(self, settings: SettingsFields) -> list[str]:
-        """Say what keeps the trail from being sealed."""
+        """Return why the trail cannot be sealed."""
         problems = []
         key = self.audit_key.get_secret_value() if self.audit_key is not None else None
         if self.audit_file is not None and key is None:

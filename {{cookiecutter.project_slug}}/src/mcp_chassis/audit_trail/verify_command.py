@@ -1,4 +1,4 @@
-"""`events verify`: whether the audit trail is whole."""
+"""`events verify`: check the chain of the audit trail."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ def add_verify_command(events: argparse.ArgumentParser) -> None:
 
 
 def verify_trail(options: argparse.Namespace, _: object, settings: Settings) -> int:
-    """Check an audit trail and say what is wrong with it.
+    """Check an audit trail and print the problems.
 
     Returns:
         the exit code: 1 if anything is.
@@ -48,7 +48,7 @@ def verify_trail(options: argparse.Namespace, _: object, settings: Settings) -> 
 
 def _lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        left = os.fstat(file.fileno()).st_size  # a server may be writing: what it adds meanwhile is for the next time
+        left = os.fstat(file.fileno()).st_size  # a server may be writing: lines added meanwhile are left out
         for line in file:
             left -= len(line)
             if left < 0:

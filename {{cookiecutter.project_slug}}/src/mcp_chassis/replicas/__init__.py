@@ -81,7 +81,7 @@ class Replicas(Room):
         return lambda key_id: asyncio.run(_revoke(key_id, url, service.name, seconds))
 
     def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
-        """Say whether Redis answers."""
+        """Report whether Redis answers."""
         from ..cli.check import Finding  # noqa: PLC0415
 
         url = settings.room(ReplicaSettings).redis_url

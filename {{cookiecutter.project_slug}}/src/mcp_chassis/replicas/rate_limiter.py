@@ -1,6 +1,6 @@
 """Rate limits that all replicas share: each place is taken by one atomic call in Redis (throttled-py, GCRA).
 
-While Redis is unavailable each process counts its part of the quota, unless told otherwise; no request fails with 5xx.
+While Redis is unavailable each process counts its part of the quota, unless configured otherwise; there is no 5xx.
 """
 
 import math
@@ -59,7 +59,7 @@ class SharedRateLimiter(RateLimiter):
         return _decision(result.state, not result.limited, result.state.retry_after)
 
     async def peek(self, key: str) -> Decision:
-        """Say whether a place is left, without taking it."""
+        """Return whether a place is left, without taking it."""
         try:
             state = await self._redis.ask(lambda _: self._shared.peek(key))
         except RedisAway:

@@ -1,4 +1,4 @@
-"""The settings of servers that are several processes, and what they need."""
+"""The settings of several processes as one server, and their rules."""
 
 import hmac
 import re
@@ -39,7 +39,7 @@ class ReplicaSettings(RoomSettings):
         return tuple(filter(None, (password, *self.state_secrets)))
 
     def problems(self, settings: SettingsFields) -> list[str]:
-        """Say what several processes need to act as one server."""
+        """Return what several processes lack to act as one server."""
         problems = []
         if self.redis_url is not None:
             if find_spec("redis") is None:

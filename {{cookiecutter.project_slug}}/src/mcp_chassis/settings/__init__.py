@@ -7,7 +7,7 @@ has a settings class of its own, which `Settings.room` returns.
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from dotenv import dotenv_values
 from pydantic import PrivateAttr, ValidationError
@@ -23,7 +23,7 @@ EXIT_CONFIG = 78
 
 
 class SettingsError(Exception):
-    """The settings cannot be used. `problems` says what to change, a sentence each, without any value of a secret."""
+    """The settings cannot be used. `problems` are sentences with what to change, without any secret."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -41,9 +41,7 @@ class Settings(SettingsFields):
 
     def room(self, kind: type[_Room]) -> _Room:
         """Return the settings of an optional room."""
-        found = self._rooms[kind]
-        assert isinstance(found, kind)  # noqa: S101  (they are kept by their type)
-        return found
+        return cast(_Room, self._rooms[kind])
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -92,7 +90,7 @@ def load_settings(kind: type[Settings] = Settings, /, **overrides: Any) -> Setti
     return settings
 
 
-def all_fields(kind: type[Settings] = Settings) -> Mapping[str, FieldInfo]:
+def all_fields(kind: type[Settings]) -> Mapping[str, FieldInfo]:
     """Return every setting there is in this project, by its name in Python."""
     return {name: field for each in (kind, *_room_kinds()) for name, field in each.model_fields.items()}
 

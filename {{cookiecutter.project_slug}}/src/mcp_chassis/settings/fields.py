@@ -151,7 +151,7 @@ class RoomSettings(_Sources):
     """The settings of an optional room, read from the same sources."""
 
     def problems(self, settings: SettingsFields) -> list[str]:
-        """Return what keeps these settings from being used, as sentences that say what to do.
+        """Return why these settings cannot be used, each a sentence with what to do.
 
         Args:
             settings: those of the server.

@@ -1,4 +1,4 @@
-"""What settings must not say together, and what each secret must be: every rule, as a sentence that says what to do."""
+"""The rules between settings, and those for secrets. Each problem is a sentence with what to do."""
 
 import re
 
@@ -11,7 +11,7 @@ MAKE_KEY = "Make one with `python -c 'import secrets; print(secrets.token_urlsaf
 
 
 def contradictions(settings: SettingsFields, *, needs_key: bool) -> list[str]:
-    """Every rule between settings, each with what to do.
+    """Return the problems between settings.
 
     Args:
         settings: of the server.
@@ -45,7 +45,7 @@ def contradictions(settings: SettingsFields, *, needs_key: bool) -> list[str]:
 
 
 def weakness(key: str) -> str | None:
-    """Say what keeps a text from being a secret."""
+    """Return why a text cannot be used as a secret, or None."""
     if len(key) < _MIN_KEY_LENGTH:
         return f"is shorter than {_MIN_KEY_LENGTH} characters"
     if not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", key):

@@ -1,7 +1,7 @@
 """What an API key looks like: `mcp_<id>_<secret><check sum>` from `keys create`, `mcp_<secret>` in `.env`.
 
-By the prefix secret scanners and servers recognise a key. By the check sum a typing error is told from a wrong key
-offline (the format of GitHub's tokens). Neither makes a key hard to guess: that is done by 256 random bits.
+Secret scanners and servers recognise a key by its prefix. The check sum tells a typing error from a wrong key, offline
+(the format of GitHub's tokens). Neither makes a key hard to guess: 256 random bits do.
 """
 
 import hashlib

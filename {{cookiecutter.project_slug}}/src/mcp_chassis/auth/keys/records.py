@@ -1,4 +1,4 @@
-"""What is kept of API keys: everything but the secret. The same JSON text serves a file and a secret manager."""
+"""The stored form of API keys, without the secret. A keys file and the setting `KEYS` hold the same JSON."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ class _Strict(BaseModel):
 
 
 class KeyRecord(_Strict):
-    """One key. While a rotation overlaps, `previous_sha256` is good as well, until `previous_until`."""
+    """One key. While a rotation overlaps, `previous_sha256` is valid as well, until `previous_until`."""
 
     id: KeyId
     name: Name
@@ -37,7 +37,7 @@ class KeyRecord(_Strict):
     previous_until: AwareDatetime | None = None
 
     def state(self, now: datetime) -> Literal["valid", "expired", "revoked"]:
-        """Return what the key is worth at `now`."""
+        """Return the state of the key at `now`."""
         if self.revoked is not None:
             return "revoked"
         return "expired" if self.expires is not None and now >= self.expires else "valid"
@@ -60,7 +60,7 @@ def parse_records(text: str) -> dict[str, KeyRecord]:
     """Return the records in a JSON text, by id.
 
     Raises:
-        KeysError: naming the first place that is wrong.
+        KeysError: naming the first place that is invalid.
     """
     try:
         records = _Document.model_validate_json(text).keys
