@@ -38,13 +38,8 @@ from pathlib import Path
 from typing import Any
 import anyio
 from mcp.server.mcpserver import Context
-from secure_mcp_server.app import create_app
-from secure_mcp_server.http_server import serve
-from secure_mcp_server.observability.events import EventLog
-from secure_mcp_server.observability.logging import configure_logging
-from secure_mcp_server.policy import tool
-from secure_mcp_server.policy.guard import GuardedServer
-from secure_mcp_server.settings import load_settings
+from mcp_chassis import Service, tool
+from mcp_chassis.cli import run
 
 @tool(destructive=False)
 async def count(call: int) -> str:
@@ -66,9 +61,7 @@ async def steps(name: str, ctx: Context[Any, Any]) -> str:
         raise
     return "all steps"
 
-settings = load_settings()
-configure_logging("INFO", log_format="json", secrets=settings.secrets)
-serve(create_app(settings, GuardedServer("tests", tools=(count, steps), events=EventLog())), settings)
+run(Service(module="tests", tools=(count, steps)), ["serve"])
 '''
 
 
