@@ -319,7 +319,7 @@ def migration(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
         pytest.skip(reason)
     shop = Workshop(tmp_path_factory.mktemp("migration"))
     shop.configure()
-    shop.git("clone", "--quiet", "--no-checkout", ROOT, shop.template, cwd=shop.path)
+    shop.git("clone", "--quiet", "--no-checkout", str(ROOT), str(shop.template), cwd=shop.path)
     shop.git("checkout", "--quiet", "-B", "main", LAST_ONE_PACKAGE, cwd=shop.template)
     shop.git("tag", OLD, cwd=shop.template)
     shop.git("rm", "--quiet", "-r", ".", cwd=shop.template)

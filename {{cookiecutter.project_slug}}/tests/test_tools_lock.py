@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mcp_chassis.approval.check import objections
+from mcp_chassis.approval.check import approval_problems
 from mcp_chassis.service import unchecked_server
 
 from {{ cookiecutter.package_name }}.server import SERVER
@@ -12,8 +12,8 @@ LOCK = Path(__file__).parents[1] / "tools.lock.json"
 
 def test_the_tools_are_as_approved() -> None:
     """If this fails, read what it prints. If it is as it should be: `tools lock`, and commit the file."""
-    tools = unchecked_server(SERVER).guarded_tools
-    assert objections(tools, LOCK) == []
+    server = unchecked_server(SERVER)
+    assert approval_problems(server.guarded_tools, LOCK, server.other_texts) == []
 
 
 def test_every_tool_has_a_description_for_the_model() -> None:

@@ -102,7 +102,8 @@ OFFERS = (
         "replicas",
         "rate_limit",
         "redis",
-        _settings("REDIS_URL REDIS_TIMEOUT=0.25 RATE_LIMIT_ON_OUTAGE=local REPLICAS=1 WORKERS=1 STATE_SECRET=*"),  # older projects have one
+        # Older projects have a STATE_SECRET in .env, in use or not.
+        _settings("REDIS_URL REDIS_TIMEOUT=0.25 RATE_LIMIT_ON_OUTAGE=local REPLICAS=1 WORKERS=1 STATE_SECRET=*"),
     ),
     Offer("audit_trail", "audit_trail", "yes", _settings("AUDIT_FILE AUDIT_KEY")),
     Offer("telemetry", "observability", "metrics", _settings("METRICS_PORT METRICS_HOST=127.0.0.1")),

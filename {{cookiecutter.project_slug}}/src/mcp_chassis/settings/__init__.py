@@ -90,7 +90,7 @@ def load_settings(kind: type[Settings] = Settings, /, **overrides: Any) -> Setti
     return settings
 
 
-def all_fields(kind: type[Settings]) -> Mapping[str, FieldInfo]:
+def all_fields(kind: type[Settings] = Settings) -> Mapping[str, FieldInfo]:
     """Return every setting there is in this project, by its name in Python."""
     return {name: field for each in (kind, *_room_kinds()) for name, field in each.model_fields.items()}
 
