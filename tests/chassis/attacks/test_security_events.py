@@ -64,7 +64,7 @@ def test_there_are_six_kinds_of_events() -> None:
     assert set(SEVERITIES) == KINDS
     events = EventLog()
     for kind in KINDS:
-        events.record(kind)
+        events.record(kind)  # type: ignore[arg-type]
     assert {entry["event"]: entry["severity"] for entry in events.recent()} == SEVERITIES
 
 
