@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from mcp_chassis.approval.check import objections
-from mcp_chassis.events.log import EventLog
+from mcp_chassis.approval.check import approval_problems
 from mcp_chassis.service import unchecked_server
-from mcp_chassis.settings import load_settings
 
 from {{ cookiecutter.package_name }}.server import SERVER
 
@@ -14,9 +12,8 @@ LOCK = Path(__file__).parents[1] / "tools.lock.json"
 
 def test_the_tools_are_as_approved() -> None:
     """If this fails, read what it prints. If it is as it should be: `tools lock`, and commit the file."""
-    settings = load_settings(SERVER.settings, _env_file=None, enable_auth=False)
-    tools = unchecked_server(SERVER, EventLog(), settings).guarded_tools
-    assert objections(tools, LOCK) == []
+    server = unchecked_server(SERVER)
+    assert approval_problems(server.guarded_tools, LOCK, server.other_texts) == []
 
 
 def test_every_tool_has_a_description_for_the_model() -> None:
