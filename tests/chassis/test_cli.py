@@ -2,10 +2,13 @@
 
 import errno
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +182,14 @@ def test_healthcheck_says_that_nobody_listens(capsys: pytest.CaptureFixture[str]
         port = server.port
     assert cli.run(SERVER, ["healthcheck", "--port", str(port)]) == 1
     assert "unhealthy" in capsys.readouterr().err
+
+
+def test_healthcheck_says_what_a_server_answers_that_is_not_well(capsys: pytest.CaptureFixture[str]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:  # which has no /livez
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert cli.run(SERVER, ["healthcheck", "--port", str(server.server_port)]) == 1
+        server.shutdown()
+    assert re.search("unhealthy: .*404", capsys.readouterr().err)
 
 
 def test_tools_are_listed_locked_and_checked(

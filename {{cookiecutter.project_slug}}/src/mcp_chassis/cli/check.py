@@ -150,7 +150,9 @@ def _chassis() -> Finding:
     changed = differences()
     if not changed:
         return Finding("OK", "chassis", summary())
-    return Finding("WARN", "chassis", f"{changed[0]}, of {len(changed)} that differ. `chassis verify` shows all.")
+    return Finding(
+        "WARN", "chassis", f"{changed[0].rstrip('.')}, of {len(changed)} that differ. `chassis verify` shows all."
+    )
 
 
 def _tools(service: Service, settings: Settings) -> Finding:
