@@ -111,10 +111,10 @@ sys.exit(cli.run(service, sys.argv[1:]))
 
 
 class Canaries(dict[str, str]):
-    """A text for each field, made when it is asked for."""
+    """A text for each field, made when it is asked for, of letters that no hash and no id of a trace has."""
 
     def __missing__(self, field: str) -> str:
-        self[field] = secrets.token_hex(16)
+        self[field] = "".join(secrets.choice("ghjkmnpqrstvwxyz") for _ in range(32))
         return self[field]
 
     def found_in(self, output: str) -> set[str]:
