@@ -345,7 +345,9 @@ def check_imports(project: Project, log: str) -> None:
         # `rooms.py` imports a package by its name, which is not listed; what the package imports is.
         own = found(f"mcp_chassis.{offer.package}")
         assert bool(own) is (offer not in absent), (offer.package, own)
-        if offer in absent:
+        # redis-py imports OpenTelemetry wherever it is installed, as it is in the environment of these tests.
+        theirs = offer.package == "tracing" and bool(found("redis"))
+        if offer in absent and not theirs:
             assert [name for package in IMPORTED_BY.get(offer.package, ()) for name in found(package)] == []
 
 
@@ -384,7 +386,7 @@ def check_server(project: Project) -> None:
     """Closed without the key, if a key is asked for; open with it, for clients of both protocol eras."""
     with ExitStack() as stack:
         settings = {"PYTHONPROFILEIMPORTTIME": "1"}
-        key: str | None = project.key
+        key = project.key
         if is_oauth(project):
             issuer = stack.enter_context(issuing())
             settings |= {"OAUTH_ISSUER": issuer.url, "OAUTH_ALLOW_HTTP_ISSUER": "true", "ENVIRONMENT": "development"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from test_baked_projects import PYTEST, Answers, Project, client, install, servi
 from test_repository import ROOT, tracked
 
 import dev
+from mcp_chassis.rooms import OFFERS, Offer
 
 pytestmark = pytest.mark.slow
 
@@ -272,6 +274,22 @@ def test_an_answer_can_be_changed_by_an_update(workshop: Workshop) -> None:
     assert (project / ".env").read_bytes() == key
 
 
+@pytest.mark.parametrize("offer", OFFERS, ids=lambda offer: offer.package)
+def test_an_optional_package_comes_with_the_line_that_the_server_prints(offer: Offer, workshop: Workshop) -> None:
+    """Without one its settings are refused; the refusal names this line."""
+    project = workshop.create(observability="none", deployment="none", ci="none")
+    key = (project / ".env").read_bytes()
+    (line,) = re.findall(r"cruft update (--variables-to-update) '(.+)'", offer.remedy)
+    workshop.update(project, *line)
+    assert conflicts(workshop, project) == []
+    assert (project / "src/mcp_chassis" / offer.package.replace(".", "/")).is_dir()
+    assert (project / ".env").read_bytes() == key
+    needed = {"OAUTH_ISSUER": "https://login.example.com"} if offer.question == "auth" else {}
+    done = run_own(workshop, project, "chassis", "verify", **needed)
+    assert done.returncode == 0, done.stderr
+    assert offer.package in done.stdout.strip().rpartition("rooms: ")[2].split(", ")
+
+
 def test_what_cruft_stores_holds_no_secret(workshop: Workshop) -> None:
     project = workshop.create(trusted_origins="https://app.example.com")
     key = dev.read_env(project / ".env")["API_KEY"]
@@ -382,12 +400,12 @@ async def call_add(url: str, key: str) -> tuple[str, str]:
         return text_of(await connected.call_tool("add", {"one": 2, "other": 2})), content.text
 
 
-def run_own(shop: Workshop, project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run_own(shop: Workshop, project: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the project's own command, as it stands in its directory."""
     return subprocess.run(
         [sys.executable, "-m", PACKAGE, *words],
         cwd=project,
-        env={**shop.environment, "PYTHONPATH": "src"},
+        env={**shop.environment, "PYTHONPATH": "src", **settings},
         capture_output=True,
         encoding="utf-8",
         check=False,
