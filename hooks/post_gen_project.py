@@ -26,7 +26,7 @@ KEPT_SUFFIX = ".kept-by-cookiecutter"
 
 VARIANTS = "_variants"
 
-NOBODY = "you@example.com"
+PLACEHOLDER_EMAIL = "you@example.com"
 """The default of `author_email`."""
 
 
@@ -88,7 +88,7 @@ def create_env(project: Path) -> None:
     sys.stdout.flush()
     if subprocess.run([sys.executable, script], cwd=project, check=False).returncode:  # noqa: S603
         raise CannotFinish(
-            "scripts/create_env.py could not make .env, as said above. Mend that and try again, or generate with "
+            "scripts/create_env.py could not make .env, as said above. Fix that and try again, or generate with "
             "--accept-hooks no and run it in the project."
         )
 
@@ -124,15 +124,22 @@ def notes(answers: Mapping[str, Any]) -> list[str]:
             "The API_KEY there is accepted beside tokens: empty it to accept tokens only."
         ]
     if answers["auth"] == "none":
+        pages = "/security/events" if answers["observability"] == "none" else "/security/events, /metrics"
         found = [
             "auth=none: every program on this machine may call the tools. "
-            "The API_KEY in .env opens /security/events, /metrics and the details of /health."
+            f"The API_KEY in .env opens {pages} and the details of /health."
         ]
     if answers["rate_limit"] == "redis":
         found.append("rate_limit=redis: REDIS_URL in .env must name a running Redis.")
-    if answers["author_email"] == NOBODY:
+    if answers["audit_trail"] == "yes":
+        found.append("audit_trail=yes: set AUDIT_FILE and AUDIT_KEY in .env to start the trail. See docs/audit.md.")
+    if answers["observability"] == "metrics-and-traces":
+        found.append(
+            "observability=metrics-and-traces: traces need OTEL_EXPORTER_OTLP_ENDPOINT in .env and the extra `otel`."
+        )
+    if answers["author_email"] == PLACEHOLDER_EMAIL:
         places = "pyproject.toml, .github/CODEOWNERS" if answers["ci"] == "github" else "pyproject.toml"
-        found.append(f"{NOBODY} reaches nobody: put your address in its place in {places} and SECURITY.md.")
+        found.append(f"Replace the placeholder {PLACEHOLDER_EMAIL} in {places} and SECURITY.md.")
     return found
 
 

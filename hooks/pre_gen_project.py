@@ -100,13 +100,13 @@ EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-
 class Question(NamedTuple):
     """How to judge one answer.
 
-    `fault` says what is wrong with an answer (an empty string: nothing), `mended` makes the nearest answer it can
+    `fault` says what is wrong with an answer (an empty string: nothing), `suggested` makes the nearest answer it can
     think of, and `fallback` is a good answer for when that one is at fault as well.
     """
 
     name: str
     fault: Callable[[str], str]
-    mended: Callable[[str], str]
+    suggested: Callable[[str], str]
     fallback: str
 
 
@@ -137,14 +137,14 @@ def name_fault(name: str, separator: str) -> str:
     return ""
 
 
-def mended_name(name: str, separator: str) -> str:
+def suggested_name(name: str, separator: str) -> str:
     """Return the nearest name in lower-case ASCII that is not taken."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     words = re.findall("[a-z0-9]+", ascii_name) or ["secure", "mcp", "server"]
     if words[0][0].isdigit():
         words.insert(0, "mcp")
-    mended = separator.join(words)[: MAX_NAME - len("_server")].rstrip(separator)
-    return f"{mended}{separator}server" if name_fault(mended, separator) else mended
+    suggested = separator.join(words)[: MAX_NAME - len("_server")].rstrip(separator)
+    return f"{suggested}{separator}server" if name_fault(suggested, separator) else suggested
 
 
 # Numbers -----------------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def number_fault(text: str, highest: int) -> str:
     return "" if plain and int(text) <= highest else f"is not a whole number from 1 to {highest}"
 
 
-def mended_number(text: str, highest: int) -> str:
+def suggested_number(text: str, highest: int) -> str:
     """Return the number that was probably meant: without spaces, signs, separators and leading zeros."""
     digits = re.sub("[^0-9]", "", text)[:20].lstrip("0")
     return str(min(int(digits), highest)) if digits else ""
@@ -206,7 +206,7 @@ def text_fault(text: str, longest: int) -> str:
     return ""
 
 
-def mended_text(text: str, longest: int) -> str:
+def suggested_text(text: str, longest: int) -> str:
     """Return `text` on one line, without what cannot be printed and without a template."""
     text = "".join(" " if unprintable(character) else character for character in text)
     text = re.sub(r"(\{)(?=[%#{])", r"\1 ", re.sub("^#%", "# %", " ".join(text.split())))
@@ -239,7 +239,7 @@ def origin_fault(origin: str) -> str:
     if "*" in origin:
         return "would trust sites that you do not know: write every origin out"
     if origin.lower() == "null":
-        return "is what sandboxed and local pages of anyone send: it identifies nobody"
+        return "is what sandboxed and local pages of anyone send: it identifies no one"
     scheme, separator, rest = origin.partition("://")
     if not separator or scheme.lower() not in ("http", "https"):
         return "must begin with https:// or http://"
@@ -288,19 +288,19 @@ def punycode(host: str) -> str:
     return ".".join(label if label.isascii() else "xn--" + label.encode("punycode").decode() for label in labels)
 
 
-def mended_origins(origins: str) -> str:
+def suggested_origins(origins: str) -> str:
     """Return the origins that can be saved."""
-    mended = (origin if not origin_fault(origin) else mended_origin(origin) for origin in split_origins(origins))
-    return ",".join(origin for origin in mended if not origin_fault(origin))
+    suggested = (origin if not origin_fault(origin) else suggested_origin(origin) for origin in split_origins(origins))
+    return ",".join(origin for origin in suggested if not origin_fault(origin))
 
 
-def mended_origin(origin: str) -> str:
+def suggested_origin(origin: str) -> str:
     """Return the origin of a URL, or of a host name that lacks its scheme."""
     scheme, separator, rest = origin.rpartition("://")
     authority = re.split(r"[/?#\\]", rest)[0].rpartition("@")[2]
     host, port = split_port(authority)
-    mended = f"{scheme.lower() if separator else 'https'}://{punycode(host)}"
-    return mended if port is None or number_fault(port, 65535) else f"{mended}:{port}"
+    suggested = f"{scheme.lower() if separator else 'https'}://{punycode(host)}"
+    return suggested if port is None or number_fault(port, 65535) else f"{suggested}:{port}"
 
 
 # Everything --------------------------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ def mended_origin(origin: str) -> str:
 
 def text_question(name: str, longest: int, fallback: str) -> Question:
     """Return how to judge a line of free text."""
-    return Question(name, lambda text: text_fault(text, longest), lambda text: mended_text(text, longest), fallback)
+    return Question(name, lambda text: text_fault(text, longest), lambda text: suggested_text(text, longest), fallback)
 
 
 def choice_question(name: str) -> Question:
@@ -326,19 +326,19 @@ def choice_question(name: str) -> Question:
 
 QUESTIONS = (
     text_question("project_name", 80, "Secure MCP Server"),
-    Question("project_slug", lambda n: name_fault(n, "-"), lambda n: mended_name(n, "-"), "secure-mcp-server"),
-    Question("package_name", lambda n: name_fault(n, "_"), lambda n: mended_name(n, "_"), "secure_mcp_server"),
+    Question("project_slug", lambda n: name_fault(n, "-"), lambda n: suggested_name(n, "-"), "secure-mcp-server"),
+    Question("package_name", lambda n: name_fault(n, "_"), lambda n: suggested_name(n, "_"), "secure_mcp_server"),
     text_question("description", 300, "An MCP server"),
     text_question("author_name", 100, "Your Name"),
     Question("author_email", email_fault, lambda address: "".join(address.split()), "you@example.com"),
-    Question("port", lambda n: number_fault(n, 65535), lambda n: mended_number(n, 65535), "8080"),
-    Question("trusted_origins", origins_fault, mended_origins, "https://app.example.com"),
+    Question("port", lambda n: number_fault(n, 65535), lambda n: suggested_number(n, 65535), "8080"),
+    Question("trusted_origins", origins_fault, suggested_origins, "https://app.example.com"),
     choice_question("auth"),
     choice_question("rate_limit"),
     Question(
         "max_requests_per_minute",
         lambda n: number_fault(n, 1_000_000),
-        lambda n: mended_number(n, 1_000_000),
+        lambda n: suggested_number(n, 1_000_000),
         "100",
     ),
     choice_question("request_logging"),
@@ -355,10 +355,10 @@ QUESTIONS = (
 def judge(answers: Mapping[str, Any]) -> list[Problem]:
     """Return every problem with the answers, in the order of the questions."""
     found = []
-    for name, fault_of, mended, fallback in QUESTIONS:
+    for name, fault_of, suggested, fallback in QUESTIONS:
         answer = str(answers.get(name, ""))
         if fault := fault_of(answer):
-            candidate = mended(answer)
+            candidate = suggested(answer)
             good = candidate if candidate and not fault_of(candidate) else fallback
             found.append(Problem(name, answer, fault, f"{name}={good if good.isascii() else ascii(good)}"))
     return found + contradictions(answers)

@@ -197,9 +197,11 @@ def test_a_dockerfile_and_workflows_of_the_user_survive_a_run_that_asks_for_none
         ({"rate_limit": "redis"}, ["REDIS_URL"]),
         ({"auth": "oauth"}, ["OAUTH_ISSUER"]),
         ({"auth": "none", "deployment": "none"}, ["every program on this machine"]),
-        ({"author_email": "you@example.com"}, ["you@example.com reaches nobody", "SECURITY.md", ".github/CODEOWNERS"]),
+        ({"audit_trail": "yes"}, ["AUDIT_FILE", "AUDIT_KEY", "docs/audit.md"]),
+        ({"observability": "metrics-and-traces"}, ["OTEL_EXPORTER_OTLP_ENDPOINT", "otel"]),
+        ({"author_email": "you@example.com"}, ["the placeholder you@example.com", "SECURITY.md", ".github/CODEOWNERS"]),
     ],
-    ids=["default", "redis", "oauth", "none", "no address"],
+    ids=["default", "redis", "oauth", "none", "audit", "traces", "no address"],
 )
 def test_the_next_steps_fit_the_answers(
     default_answers: dict[str, str], answers: dict[str, str], said: list[str]
@@ -214,14 +216,18 @@ def test_the_default_project_has_nothing_to_say_of_redis_or_oauth(default_answer
     text = post_gen.next_steps({**default_answers, "author_email": "team@example.com"}, [])
     assert "REDIS" not in text
     assert "OAUTH" not in text
-    assert "reaches nobody" not in text
+    assert "placeholder" not in text
 
 
-def test_every_file_with_the_address_of_the_author_is_named(default_project: Path, tmp_path: Path) -> None:
+def test_every_file_with_the_address_of_the_author_is_named(
+    default_project: Path, default_answers: dict[str, str], tmp_path: Path
+) -> None:
     for project, ci in ((default_project, "github"), (bake(tmp_path, ci="none"), "none")):
-        answers = {"project_slug": "x", "auth": "api-key", "rate_limit": "memory", "ci": ci}
-        said = post_gen.next_steps({**answers, "author_email": post_gen.NOBODY}, [])
-        holding = {name for name in files(project) if post_gen.NOBODY.encode() in (project / name).read_bytes()}
+        answers = {**default_answers, "project_slug": "x", "ci": ci}
+        said = post_gen.next_steps({**answers, "author_email": post_gen.PLACEHOLDER_EMAIL}, [])
+        holding = {
+            name for name in files(project) if post_gen.PLACEHOLDER_EMAIL.encode() in (project / name).read_bytes()
+        }
         assert holding == set(re.findall(r"SECURITY\.md|pyproject\.toml|\.github/CODEOWNERS", said))
 
 
