@@ -98,6 +98,7 @@ def test_an_added_and_a_missing_file_are_found_and_named(project: Path) -> None:
 def test_an_optional_package_is_absent_as_a_whole_or_not_at_all(project: Path) -> None:
     (project / "src/mcp_chassis/replicas").mkdir()
     (project / "src/mcp_chassis/replicas/__init__.py").write_text("from ..rooms import Room\n\nROOM = Room()\n")
+    (project / ".env").write_text("PORT=none\n")  # it is about the files, whatever the settings are
     done = command(project, "chassis", "verify")
     assert done.returncode == 1
     assert "replicas/__init__.py: was changed" in done.stderr

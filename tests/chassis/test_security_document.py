@@ -80,8 +80,8 @@ def test_an_attack_that_a_project_ships_is_behind_a_promise(path: str) -> None:
     assert any(test.startswith(f"project:{path}::") for test in NAMED)
 
 
-STARTERS = {"running_server", "server_for", "server_process", "running_site", "Campaign", "PACKAGE"}
-"""What starts a server in the tests; `PACKAGE` is what `python -m` starts as a process."""
+STARTERS = {"running_server", "server_for", "server_process", "running_site", "Campaign", "PACKAGE", "PROGRAM"}
+"""What starts a server in the tests; `PACKAGE` and `PROGRAM` are what Python starts as a process."""
 
 
 def starts_a_server(test: str) -> bool:

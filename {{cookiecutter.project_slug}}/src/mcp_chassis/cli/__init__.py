@@ -22,6 +22,8 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "completion":
             code = _completion(parser, options.shell)
+        elif options.command == "chassis":  # about files only, so it works with any settings
+            code = options.run()
         else:
             settings = load_settings(service.settings, **_overrides(options))
             serve.log_to_stderr(settings)

@@ -12,10 +12,10 @@ def add_commands(commands: Commands) -> None:
     verify = chassis.add_subparsers(dest="chassis_command", required=True, metavar="COMMAND").add_parser(
         "verify", help="name each file that differs; exit 1 if any does"
     )
-    verify.set_defaults(run=_verify, listens=False)
+    verify.set_defaults(run=_verify)
 
 
-def _verify(*_: object) -> int:
+def _verify() -> int:
     if changed := differences():
         print("The chassis differs from the template's:", *(f"  {line}" for line in changed), sep="\n", file=sys.stderr)
         print("Undo the edit, or bring it to the template: an update would overwrite it.", file=sys.stderr)
