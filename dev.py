@@ -3,7 +3,7 @@
 
     python dev.py serve      scaffold the default project into .scratch/, install it, start it
     python dev.py render     scaffold only
-    python dev.py sync       copy edited src/ files of the scratch project back into the template
+    python dev.py sync       copy edited files of the scratch project's own package back into the template
     python dev.py manifest   write the checksums of the chassis, which `chassis verify` compares with
     python dev.py scorecard  run the test behind every promise, and write SCORECARD.md
     python dev.py test       lint, type check and test the template and the projects it makes
@@ -82,12 +82,13 @@ class Checkout:
 
     @property
     def package(self) -> Path:
-        """The template of the team's package."""
-        return self.source("")
+        """The template of the team's package. It is copied without rendering, so `sync` can copy it back."""
+        return self.template / "src" / "{{cookiecutter.package_name}}"
 
-    def source(self, package: str) -> Path:
-        """Where a package of a project comes from. `src` is copied without rendering, so `sync` can copy it back."""
-        return self.template / "src" / (CHASSIS if package == CHASSIS else "{{cookiecutter.package_name}}")
+    @property
+    def chassis(self) -> Path:
+        """The chassis, which is plain Python: it is edited and tested here."""
+        return self.template / "src" / CHASSIS
 
     @property
     def constraints(self) -> Path:
@@ -414,7 +415,7 @@ def variants_of(checkout: Checkout, project: Path, files: dict[str, str]) -> dic
     for path in checkout.template.glob("_variants/*/src/*/**/*"):
         inside = Path(*path.relative_to(checkout.template).parts[4:])
         name = f"src/{package}/{inside.as_posix()}"
-        usual = checkout.source(package) / inside
+        usual = checkout.package / inside
         if path.is_file() and files.get(name) == digest(path) and not (usual.exists() and files[name] == digest(usual)):
             found[name] = path.relative_to(checkout.template).as_posix()
     return found
@@ -602,6 +603,7 @@ class Sync:
     copied: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     by_hand: list[str] = field(default_factory=list)
+    of_chassis: list[str] = field(default_factory=list)
 
 
 def sync_file(source: Path, target: Path, ancestor: str | None, *, force: bool) -> bool | None:
@@ -622,19 +624,23 @@ def sync_file(source: Path, target: Path, ancestor: str | None, *, force: bool) 
 
 
 def sync_project(checkout: Checkout, project: Path, *, force: bool) -> Sync:
-    """Copy the edited and the new files of one project's packages back; report the others."""
+    """Copy the edited and the new files of the team's package of one project back; report the others."""
     manifest, found = Manifest.of(project), Sync()
-    packages = {package_of(project), CHASSIS}
+    package = package_of(project)
     for name in files_below(project):
         source, ancestor = project / name, manifest.files.get(name)
         parts = Path(name).parts
-        if parts[0] != "src" or parts[1] not in packages:
+        if parts[:2] == ("src", CHASSIS):
+            if digest(source) != ancestor:
+                found.of_chassis.append(name)
+            continue
+        if parts[:2] != ("src", package):
             # Rendered files hold answers where the template has questions: a copy would lose the questions.
             if ancestor is not None and digest(source) != ancestor:
                 found.by_hand.append(name)
             continue
         variant = manifest.variants.get(name)
-        target = checkout.template / variant if variant else checkout.source(parts[1]).joinpath(*parts[2:])
+        target = checkout.template / variant if variant else checkout.package.joinpath(*parts[2:])
         copied = sync_file(source, target, ancestor, force=force)
         if copied is False:
             found.conflicts.append(name)
@@ -660,6 +666,8 @@ def sync(checkout: Checkout, *, force: bool) -> int:
             say(f"  copied    {name}")
         for name in found.by_hand:
             say(f"  by hand   {name} is rendered from the template; carry your edit over yourself")
+        for name in found.of_chassis:
+            say(f"  by hand   {name} is edited in the template itself, in {shown(checkout.chassis)}")
         for name in found.conflicts:
             say(f"  conflict  {name} changed in the template too; merge it there, or use --force to overwrite")
             code = 1
@@ -677,7 +685,7 @@ def manifest_of(chassis: Path) -> str:
 
 def write_manifest(checkout: Checkout) -> int:
     """Write `MANIFEST` of the chassis. Every edit of the chassis changes it."""
-    path = checkout.source(CHASSIS) / MANIFEST
+    path = checkout.chassis / MANIFEST
     path.write_bytes(manifest_of(path.parent).encode("ascii"))
     say(f"wrote {shown(path)}")
     return 0
@@ -763,7 +771,7 @@ def parser() -> argparse.ArgumentParser:
     for name, text in (("serve", "scaffold, install and start the default project"), ("render", "scaffold only")):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("answers", nargs="*", metavar="key=value", help="an answer, for example port=8081")
-    text = "copy edited src/ files of the scratch project back into the template"
+    text = "copy edited files of the scratch project's own package back into the template"
     command = commands.add_parser("sync", help=text, description=text)
     command.add_argument("--force", action="store_true", help="overwrite template files that changed as well")
     text = "write the checksums of the chassis; every edit of it changes them"

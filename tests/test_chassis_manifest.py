@@ -40,7 +40,7 @@ def project(default_project: Path, tmp_path: Path) -> Path:
 
 
 def test_the_manifest_is_current() -> None:
-    chassis = dev.Checkout(ROOT).source(dev.CHASSIS)
+    chassis = dev.Checkout(ROOT).chassis
     assert (chassis / dev.MANIFEST).read_text(encoding="ascii") == dev.manifest_of(chassis), (
         "The chassis was edited: write its checksums again with `python dev.py manifest`."
     )
@@ -122,7 +122,7 @@ def test_check_says_it_too(project: Path) -> None:
 
 
 def test_dev_py_writes_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    chassis = dev.Checkout(tmp_path).source(dev.CHASSIS)
+    chassis = dev.Checkout(tmp_path).chassis
     (chassis / "http").mkdir(parents=True)
     (chassis / "http/app.py").write_bytes(b"")
     (chassis / "VERSION").write_bytes(b"1.0.0\n")

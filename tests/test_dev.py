@@ -221,6 +221,18 @@ def test_sync_warns_about_edited_rendered_files_and_copies_none(
     assert not (checkout.template / ".env").exists()
 
 
+def test_sync_says_that_the_chassis_is_edited_in_the_template(
+    checkout: dev.Checkout, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project / "src/mcp_chassis/app.py", "mine\n")
+    write(project / SRC / "app.py", "mine\n")
+    assert dev.sync(checkout, force=False) == 0
+    out = capsys.readouterr().out
+    assert "copied    src/acme/app.py" in out
+    assert "by hand   src/mcp_chassis/app.py is edited in the template itself" in out
+    assert not checkout.chassis.exists()
+
+
 def test_sync_takes_an_edited_variant_back_to_the_variant(checkout: dev.Checkout, project: Path) -> None:
     variant = write(checkout.template / "_variants/examples-no/src" / checkout.package.name / "app.py", "bare\n")
     render(checkout, examples="no")
