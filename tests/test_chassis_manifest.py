@@ -59,7 +59,9 @@ def test_a_new_project_has_an_unmodified_chassis(answers: dict[str, str], rooms:
     """Optional packages that were not asked for are absent, and that is no difference."""
     project = bake(tmp_path, overwrite=False, hooks=True, **answers)
     done = verify(project)
-    assert (done.returncode, done.stdout) == (0, f"unmodified chassis {VERSION}, rooms: {rooms}\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"unmodified chassis {VERSION}, optional packages: {rooms}\n"), (
+        done.stderr
+    )
 
 
 def test_the_attacks_may_be_absent(project: Path) -> None:
@@ -114,7 +116,7 @@ def test_a_missing_manifest_is_no_unmodified_chassis(project: Path) -> None:
 
 def test_check_says_it_too(project: Path) -> None:
     unchanged = command(project, "check")
-    assert f"unmodified chassis {VERSION}, rooms: telemetry" in unchanged.stdout
+    assert f"unmodified chassis {VERSION}, optional packages: telemetry" in unchanged.stdout
     path = project / "src/mcp_chassis/app.py"
     path.write_bytes(path.read_bytes() + b"\n")
     (line,) = [line for line in command(project, "check").stdout.splitlines() if line.startswith("WARN  chassis")]

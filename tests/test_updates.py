@@ -287,7 +287,7 @@ def test_an_optional_package_comes_with_the_line_that_the_server_prints(offer: O
     needed = {"OAUTH_ISSUER": "https://login.example.com"} if offer.question == "auth" else {}
     done = run_own(workshop, project, "chassis", "verify", **needed)
     assert done.returncode == 0, done.stderr
-    assert offer.package in done.stdout.strip().rpartition("rooms: ")[2].split(", ")
+    assert offer.package in done.stdout.strip().rpartition("optional packages: ")[2].split(", ")
 
 
 def test_what_cruft_stores_holds_no_secret(workshop: Workshop) -> None:

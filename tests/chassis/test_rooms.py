@@ -1,5 +1,7 @@
 """The optional rooms: what is known of one that a project does not have."""
 
+from pathlib import Path
+
 import pytest
 
 from mcp_chassis import rooms
@@ -40,3 +42,45 @@ def test_a_setting_of_an_absent_room_is_an_error_that_says_how_to_add_it(
             f"{name}: This project was made without {offer.package}. "
             f"Add it: cruft update --variables-to-update '{change}'"
         ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_refused"),
+    [
+        ("redis_url", "redis://x", True),
+        ("Audit_File", "/x", True),
+        ("auth_mode", "OAuth", True),
+        ("WORKERS", "02", True),
+        ("WORKERS", " 1 ", False),
+        ("OAUTH_ALLOW_HTTP_ISSUER", "0", False),
+        ("rate_limit_on_outage", " Local ", False),
+        ("AUDIT_KEY", " ", False),
+    ],
+)
+@pytest.mark.parametrize("source", ["environment", "file", "secret"])
+def test_a_setting_of_an_absent_room_is_read_as_settings_are(
+    name: str, value: str, *, is_refused: bool, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for place in ("mcp_chassis.rooms.rooms", "mcp_chassis.settings.rooms"):
+        monkeypatch.setattr(place, dict)
+    env_file = tmp_path / ".env"
+    env_file.write_text(f'{name}="{value}"\n' if source == "file" else "", encoding="utf-8")
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    if source == "environment":
+        monkeypatch.setenv(name, value)
+    if source == "secret":
+        (tmp_path / name).write_text(value, encoding="utf-8")
+    if not is_refused:
+        load_settings(_env_file=env_file, api_key=KEY)
+        return
+    with pytest.raises(SettingsError, match=f"{name.upper()}: This project was made without"):
+        load_settings(_env_file=env_file, api_key=KEY)
+
+
+def test_a_secret_of_an_absent_room_that_is_no_text_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for place in ("mcp_chassis.rooms.rooms", "mcp_chassis.settings.rooms"):
+        monkeypatch.setattr(place, dict)
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    (tmp_path / "audit_file").write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match="audit_file: cannot be read"):
+        load_settings(_env_file=None, api_key=KEY)

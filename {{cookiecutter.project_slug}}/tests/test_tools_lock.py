@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mcp_chassis.approval.check import approval_problems
+from mcp_chassis.approval.lint import approval_problems
 from mcp_chassis.service import unchecked_server
 
 from {{ cookiecutter.package_name }}.server import SERVER

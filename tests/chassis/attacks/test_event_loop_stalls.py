@@ -2,6 +2,7 @@
 
 import gc
 import http.client
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -118,6 +119,23 @@ def test_no_argument_keeps_the_event_loop_by_breaking_rules(server: RunningServe
         table = bodies(version, SIZE, MOST_NODES - 200, tool=name, argument="value")
         arguments = {what: body for what, body in table.items() if "argument" in what}
         assert stalls(server, arguments, version, name) == []
+
+
+@pytest.mark.parametrize("place", ["path", "Host", "Origin", "X-Request-ID"])
+def test_no_head_keeps_the_event_loop(server: RunningServer, place: str) -> None:
+    """What a client sends elsewhere is searched for its credentials before it is written: it chooses both."""
+    text = "".join(chr(97 + number * number % 26) for number in range(799))
+    for common in (text, "a" * 799, "%61" * 266):
+        headers = {"Host": f"127.0.0.1:{server.port}", "Cookie": ("a" * 7 + "b") * 1500 + common, "Connection": "close"}
+        headers |= {place: common[:255]} if place != "path" else {}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        request = f"GET /{common if place == 'path' else 'nothing'} HTTP/1.1\r\n{head}\r\n"
+        before = time.process_time()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+            connection.sendall(request.encode())
+            response = b"".join(iter(lambda: connection.recv(65_536), b""))
+        assert response.startswith(b"HTTP/1.1 4")
+        assert time.process_time() - before < LONGEST
 
 
 def test_others_are_served_while_one_caller_sends_forty_large_bodies(server: RunningServer) -> None:

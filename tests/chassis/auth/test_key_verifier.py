@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from mcp_chassis.auth.keys import verifier as key_verifier
 from mcp_chassis.auth.keys.format import digest, new_id, new_key
-from mcp_chassis.auth.keys.records import KeyRecord
+from mcp_chassis.auth.keys.records import KeyRecord, default_record
 from mcp_chassis.auth.keys.verifier import KeyVerifier
 from mcp_chassis.auth.principal import Principal
 from mcp_chassis.auth.verifier import InvalidCredential
@@ -130,6 +130,30 @@ async def test_who_still_uses_the_old_secret_is_logged_once() -> None:
             await judge.verify(KEY)
     assert [line["key"] for line in logged] == [record_of(KEY).id]
     assert KEY not in str(logged)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({"revoked": NOW}, "revoked"), ({"expires": NOW - HOUR}, "expired"), ({"previous": True}, "rotated")],
+)
+async def test_a_key_of_the_file_in_api_key_ends_as_its_record_says(changes: dict[str, Any], expected: str) -> None:
+    if changes.pop("previous", False):
+        record = record_of(new_key(record_of(KEY).id), previous_sha256=digest(KEY), previous_until=NOW - HOUR)
+    else:
+        record = record_of(KEY, **changes)
+    with pytest.raises(InvalidCredential) as refusal:
+        await KeyVerifier(lambda: {record.id: record}, default=default_record(KEY)).verify(KEY)
+    assert refusal.value.reason == expected
+
+
+async def test_a_key_of_the_file_in_api_key_has_the_scopes_of_its_record() -> None:
+    record = record_of(KEY, scopes=("notes:read",))
+    principal = await KeyVerifier(lambda: {record.id: record}, default=default_record(KEY)).verify(KEY)
+    assert principal == Principal(f"key:{record.id}", "key", frozenset({"notes:read"}))
+    other = record_of(new_key(record.id))  # of the same id, which is no secret, and another secret
+    principal = await KeyVerifier(lambda: {other.id: other}, default=default_record(KEY)).verify(KEY)
+    assert principal is not None
+    assert principal.id == "key:default"
 
 
 async def test_a_revoked_key_is_revoked_with_both_its_secrets() -> None:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from mcp_chassis.events import untrusted
 from mcp_chassis.events.untrusted import add_secrets, declare, named, redact, shown
 from mcp_chassis.http import current_request as request_context
 
@@ -79,6 +80,26 @@ def test_a_presented_credential_is_redacted_in_what_its_request_leaves(presented
     for length in range(150, 201):
         assert presented[:8] not in shown("a" * length + presented)
     assert shown(f"/{presented[10:30]}") == "/[redacted]"
+
+
+class Counted(set[str]):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def __contains__(self, piece: object) -> bool:
+        self.asked += 1
+        return super().__contains__(piece)
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 800, "".join(chr(97 + n * n % 26) for n in range(800)), "ab1" * 266], ids=range(3)
+)
+def test_the_work_is_linear_whatever_text_and_secret_have_in_common(text: str) -> None:
+    """A client chooses both: its path, and the cookie that its path is searched for."""
+    pieces = Counted(untrusted._pieces_of(text))
+    untrusted._without_pieces(text, pieces)
+    assert 790 < pieces.asked < 2 * len(text)
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])

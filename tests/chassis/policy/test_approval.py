@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mcp_chassis import tool
-from mcp_chassis.approval.check import approval_problems
+from mcp_chassis.approval.lint import approval_problems
 from mcp_chassis.approval.lock import write_lock
 from mcp_chassis.calls.tools import GuardedTool, guarded_tool
 

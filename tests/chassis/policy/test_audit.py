@@ -9,8 +9,7 @@ from mcp import MCPError
 
 from mcp_chassis.auth.principal import STDIO, current_principal
 from mcp_chassis.calls.arguments import Arguments
-from mcp_chassis.calls.record import audited, caller
-from mcp_chassis.calls.recorder import Recorder
+from mcp_chassis.calls.record import Recorder, audited, caller
 from mcp_chassis.events.untrusted import declare
 
 pytestmark = pytest.mark.anyio

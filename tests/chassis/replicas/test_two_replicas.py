@@ -249,6 +249,14 @@ def test_every_replica_serves_the_events_of_all_page_by_page(site: Site) -> None
     assert page["totalEvents"] >= 6
 
 
+@pytest.mark.parametrize("place", ["0-0", "00-000", "1-", "-1", "1-99999999999"])
+def test_a_place_that_redis_would_not_take_is_refused_and_redis_is_still_there(site: Site, place: str) -> None:
+    with site.http() as client:
+        assert client.get(f"/security/events?before={place}").status_code == 400
+        assert client.get("/security/events?before=0-1").json()["events"] == []
+        assert "degraded" not in client.get("/readyz").text
+
+
 # --- what is kept ---
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -205,3 +206,33 @@ def test_every_write_is_below_or_refused(root: SafeRoot, path: str, text: str) -
     else:
         assert root.read_text(path) == text
     assert os.listdir(outside) == ["root"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
+def test_a_directory_that_is_deleted_again_and_again_costs_no_descriptors(tmp_path: Path) -> None:
+    root = SafeRoot(tmp_path / "root")
+    root.write_text("a", "x")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        shutil.rmtree(root.directory)
+        root.write_text("a", "x")
+    assert root.read_text("a") == "x"
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_writers_at_the_same_time_make_no_more_files_than_there_may_be(tmp_path: Path) -> None:
+    root = SafeRoot(tmp_path / "root", max_files=3)
+
+    def write(number: int) -> bool:
+        try:
+            if number % 2:
+                root.write_text(f"{number}", "x")
+            else:
+                root.open(f"{number}", "w").close()
+        except InvalidInput:
+            return False
+        return True
+
+    with ThreadPoolExecutor(30) as pool:
+        assert sum(pool.map(write, range(60))) == 3
+    assert len(os.listdir(root.directory)) == 3

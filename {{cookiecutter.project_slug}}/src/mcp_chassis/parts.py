@@ -10,7 +10,7 @@ from starlette.routing import Route
 from .auth.keys.source import KeySource
 from .auth.verifier import Verifier
 from .calls.confirmation import OpenQuestions
-from .calls.recorder import Recorder
+from .calls.record import Recorder
 from .events.log import EventLog, SecurityEvent
 from .events.route import SharedEvents
 from .events.untrusted import add_secrets

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from mcp.server.mcpserver import MCPServer
 
-from .approval.check import approval_problems
+from .approval.lint import approval_problems
 from .auth.keys.source import KeySource
 from .calls.pipeline import Limits
 from .events.log import EventLog

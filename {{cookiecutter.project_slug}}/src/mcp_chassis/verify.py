@@ -39,4 +39,4 @@ def differences(root: Path = CHASSIS) -> list[str]:
 def summary() -> str:
     """Say which chassis this is."""
     version = (CHASSIS / "VERSION").read_text(encoding="ascii").strip()
-    return f"unmodified chassis {version}, rooms: {', '.join(rooms()) or 'none'}"
+    return f"unmodified chassis {version}, optional packages: {', '.join(rooms()) or 'none'}"

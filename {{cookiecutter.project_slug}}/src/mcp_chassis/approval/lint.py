@@ -8,12 +8,13 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..calls.tools import GuardedTool
 from ..sinks.hidden import find_hidden, without_hidden
 from .bounds import unbounded
-from .lock import definition
+from .lock import LockError, definition, differences
 
 _ORDERS = [
     re.compile(pattern, re.IGNORECASE | re.DOTALL)
@@ -38,6 +39,18 @@ INSTRUCTIONS = "the server's instructions"
 _LOOK_ALIKES = str.maketrans("аеіјорсухѕԁһӏοαινυρκɡ’", "aeijopcyxsdhloaivupkg'")
 _BETWEEN_WORDS = re.compile(r"[_\-*`\"|\\]+|(?<=[a-z])(?=[A-Z])")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # SEP-986; with a letter of another script one tool passes for another
+
+
+def approval_problems(tools: Mapping[str, GuardedTool], lock: Path, other_texts: Mapping[str, Any]) -> list[str]:
+    """Return the reasons not to serve the tools, and the texts of resources and prompts; none if all is well."""
+    problems = lint_problems(tools, other_texts)
+    try:
+        changed = differences(lock, tools)
+    except LockError as error:
+        return [*problems, str(error)]
+    if changed:
+        changed.append("Review this. If it is as it should be, run `tools lock` and commit the lock file.")
+    return problems + changed
 
 
 def lint_problems(tools: Mapping[str, GuardedTool], other_texts: Mapping[str, Any]) -> list[str]:

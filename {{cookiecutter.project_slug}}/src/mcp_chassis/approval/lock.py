@@ -100,9 +100,11 @@ def _read(path: Path) -> dict[str, _Entry]:
     try:
         return _Document.model_validate_json(path.read_bytes()).tools
     except FileNotFoundError:
-        raise LockError(f"{path} is missing: review the tools, then run `tools lock`") from None
+        raise LockError(f"TOOLS_LOCK: {path} is missing: review the tools, then run `tools lock`") from None
     except (OSError, ValidationError):
-        raise LockError(f"{path} cannot be read: restore it, or review the tools and run `tools lock`") from None
+        raise LockError(
+            f"TOOLS_LOCK: {path} cannot be read: restore it, or review the tools and run `tools lock`"
+        ) from None
 
 
 def _diff(name: str, approved: dict[str, Any], now: dict[str, Any]) -> list[str]:

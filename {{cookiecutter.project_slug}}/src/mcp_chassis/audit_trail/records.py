@@ -8,7 +8,7 @@ from typing import Any
 
 from opentelemetry.trace import format_trace_id, get_current_span
 
-from ..calls.recorder import Recorder
+from ..calls.record import Recorder
 from ..http.current_request import RequestContext, current_request
 from .trail import AuditTrail, Record
 

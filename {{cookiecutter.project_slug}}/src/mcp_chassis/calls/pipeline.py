@@ -20,8 +20,7 @@ from .arguments import Arguments
 from .confirmation import Confirmations, OpenQuestions, is_answer
 from .outcome import classify
 from .output import fit_to_send
-from .record import audited, caller
-from .recorder import Recorder
+from .record import Recorder, audited, caller
 from .scopes import require
 from .tools import GuardedTool
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from ..approval.check import approval_problems
+from ..approval.lint import approval_problems
 from ..auth.keys.records import KeyRecord
 from ..auth.keys.source import KeySource
 from ..http.origins import is_loopback
@@ -96,7 +96,9 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
         yield Finding("OK", "exposure", f"this machine only, as {settings.environment}")
         return
     parts = urlsplit(settings.public_url or "")
-    if parts.scheme == "https" or is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and is_loopback(parts.hostname or ""):
+        yield Finding("OK", "TLS", f"clients of this machine use {settings.public_url}, without TLS")
+    elif parts.scheme == "https":
         yield Finding("OK", "TLS", f"clients use {settings.public_url}; something in front must hold the certificate")
     else:
         yield Finding(

@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..approval.check import approval_problems
-from ..approval.lint import lint_problems
+from ..approval.lint import approval_problems, lint_problems
 from ..approval.lock import LockError, definition, digest, locked_digests, write_lock
 from ..calls.tools import GuardedTool
 from ..service import Service, unchecked_server

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from .log import KINDS, EventLog
 
 _MOST = 1000
-_PLACE = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
+_PLACE = re.compile(r"(?!0+-0+$)[0-9]{1,15}-[0-9]{1,10}")  # nothing is before 0-0: for Redis it is an error
 
 
 class SharedEvents(Protocol):

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from urllib.parse import quote, unquote
 
 from ..http.current_request import current_request
@@ -30,7 +30,7 @@ _TOKENS = re.compile(r"mcp_(?:[0-9a-z]{10}_[0-9A-Za-z]{8,}|[\w-]{43})|eyJ[\w-]{8
 _DIGEST_KEY = os.urandom(16)  # of this process, so that short names cannot be found by trying
 
 _secrets: set[str] = set()  # each in every form in which it can stand in a line
-_joined = ""
+_pieces: frozenset[str] = frozenset()  # of the secrets
 _blocks: set[int] = set()  # all four bytes that follow one another in a secret
 _declared: set[str] = set()
 
@@ -39,11 +39,11 @@ def add_secrets(secrets: Iterable[str]) -> None:
     """Keep `secrets` out of every output of this process, also pieces of 8 characters or more. Those shorter
     than 7 characters are not looked for.
     """
-    global _joined  # noqa: PLW0603  (secrets are the process's, whatever writes a line)
+    global _pieces  # noqa: PLW0603  (secrets are the process's, whatever writes a line)
     for secret in secrets:
         if len(secret) >= _SHORTEST:
             _secrets.update((secret, json.dumps(secret)[1:-1], quote(secret, safe="")))
-    _joined = "\n".join(_secrets)
+    _pieces = frozenset(piece for secret in _secrets for piece in _pieces_of(secret))
     for data in map(str.encode, _secrets):
         _blocks.update(int.from_bytes(data[i : i + 4], sys.byteorder) for i in range(len(data) - 3))
 
@@ -85,7 +85,7 @@ def redact(text: str) -> str:
     if not _blocks.isdisjoint(memoryview(data)[: len(data) & ~3].cast("I")):
         for secret in _secrets:
             text = text.replace(secret, REDACTED)
-        text = _without_pieces(text, _joined)
+        text = _without_pieces(text, _pieces)
     return _TOKENS.sub(REDACTED, text) if "mcp_" in text or "eyJ" in text else text
 
 
@@ -100,23 +100,33 @@ def escape_controls(text: str) -> str:
 
 
 def _without(text: str, presented: str) -> str:
-    return redact(_without_pieces(text, presented) if presented else text)
+    if presented:
+        wanted = set(_pieces_of(text))
+        text = _without_pieces(text, {piece for piece in _pieces_of(presented) if piece in wanted})
+    return redact(text)
 
 
-def _without_pieces(text: str, secrets: str) -> str:
-    """Take every run of 8 or more characters that `secrets` holds out of `text`, unless it is made of words."""
+def _pieces_of(text: str) -> Iterator[str]:
+    return (text[index : index + _PIECE] for index in range(len(text) - _PIECE + 1))
+
+
+def _without_pieces(text: str, pieces: Container[str]) -> str:
+    """Take every run that consists of `pieces`, each a character further, out of `text`, unless it is made of words.
+
+    Every character is looked at once, because a client may choose the text and the pieces.
+    """
     kept, start, index = [], 0, 0
     while index <= len(text) - _PIECE:
-        end = index + _PIECE
-        if text[index:end] not in secrets:
+        first = index
+        while text[index : index + _PIECE] in pieces:
+            index += 1
+        if index == first:
             index += 1
             continue
-        while end < len(text) and text[index : end + 1] in secrets:
-            end += 1
-        piece = text[index:end]
+        end = index + _PIECE - 1
+        piece = text[first:end]
         if piece.islower() and not any(map(str.isdigit, piece)):
-            index += 1  # of a pass phrase, perhaps, and then a part of ordinary lines as well
-            continue
-        kept += [text[start:index], REDACTED]
+            continue  # of a pass phrase, perhaps, and then a part of ordinary lines as well
+        kept += [text[start:first], REDACTED]
         start = index = end
     return "".join([*kept, text[start:]])

@@ -21,8 +21,7 @@ from ..calls.declarations import PromptPolicy, ResourcePolicy, policy_of
 from ..calls.outcome import classify
 from ..calls.output import ResultTooLarge, fit_to_send
 from ..calls.pipeline import DEFAULT_LIMITS, Limits, ToolGuard
-from ..calls.record import audited, caller
-from ..calls.recorder import Recorder
+from ..calls.record import Recorder, audited, caller
 from ..calls.scopes import NO_SCOPES, Access, require
 from ..calls.tools import GuardedTool, guarded_tool
 from ..events.log import EventLog

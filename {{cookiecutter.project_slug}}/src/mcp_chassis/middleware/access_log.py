@@ -4,7 +4,7 @@ from typing import Any
 
 import structlog
 
-from ..calls.recorder import Recorder
+from ..calls.record import Recorder
 from ..events.sampling import Sampler
 from ..http.current_request import RequestContext
 

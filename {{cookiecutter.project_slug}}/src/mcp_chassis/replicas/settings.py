@@ -44,7 +44,7 @@ class ReplicaSettings(RoomSettings):
         if self.redis_url is not None:
             if find_spec("redis") is None:
                 problems.append(
-                    "REDIS_URL: needs the redis client. Install it: pip install redis, or this project's [redis] extra."
+                    "REDIS_URL: needs the redis client. Install the project again: `uv sync`, or `pip install -e .`."
                 )
             if re.match(r"(rediss?|unix)://", self.redis_url.get_secret_value()) is None:
                 problems.append(

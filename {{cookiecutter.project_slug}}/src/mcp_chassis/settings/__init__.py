@@ -123,12 +123,21 @@ def _read(kind: type[_Kind], sources: Mapping[str, Any], overrides: Mapping[str,
 def _of_absent_rooms(env_file: Any, directory: Path | None) -> Iterator[str]:
     """Yield a sentence for every setting that asks for what this project does not have."""
     in_file = dotenv_values(env_file) if env_file is not None else {}
+    secret_files = {path.name.lower(): path for path in directory.iterdir()} if directory is not None else {}
+    # OpenTelemetry's variables are often set for all programs of a machine.
+    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("OTEL_")}
+    given = [{name.upper(): value for name, value in source.items()} for source in (environment, in_file)]
     for offer in OFFERS:
         for name, neutral in offer.settings.items() if offer.package not in rooms() else ():
-            # OpenTelemetry's variables are often set for all programs of a machine.
-            in_environment = None if name.startswith("OTEL_") else os.environ.get(name)
-            secret = directory / name.lower() if directory is not None else None
-            in_secret = secret.read_text().strip() if secret is not None and secret.is_file() else ""
-            value = in_environment or in_file.get(name) or in_secret
-            if value and neutral is not None and value.lower() != neutral:
+            values = (source.get(name) for source in given)
+            value = next(filter(None, values), None) or _secret(secret_files.get(name.lower()))
+            word = value.strip().lower()
+            if word and neutral is not None and word != neutral and (word, neutral) != ("0", "false"):
                 yield f"{name}: {offer.remedy}"
+
+
+def _secret(path: Path | None) -> str:
+    try:
+        return path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError([f"{path}: cannot be read as text in UTF-8. Repair or remove it."]) from None

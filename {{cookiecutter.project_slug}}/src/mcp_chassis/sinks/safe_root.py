@@ -8,8 +8,8 @@ import heapq
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -41,7 +41,9 @@ class SafeRoot:
         self.max_bytes = max_bytes
         self.max_files = max_files
         self._descriptor: int | None = None
+        self._close: Callable[[], object] = lambda: None
         self._opening = threading.Lock()
+        self._writing = threading.Lock()  # from counting the files to making one
 
     def open(self, relative: str, mode: str = "r") -> IO[Any]:
         """Open a regular file, as text in UTF-8 or, with a `b` in the mode, as bytes.
@@ -58,7 +60,7 @@ class SafeRoot:
         if kind not in _FLAGS:
             raise ValueError("mode must be 'r', 'w' or 'x', with or without 'b'")
         path = validate_file_path(relative)
-        with self._folder(path.parent, make=kind != "r") as folder:
+        with nullcontext() if kind == "r" else self._writing, self._folder(path.parent, make=kind != "r") as folder:
             if kind != "r":
                 self._refuse_too_many(folder, path.name)
             descriptor = folder.open(path.name, _FLAGS[kind])
@@ -104,7 +106,7 @@ class SafeRoot:
         except UnicodeEncodeError:
             raise InvalidInput("the text is not valid Unicode") from None
         self._refuse_oversize(len(data))
-        with self._folder(path.parent, make=True) as folder:
+        with self._writing, self._folder(path.parent, make=True) as folder:
             self._refuse_too_many(folder, path.name)
             if not overwrite:
                 os.close(folder.open(path.name, _FLAGS["x"]))
@@ -125,7 +127,9 @@ class SafeRoot:
             InvalidInput: as `open` does. A root that does not exist yet is empty.
         """
         parent = validate_file_path(relative) if relative else PurePosixPath()
-        if not relative and self._is_unopened() and not os.path.isdir(self.directory):
+        with self._opening:
+            is_absent = self._is_unopened() and not os.path.isdir(self.directory)
+        if not relative and is_absent:
             return []
         with self._folder(parent) as folder:
             return heapq.nsmallest(self.max_files, _usable_names(folder))
@@ -134,7 +138,7 @@ class SafeRoot:
     def _folder(self, parent: PurePosixPath, *, make: bool = False) -> Iterator[Folder]:
         """Open a directory, and turn the errors of its use into InvalidInput."""
         try:
-            with opened(self._root(make=make), self.directory, parent.parts) as folder:
+            with self._root(make=make) as root, opened(root, self.directory, parent.parts) as folder:
                 yield folder
         except FileExistsError:
             raise InvalidInput("there is a file of that name already") from None
@@ -147,15 +151,24 @@ class SafeRoot:
         """Whether the root was not opened yet, or was deleted since."""
         return self._descriptor is None or os.fstat(self._descriptor).st_nlink == 0
 
-    def _root(self, *, make: bool) -> int | None:
+    @contextmanager
+    def _root(self, *, make: bool) -> Iterator[int | None]:
+        """Open the root, where a directory can be held; each user gets a descriptor of its own."""
         with self._opening:
             if self._is_unopened():
                 if make:
                     os.makedirs(self.directory, mode=0o700, exist_ok=True)
                 if HAS_DESCRIPTORS:
-                    self._descriptor = os.open(self.directory, DIRECTORY)
-                    weakref.finalize(self, os.close, self._descriptor)
-            return self._descriptor
+                    descriptor = os.open(self.directory, DIRECTORY)
+                    self._close()  # that of a directory that was deleted
+                    self._descriptor = descriptor
+                    self._close = weakref.finalize(self, os.close, descriptor)
+            descriptor_of_user = os.dup(self._descriptor) if self._descriptor is not None else None
+        try:
+            yield descriptor_of_user
+        finally:
+            if descriptor_of_user is not None:
+                os.close(descriptor_of_user)
 
     def _refuse_oversize(self, size: int) -> None:
         if size > self.max_bytes:

@@ -1,4 +1,4 @@
-"""Your resources: what a client may read. Declare each with `@resource` from `.policy.declare` and list it here."""
+"""Your resources: what a client may read. Declare each with `@resource` from `mcp_chassis` and list it here."""
 
 from collections.abc import Callable
 from typing import Any

@@ -14,7 +14,8 @@ import zlib
 from ..verifier import InvalidCredential
 
 PREFIX = "mcp_"
-ID_PATTERN = "[0-9a-z]{10}"
+ID_LENGTH = 10
+ID_PATTERN = f"[0-9a-z]{{{ID_LENGTH}}}"
 """One case only: ids are read aloud, typed and grepped for."""
 
 _ID_LETTERS = string.digits + string.ascii_lowercase
@@ -28,7 +29,7 @@ _MARKED = re.compile(rf"^{PREFIX}|{PREFIX}(?:{ID_PATTERN}_|[\w-]{{43}})", re.IGN
 
 def new_id() -> str:
     """Return a random id. It is not secret: lists, logs and events call the key by it."""
-    return "".join(secrets.choice(_ID_LETTERS) for _ in range(10))
+    return "".join(secrets.choice(_ID_LETTERS) for _ in range(ID_LENGTH))
 
 
 def new_key(key_id: str) -> str:

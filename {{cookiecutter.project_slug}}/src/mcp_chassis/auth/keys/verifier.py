@@ -8,7 +8,7 @@ import structlog
 
 from ..principal import Principal
 from ..verifier import InvalidCredential, Verifier
-from .format import PREFIX, digest, id_of
+from .format import ID_LENGTH, PREFIX, digest, id_of
 from .records import KeyRecord
 
 log = structlog.stdlib.get_logger("auth")
@@ -47,14 +47,15 @@ class KeyVerifier(Verifier):
         """
         presented = digest(token)
         if _same(presented, self._default.sha256):
-            record = self._default
+            # API_KEY may be a key of `keys create`: then its scopes, its end and its revocation decide.
+            same = self._records().get(token.removeprefix(PREFIX)[:ID_LENGTH])
+            record = same if same is not None and any(_matches(presented, same)) else self._default
         elif token.startswith(PREFIX):
             key_id = id_of(token)
             record = self._records().get(key_id, _NO_KEY)
         else:
             return None
-        is_current = _same(presented, record.sha256)
-        is_previous = _same(presented, record.previous_sha256 or _NO_KEY.sha256)
+        is_current, is_previous = _matches(presented, record)
         if not (is_current or is_previous):
             # The secret decides before anything else is said of a key, even to our own log.
             raise InvalidCredential("unknown")
@@ -70,6 +71,10 @@ class KeyVerifier(Verifier):
                 "the secret of before the rotation is still in use", key=record.id, until=str(record.previous_until)
             )
         return Principal(name, "key", frozenset(record.scopes))
+
+
+def _matches(presented: str, record: KeyRecord) -> tuple[bool, bool]:
+    return _same(presented, record.sha256), _same(presented, record.previous_sha256 or _NO_KEY.sha256)
 
 
 def _same(one: str, other: str) -> bool:
