@@ -4,8 +4,8 @@ This is the one command that completes a project generated with `--accept-hooks 
 repository: `.env` is in neither. An existing `.env` is left alone. To change the key, see "Key rotation" in
 SECURITY.md.
 
-They are the API key and, with replicas, what confirmations are sealed with: 256 random bits each. By its prefix a server recognises
-a key, also after a rotation. They are written to `.env` and nowhere else, and never printed: terminals are recorded.
+They are the API key and, with replicas, what confirmations are sealed with: 256 random bits each. A server recognises
+a key by its prefix, also after a rotation. The values are written to `.env` and nowhere else, and never printed.
 Standard library only, so that it runs before anything is installed.
 """
 
