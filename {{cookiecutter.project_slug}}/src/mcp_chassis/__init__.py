@@ -7,5 +7,6 @@ from .auth.principal import Principal, get_principal
 from .calls.declarations import prompt, resource, tool
 from .service import Service, version_of
 from .settings import Settings
+from .state import Shared
 
-__all__ = ["Principal", "Service", "Settings", "get_principal", "prompt", "resource", "tool", "version_of"]
+__all__ = ["Principal", "Service", "Settings", "Shared", "get_principal", "prompt", "resource", "tool", "version_of"]

@@ -32,7 +32,6 @@ from .middleware.request_context import RequestContextLayer
 from .middleware.scopes import ScopeLayer
 from .middleware.security_headers import SecurityHeadersLayer
 from .parts import Parts
-from .rooms import needs_key
 from .service import Service, build_server
 from .settings import Settings
 
@@ -117,8 +116,6 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Application:
     guarded = mcp if isinstance(mcp, GuardedServer) else None
     if guarded is not None:
         parts.scopes, parts.events = guarded.access.scopes, guarded.events
-    if settings.enable_auth and needs_key(settings):
-        parts.keys.require_one()
     mcp.streamable_http_app()  # makes the SDK's own manager, through which its low-level server is reached
     manager = SessionManager(
         mcp.session_manager.app,
@@ -138,6 +135,7 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Application:
         open_connections=connections.count,
         problems=lambda: [problem for problems in parts.problems for problem in problems()],
         degraded=lambda: any(is_degraded() for is_degraded in parts.degraded),
+        failing=parts.failing,
     )
     access_log = AccessLog(parts.recorder, enabled=settings.enable_request_logging)
     streams = None

@@ -1,6 +1,6 @@
 """The parts that a server is assembled from. The optional rooms add theirs before the server is made."""
 
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,8 +17,20 @@ from .events.untrusted import add_secrets
 from .limits.lockout import SharedFailures
 from .limits.rate_limiter import LimiterFactory, RateLimiter
 from .mcp.sdk import SubscriptionBus
-from .rooms import rooms
+from .rooms import needs_key, rooms
 from .settings import Settings
+
+
+def usable_keys(settings: Settings) -> KeySource:
+    """Return the keys of the server.
+
+    Raises:
+        SettingsError: if they cannot be read, or callers need a key and there is none.
+    """
+    keys = KeySource(settings)
+    if settings.enable_auth and needs_key(settings):
+        keys.require_one()
+    return keys
 
 
 @dataclass(kw_only=True)
@@ -65,13 +77,15 @@ class Parts:
     problems: list[Callable[[], list[str]]] = field(default_factory=list)
     """Each returns what an operator should fix now."""
     degraded: list[Callable[[], bool]] = field(default_factory=list)
+    failing: Callable[[], Awaitable[list[str]]] | None = None
+    """Returns the names of the team's checks that fail."""
     running: list[Callable[[], AbstractAsyncContextManager[None]]] = field(default_factory=list)
     """Entered in order before the first request, exited in reverse order after the last."""
 
     def __post_init__(self) -> None:
         add_secrets(self.settings.secrets)
         self.events = EventLog(listeners=self.listeners)
-        self.keys = KeySource(self.settings)
+        self.keys = usable_keys(self.settings)
         self.problems.append(self.keys.problems)
         for room in rooms().values():
             room.assemble(self)

@@ -1,28 +1,24 @@
 """`Service`: what a team's package hands to the chassis, named `SERVER`, in the package's `server.py`."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
 import structlog
-from mcp.server.mcpserver import MCPServer
 
 from .approval.lint import approval_problems
-from .auth.keys.source import KeySource
 from .calls.pipeline import Limits
 from .events.log import EventLog
 from .mcp.guarded_server import GuardedServer
-from .parts import Parts
-from .rooms import needs_key
+from .parts import Parts, usable_keys
 from .settings import Settings, SettingsError
+from .state import ApplicationState, Check, Lifespan
 
 log = structlog.get_logger("tools")
 
 Functions = Sequence[Callable[..., Any]]
-Lifespan = Callable[[MCPServer[Any]], AbstractAsyncContextManager[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +32,10 @@ class Service:
         prompts: functions declared with `@prompt`.
         settings: the settings class; a subclass of the chassis's adds the team's own.
         instructions: tells models how to use the server.
-        lifespan: opens and closes what tools share, as in the SDK.
+        lifespan: an `@asynccontextmanager` that opens what tools share, given the settings, yields it, and closes it.
+            It is entered once per process.
+        checks: by name, an `async def` that is given this state and raises while a part of it does not work:
+            `/readyz` is 503 then.
     """
 
     module: str
@@ -46,6 +45,7 @@ class Service:
     settings: type[Settings] = Settings
     instructions: str | None = None
     lifespan: Lifespan | None = None
+    checks: Mapping[str, Check] = field(default_factory=dict)
 
     @property
     def package(self) -> str:
@@ -65,6 +65,11 @@ class Service:
     def __reduce__(self) -> tuple[Callable[[str], "Service"], tuple[str]]:
         """Pickle a reference: a process that starts after a change of the code imports the new code."""
         return imported_service, (self.module,)
+
+    def state(self, settings: Settings) -> ApplicationState:
+        """Return the state of one process, not opened yet."""
+        functions = (*self.tools, *self.resources, *self.prompts)
+        return ApplicationState(self.lifespan, settings, checks=self.checks, functions=functions)
 
 
 def imported_service(module: str) -> Service:
@@ -92,9 +97,13 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
         SettingsError: in production, if the tools are not as approved in the lock file.
     """
     settings = parts.settings
+    state = service.state(settings)
+    parts.running.append(state.running)
+    parts.failing = state.failing
     server = _server(
         service,
         parts.events,
+        state=lambda: state.value,
         limits=Limits(
             max_concurrent_calls=settings.max_concurrent_calls,
             max_result_bytes=settings.max_result_bytes,
@@ -116,9 +125,7 @@ def require_startable(service: Service, settings: Settings) -> None:
     Raises:
         SettingsError: naming what is wrong.
     """
-    keys = KeySource(settings)
-    if settings.enable_auth and needs_key(settings):
-        keys.require_one()
+    usable_keys(settings)
     _require_approved(unchecked_server(service), settings)
 
 
@@ -143,7 +150,6 @@ def _server(service: Service, events: EventLog, **options: Any) -> GuardedServer
         tools=service.tools,
         resources=service.resources,
         prompts=service.prompts,
-        lifespan=service.lifespan,
         events=events,
         **options,
     )

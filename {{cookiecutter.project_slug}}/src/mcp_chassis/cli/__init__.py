@@ -9,6 +9,7 @@ from typing import Any
 from ..rooms import rooms
 from ..service import Service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
+from ..state import EXIT_UNAVAILABLE, StartError
 from . import chassis, check, client_config, events, keys, serve, tools
 
 _MODULES = (serve, check, tools, keys, events, client_config, chassis)
@@ -16,7 +17,9 @@ _DESCRIPTION = "A secured MCP server. Settings come from the environment, then f
 
 
 def run(service: Service, arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code: 0, 1 for a failed check, 78 for settings that cannot be used."""
+    """Run one command and return the exit code: 0, 1 for a failed check, 69 for what the tools need and cannot be
+    opened, 78 for settings that cannot be used.
+    """
     parser = _parser(service)
     options = parser.parse_args(arguments)
     try:
@@ -36,6 +39,9 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         options.report(error.problems)
         return EXIT_CONFIG
+    except StartError as error:
+        print(f"The server cannot start: {error}.", file=sys.stderr)
+        return EXIT_UNAVAILABLE
 
 
 def _parser(service: Service) -> argparse.ArgumentParser:

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from ..approval.lint import approval_problems
 from ..auth.keys.records import KeyRecord
-from ..auth.keys.source import KeySource
 from ..http.origins import is_loopback
+from ..parts import usable_keys
 from ..rooms import needs_key, rooms
 from ..service import Service, unchecked_server
 from ..settings import EXIT_CONFIG, Settings, all_fields, secrets_directory
@@ -62,9 +62,7 @@ def _print(found: list[Finding]) -> None:
 
 
 def _findings(service: Service, settings: Settings, now: datetime) -> Iterator[Finding]:
-    keys = KeySource(settings)
-    if settings.enable_auth and needs_key(settings):
-        keys.require_one()
+    keys = usable_keys(settings)
     yield Finding("OK", "settings", f"usable; it would listen on {settings.host}:{settings.port}")
     yield _switch(
         "authentication", settings.enable_auth, "ENABLE_AUTH", "by api-key" if needs_key(settings) else "by oauth"

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ class Health:
         open_connections: returns how many there are.
         problems: returns what an operator should repair, a sentence each.
         degraded: whether something is unavailable for which the server has a fallback.
+        failing: returns the names of the checks that fail: something without a fallback is unavailable.
     """
 
     version: str
@@ -29,6 +30,7 @@ class Health:
     open_connections: Callable[[], int]
     problems: Callable[[], list[str]] = list
     degraded: Callable[[], bool] = lambda: False
+    failing: Callable[[], Awaitable[list[str]]] | None = None
     ready: bool = field(default=False, init=False)
     """True between the end of the start and the beginning of the shutdown."""
     _started: float = field(default_factory=time.monotonic, init=False)
@@ -41,6 +43,8 @@ class Health:
         """The server wants traffic. That holds while it is degraded: every replica would be at the same time."""
         if not self.ready:
             return PlainTextResponse("not ready\n", status_code=503)
+        if self.failing is not None and (names := await self.failing()):
+            return PlainTextResponse(f"not ready: {', '.join(names)}\n", status_code=503)
         return PlainTextResponse("ready, degraded\n" if self.degraded() else "ready\n")
 
     async def health(self, _: Request) -> Response:

@@ -47,12 +47,17 @@ class Application(Starlette):
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that tells the application when it begins to stop."""
+    """A uvicorn server that opens what the application needs, and tells it when it begins to stop."""
 
-    def __init__(self, config: uvicorn.Config, begin_shutdown: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, app: Application) -> None:
         super().__init__(config)
-        self._begin_shutdown = begin_shutdown
+        self._app = app
         _servers.add(self)
+
+    async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
+        # Not by the lifespan messages of ASGI: of an error in there only the text of its traceback would arrive here.
+        async with self._app.router.lifespan_context(self._app):
+            await super()._serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop. Threads of tools that do not end are abandoned, as nothing can stop them, and their stacks shown."""
@@ -78,7 +83,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell the application, then drain."""
-        self._begin_shutdown()
+        self._app.begin_shutdown()
         await super().shutdown(sockets)
 
 
@@ -113,7 +118,7 @@ def make_server(app: Application, settings: Settings) -> Server:
             events=app.events,
         ),
         ws="none",
-        lifespan="on",
+        lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -122,7 +127,7 @@ def make_server(app: Application, settings: Settings) -> Server:
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
     logging.getLogger("uvicorn.error").addFilter(_is_no_event)
-    return Server(config, app.begin_shutdown)
+    return Server(config, app)
 
 
 def serve(app: Application, settings: Settings, sockets: list[socket.socket] | None = None) -> None:

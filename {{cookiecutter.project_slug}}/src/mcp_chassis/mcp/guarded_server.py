@@ -5,7 +5,7 @@ What is served is fixed once the server is made: no tool can add, remove or repl
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
@@ -27,6 +27,7 @@ from ..calls.tools import GuardedTool, guarded_tool
 from ..events.log import EventLog
 from ..events.untrusted import declare, named
 from ..sinks.hidden import without_hidden
+from ..state import with_state
 from . import sdk
 
 _Result = TypeVar("_Result")
@@ -48,7 +49,7 @@ class GuardedServer(MCPServer[Any]):
         tools: functions declared with `@tool`.
         resources: functions declared with `@resource`.
         prompts: functions declared with `@prompt`.
-        lifespan: opens and closes what tools share.
+        state: returns what tools share, once it is opened.
         events: where refusals and failures are noted.
         limits: of its calls.
         recorder: records every call.
@@ -71,7 +72,7 @@ class GuardedServer(MCPServer[Any]):
         tools: Sequence[Callable[..., Any]] = (),
         resources: Sequence[Callable[..., Any]] = (),
         prompts: Sequence[Callable[..., Any]] = (),
-        lifespan: Callable[[MCPServer[Any]], AbstractAsyncContextManager[Any]] | None = None,
+        state: Callable[[], Any] = lambda: None,
         events: EventLog,
         limits: Limits = DEFAULT_LIMITS,
         recorder: Recorder | None = None,
@@ -96,7 +97,7 @@ class GuardedServer(MCPServer[Any]):
             name,
             version=version,
             instructions=instructions,
-            lifespan=lifespan,
+            lifespan=lambda _: nullcontext(state()),
             tools=[entry.tool for entry in guarded],
             subscriptions=self.bus,
             request_state_security=sdk.RequestStateSecurity(
@@ -109,9 +110,9 @@ class GuardedServer(MCPServer[Any]):
         self.middleware.append(self._list_once)
         for function in resources:
             declared = policy_of(function, ResourcePolicy)
-            self.resource(declared.uri, title=declared.title, mime_type=declared.mime_type)(function)
+            self.resource(declared.uri, title=declared.title, mime_type=declared.mime_type)(with_state(function, state))
         for function in prompts:
-            self.prompt(title=policy_of(function, PromptPolicy).title)(function)
+            self.prompt(title=policy_of(function, PromptPolicy).title)(with_state(function, state))
         for change in _CHANGES:  # a completion would be called past the guard
             setattr(self, change, _refuse_change)
 

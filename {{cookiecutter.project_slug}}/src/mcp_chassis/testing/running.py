@@ -111,10 +111,20 @@ def running_server(served: Service | MCPServer, **settings: Any) -> Iterator[Run
     kind = served.settings if isinstance(served, Service) else Settings
     loaded = load_settings(kind, **(defaults | settings))
     server = make_server(create_app(loaded, served), loaded)
-    thread = threading.Thread(target=server.run, daemon=True)
+    failures = list[BaseException]()
+
+    def run() -> None:
+        try:
+            server.run()
+        except BaseException as error:  # raised below, in the thread of the test
+            failures.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         wait_until(lambda: server.started or not thread.is_alive())
+        for failure in failures:
+            raise failure
         assert server.started, "the server did not start"
         yield RunningServer(loaded, key)
     finally:

@@ -1,0 +1,251 @@
+"""What tools share: opened once per process before the first request, closed after the last, and never in a schema."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from mcp import Client
+from mcp.server.mcpserver import Context
+
+from mcp_chassis import Service, Settings, Shared, get_principal, prompt, resource, tool
+from mcp_chassis.auth.principal import Principal
+from mcp_chassis.mcp.guarded_server import GuardedServer
+from mcp_chassis.parts import Parts
+from mcp_chassis.service import build_server
+from mcp_chassis.settings import load_settings
+from mcp_chassis.state import ApplicationState, StartError
+from mcp_chassis.testing import call_tool
+from mcp_chassis.testing.running import running_server
+
+from .support.running import text
+
+
+@dataclass
+class Desk:
+    """What the tools of these tests share."""
+
+    log: list[str] = field(default_factory=list)
+    works: bool = True
+
+
+@tool(read_only=True)
+async def count(desk: Shared[Desk], more: int) -> int:
+    """Count the entries."""
+    return len(desk.log) + more
+
+
+@tool(read_only=True)
+def count_in_thread(more: int, desk: Shared[Desk]) -> int:
+    """Count the entries."""
+    return len(desk.log) + more
+
+
+@tool(read_only=True)
+async def count_by_context(ctx: Context) -> int:
+    """Count the entries."""
+    return len(cast(Desk, ctx.request_context.lifespan_context).log)
+
+
+@resource("desk://log")
+async def entries(desk: Shared[Desk]) -> str:
+    """The entries."""
+    return ",".join(desk.log)
+
+
+@resource("desk://log/{place}")
+def entry(place: str, desk: Shared[Desk]) -> str:
+    """One entry."""
+    return desk.log[int(place)]
+
+
+@prompt()
+def summarize(desk: Shared[Desk], style: str) -> str:
+    """Summarize the entries."""
+    return f"Summarize {style}: {desk.log}"
+
+
+@tool(read_only=True)
+async def who(desk: Shared[Desk]) -> str:
+    """Name the caller."""
+    return f"{get_principal().id} {desk.log}"
+
+
+TOOLS = (count, count_in_thread, count_by_context)
+
+
+class Opened:
+    """A lifespan that notes when it is entered and left."""
+
+    def __init__(self, state: object | None = None) -> None:
+        self.notes: list[str] = []
+        self.state = Desk(["a", "b"]) if state is None else state
+
+    @asynccontextmanager
+    async def __call__(self, settings: Settings) -> AsyncIterator[Any]:
+        self.notes.append(f"opened on {settings.port > 0}")
+        yield self.state
+        self.notes.append("closed")  # without `finally`, and it is reached all the same
+
+
+def service(lifespan: Any, **more: Any) -> Service:
+    """Return a service with everything that takes a desk."""
+    lists = {"tools": TOOLS, "resources": (entries, entry), "prompts": (summarize,)}
+    return Service(module=__name__, lifespan=lifespan, **(lists | more))
+
+
+def built(served: Service) -> tuple[GuardedServer, Parts]:
+    parts = Parts(settings=load_settings(_env_file=None, enable_auth=False), name="test", version="1")
+    return build_server(served, parts), parts
+
+
+async def call_everything(client: Client) -> None:
+    assert text(await client.call_tool("count", {"more": 1})) == "3"
+    assert text(await client.call_tool("count_in_thread", {"more": 1})) == "3"
+    assert text(await client.call_tool("count_by_context", {})) == "2"
+    read: Any = (await client.read_resource("desk://log")).contents[0]
+    assert read.text == "a,b"
+    read = (await client.read_resource("desk://log/1")).contents[0]
+    assert read.text == "b"
+    said: Any = (await client.get_prompt("summarize", {"style": "briefly"})).messages[0].content
+    assert said.text == "Summarize briefly: ['a', 'b']"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_over_http_the_state_is_opened_once_for_all_calls_and_closed_at_the_end(mode: str) -> None:
+    """Entered per request, it would be opened many times; never entered, the calls would fail."""
+    opened = Opened()
+    with running_server(service(opened)) as server:
+        assert opened.notes == ["opened on True"], "it is open before the first request"
+        async with server.client(mode) as client:
+            await call_everything(client)
+            await call_everything(client)
+        assert opened.notes == ["opened on True"]
+    assert opened.notes == ["opened on True", "closed"]
+
+
+@pytest.mark.anyio
+async def test_the_state_is_in_no_schema_and_no_caller_can_send_it() -> None:
+    server, parts = built(service(Opened()))
+    async with parts.run(), Client(server) as client:
+        listed = (await client.list_tools()).tools
+        assert [sorted(one.input_schema["properties"]) for one in listed] == [["more"], ["more"], []]
+        prompts = (await client.list_prompts()).prompts
+        assert [argument.name for argument in prompts[0].arguments or ()] == ["style"]
+        assert (await client.call_tool("count", {"more": 1, "desk": {"log": []}})).is_error
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("lifespan", "says"),
+    [
+        (Opened({"a": "dict"}), "count takes desk: Shared[Desk], but the service has dict"),
+        (None, "but the service has no lifespan"),
+    ],
+)
+async def test_a_state_of_another_type_does_not_start(lifespan: Any, says: str) -> None:
+    _, parts = built(service(lifespan))
+    with pytest.raises(StartError, match="Yield a Desk from its lifespan") as failure:
+        async with parts.run():
+            raise AssertionError("it started")
+    assert says in str(failure.value)
+    if lifespan is not None:
+        assert lifespan.notes[-1] == "closed"
+
+
+async def connect_to_stock(password: str) -> None:
+    raise ConnectionRefusedError(111, f"Connect call failed with {password}")
+
+
+def test_a_failing_start_names_the_cause_first_and_the_line_and_no_secret() -> None:
+    key = "mcp_" + "".join(map(chr, range(65, 91))) + "0123456789abcdefg"
+
+    @asynccontextmanager
+    async def broken(settings: Settings) -> AsyncIterator[Desk]:
+        async with asyncio.TaskGroup():  # which wraps the cause in a group
+            await connect_to_stock(settings.api_key.get_secret_value() if settings.api_key else "")
+        yield Desk()
+
+    with pytest.raises(StartError) as failure, running_server(service(broken), api_key=key):
+        raise AssertionError("it started")
+    sentence = str(failure.value)
+    assert sentence.startswith("ConnectionRefusedError: [Errno 111] Connect call failed")
+    assert "(test_state.py, line " in sentence
+    assert key not in sentence
+    assert "\n" not in sentence
+
+
+def test_a_lifespan_that_lacks_its_decorator_is_a_sentence() -> None:
+    async def undecorated(_: Settings) -> AsyncIterator[Desk]:
+        yield Desk()
+
+    with (
+        pytest.raises(StartError, match="write @asynccontextmanager above undecorated"),
+        running_server(service(undecorated)),
+    ):
+        raise AssertionError("it started")
+
+
+# --- checks ---
+
+
+async def ping(desk: Desk) -> None:
+    """Fail while the desk does not work."""
+    if not desk.works:
+        raise ConnectionError("the password is hunter2")
+
+
+async def hang(_: Desk) -> None:
+    """Never answer."""
+    await asyncio.Event().wait()
+
+
+def test_a_check_that_fails_makes_readyz_503_and_names_it_and_not_the_cause() -> None:
+    opened = Opened()
+    with running_server(service(opened, checks={"database": ping})) as server:
+        assert server.get("/readyz").status_code == 200
+        cast(Desk, opened.state).works = False
+        first = server.get("/readyz")
+        assert first.status_code == 200, "of the same second, or every probe would be a query"
+        server_check_is_old()
+        answer = server.get("/readyz")
+        assert (answer.status_code, answer.text) == (503, "not ready: database\n")
+        cast(Desk, opened.state).works = True
+        server_check_is_old()
+        assert server.get("/readyz").status_code == 200
+        assert server.get("/livez").status_code == 200
+
+
+def server_check_is_old() -> None:
+    time.sleep(1.05)
+
+
+@pytest.mark.anyio
+async def test_a_check_that_takes_too_long_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_chassis.state._CHECK_SECONDS", 0.05)
+    state = ApplicationState(
+        None, load_settings(_env_file=None, enable_auth=False), checks={"slow": hang}, functions=()
+    )
+    async with asyncio.timeout(2):
+        assert await asyncio.gather(*(state.failing() for _ in range(50))) == [["slow"]] * 50
+
+
+# --- tests of tools ---
+
+
+@pytest.mark.anyio
+async def test_a_tool_is_called_with_a_given_state_and_caller_through_the_guard() -> None:
+    caller = Principal("key:tester", "key")
+    assert text(await call_tool(who, {}, state=Desk(["x"]), principal=caller)) == "key:tester ['x']"
+    assert text(await call_tool(count, {"more": 2}, state=Desk(["x"]))) == "3"
+    refused = await call_tool(count, {"more": "2"}, state=Desk())
+    assert refused.is_error
+
+
+@pytest.mark.anyio
+async def test_a_tool_is_called_without_the_guard_as_the_function_it_is() -> None:
+    assert await count(desk=Desk(["x"]), more=1) == 2

@@ -1,0 +1,202 @@
+"""The application state: what tools share, such as a pool of connections. One per process, opened before the first
+request and closed after the last, over HTTP and stdio alike.
+"""
+
+import asyncio
+import functools
+import inspect
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from types import CodeType
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+import structlog
+from mcp.server.mcpserver import Context, Resolve
+
+from .events.untrusted import shown
+from .settings import Settings, SettingsError
+
+log = structlog.get_logger("state")
+
+EXIT_UNAVAILABLE = 69
+"""What `sysexits.h` calls EX_UNAVAILABLE: something that the server needs could not be opened."""
+_CHECK_SECONDS = 2.0
+_FRESH_SECONDS = 1.0  # every probe asks, and anyone may probe
+
+_State = TypeVar("_State")
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+Check = Callable[[Any], Awaitable[None]]
+
+
+async def _of_call(context: Context[Any, Any]) -> Any:
+    return context.request_context.lifespan_context
+
+
+Shared = Annotated[_State, Resolve(_of_call)]
+"""The state as a parameter of a tool, resource or prompt: `desk: Shared[OrderDesk]`. It is in no schema."""
+
+
+def _code(function: Callable[..., Any] | None) -> CodeType:
+    code: CodeType = getattr(inspect.unwrap(function or _of_call), "__code__", _of_call.__code__)
+    return code
+
+
+class StartError(Exception):
+    """The state could not be opened. The message is a sentence for the operator, its cause first."""
+
+
+def shared_parameters(function: Callable[..., Any]) -> dict[str, type]:
+    """Return the parameters of `function` that take the state, with their types."""
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except NameError as error:
+        name = getattr(function, "__name__", repr(function))
+        raise TypeError(f"{name}: {error}. Import it at run time, not under TYPE_CHECKING.") from None
+    return {
+        name: get_origin(get_args(hint)[0]) or get_args(hint)[0]
+        for name, hint in hints.items()
+        if any(isinstance(one, Resolve) and one.fn is _of_call for one in getattr(hint, "__metadata__", ()))
+    }
+
+
+def with_state(function: Callable[..., Any], state: Callable[[], Any]) -> Callable[..., Any]:
+    """Return a resource or a prompt without its parameters for the state, which the SDK gives to tools only."""
+    taken = shared_parameters(function)
+    if not taken:
+        return function
+
+    @functools.wraps(function)
+    def call(**given: Any) -> Any:
+        return function(**given, **dict.fromkeys(taken, state()))
+
+    @functools.wraps(function)
+    async def call_async(**given: Any) -> Any:
+        return await call(**given)
+
+    made: Any = call_async if inspect.iscoroutinefunction(function) else call
+    signature = inspect.signature(function)
+    made.__signature__ = signature.replace(parameters=[p for p in signature.parameters.values() if p.name not in taken])
+    made.__annotations__ = {name: hint for name, hint in function.__annotations__.items() if name not in taken}
+    return made  # type: ignore[no-any-return]
+
+
+class ApplicationState:
+    """The state of this process.
+
+    Args:
+        lifespan: opens and closes it, given the settings; without one the state is None.
+        settings: of the server.
+        checks: by name, what raises while a part of the state does not work.
+        functions: which may take the state.
+    """
+
+    def __init__(
+        self,
+        lifespan: Lifespan | None,
+        settings: Settings,
+        *,
+        checks: Mapping[str, Check],
+        functions: Iterable[Callable[..., Any]],
+    ) -> None:
+        self._lifespan, self._settings, self._checks = lifespan, settings, checks
+        self._functions = tuple(functions)
+        self._lock = asyncio.Lock()
+        self._checked_at = float("-inf")
+        self._failing: dict[str, str] = {}
+        self.value: Any = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open the state, and close it in the end.
+
+        Raises:
+            StartError: if it cannot be opened, or is not what a function takes.
+        """
+        manager = None
+        if self._lifespan is not None:
+            try:
+                manager = self._lifespan(self._settings)
+                if not isinstance(manager, AbstractAsyncContextManager):
+                    raise StartError(f"write @asynccontextmanager above {_code(self._lifespan).co_name}")
+                self.value = await manager.__aenter__()
+            except (SettingsError, StartError):
+                raise
+            except Exception as error:
+                raise StartError(self._sentence(error)) from error
+        try:
+            self._require_types()
+            yield
+        finally:
+            if manager is not None:
+                # Without what ended the server: a lifespan closes what it opened, `finally` or not.
+                await self._close(manager)
+
+    async def _close(self, manager: AbstractAsyncContextManager[Any]) -> None:
+        try:
+            await manager.__aexit__(None, None, None)
+        except Exception as error:
+            log.error("the state could not be closed", cause=self._sentence(error))
+
+    def _require_types(self) -> None:
+        for function in self._functions:
+            for name, kind in shared_parameters(function).items():
+                if not isinstance(self.value, kind):
+                    got = type(self.value).__name__ if self._lifespan is not None else "no lifespan"
+                    raise StartError(
+                        f"{function.__name__} takes {name}: Shared[{kind.__name__}], but the service has {got}. "
+                        f"Yield a {kind.__name__} from its lifespan."
+                    )
+
+    def _sentence(self, error: BaseException) -> str:
+        """Say what failed, and where in the code of the lifespan: the line names the resource."""
+        frames = [*traceback.extract_tb(error.__traceback__)]
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+            frames += traceback.extract_tb(error.__traceback__)
+        code = _code(self._lifespan)
+        package = Path(code.co_filename).parent
+        place = next((frame for frame in reversed(frames) if Path(frame.filename).is_relative_to(package)), None)
+        cause = shown(f"{type(error).__name__}: {error}".removesuffix(": "))
+        if place is None:
+            return f"{cause}, in {code.co_name}"
+        return f"{cause}, at `{place.line}` in {place.name} ({Path(place.filename).name}, line {place.lineno})"
+
+    async def failing(self) -> list[str]:
+        """Return the names of the checks that fail, as of the last second."""
+        async with self._lock:
+            if time.monotonic() - self._checked_at >= _FRESH_SECONDS:
+                self._note(await self._failures())
+                self._checked_at = time.monotonic()
+            return list(self._failing)
+
+    async def _failures(self) -> dict[str, str]:
+        """Run all checks at once, and return the causes of those that fail."""
+
+        async def run(check: Check) -> None:
+            await check(self.value)
+
+        tasks = {name: asyncio.create_task(run(check)) for name, check in self._checks.items()}
+        try:
+            if tasks:
+                await asyncio.wait(tasks.values(), timeout=_CHECK_SECONDS)
+            return {name: cause for name, task in tasks.items() if (cause := self._cause(task))}
+        finally:
+            for task in tasks.values():
+                task.cancel()
+
+    def _cause(self, task: "asyncio.Task[None]") -> str | None:
+        if not task.done():
+            return f"took longer than {_CHECK_SECONDS:g} seconds"
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        return self._sentence(error) if error is not None else None
+
+    def _note(self, failing: dict[str, str]) -> None:
+        """Log what has changed since the last time."""
+        for name in failing.keys() - self._failing.keys():
+            log.error("a check fails: /readyz is 503", check=name, cause=failing[name])
+        for name in self._failing.keys() - failing.keys():
+            log.warning("a check works again", check=name)
+        self._failing = failing
