@@ -129,7 +129,7 @@ LISTINGS = {
 @pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
 def test_the_tuple_may_be_written_in_any_way(listing: str, end: str, checkout: Path) -> None:
-    from mcp_chassis.cli.new import _listed  # noqa: PLC0415
+    from mcp_chassis.cli.new import _listed
 
     source = f'"""Tools."""\n\nfrom .hello import hello_world\n\n{listing}\n'.replace("\n", end)
     listed = _listed(source, "TOOLS", "initials", "from .initials import initials\n", "")
@@ -147,7 +147,7 @@ def test_the_tuple_may_be_written_in_any_way(listing: str, end: str, checkout: P
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
 def test_a_declaration_goes_above_the_tuple_and_the_comment_of_the_tuple(end: str) -> None:
-    from mcp_chassis.cli.new import _listed  # noqa: PLC0415
+    from mcp_chassis.cli.new import _listed
 
     source = '"""Prompts."""\n\nimport re\n\n# Listed\n# here.\nPROMPTS = ()\n'.replace("\n", end)
     listed = _listed(source, "PROMPTS", "one", "import os\n", "def one() -> str:\n    return ''\n")
@@ -159,8 +159,8 @@ def test_a_declaration_goes_above_the_tuple_and_the_comment_of_the_tuple(end: st
     ("name", "reason"),
     [
         *((name, "words of a-z") for name in ("Initials", "get-orders", "9lives", "_x", "a__b", "x" * 51, "", "../x")),
-        *((name, "keyword") for name in ("class", "match", "type")),
-        ("list", "built-in"),
+        *((name, "keyword") for name in ("class", "match")),
+        *((name, "of Python") for name in ("list", "type")),
         *((name, "module of Python") for name in ("json", "pydantic", "mcp", "mcp_chassis", PACKAGE, "tests")),
         *((name, "is a name in") for name in ("hello_world", "sanitize_input", "tool")),
         ("hello", "exists"),

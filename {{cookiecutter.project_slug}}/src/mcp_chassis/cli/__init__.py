@@ -9,9 +9,9 @@ from typing import Any
 from ..rooms import rooms
 from ..service import Service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
-from . import chassis, check, client_config, events, keys, new, serve, tools
+from . import chassis, check, client_config, dev, events, keys, new, serve, tools
 
-_MODULES = (serve, check, new, tools, keys, events, client_config, chassis)
+_MODULES = (serve, dev, check, new, tools, keys, events, client_config, chassis)
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 
 

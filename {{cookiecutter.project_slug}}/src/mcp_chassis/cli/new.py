@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -144,11 +143,9 @@ def _new(kind: str, options: argparse.Namespace, service: Service) -> int:
 
 def _write(name_of_kind: str, name: str, service: Service) -> tuple[list[str], str]:
     """Write the files. Return those that are new, the test last, and the one that lists it."""
-    package = Path(str(import_module(service.package).__file__)).resolve().parent
-    project = package.parents[1]
-    if not (project / "pyproject.toml").is_file() or not (project / "tests").is_dir():
+    if (project := service.checkout) is None:
         raise _Refused("works in the project's checkout. An installed wheel holds no tests to add one to.")
-    kind = _KINDS[name_of_kind]
+    package, kind = project / "src" / service.package, _KINDS[name_of_kind]
     if fault := _fault(name):
         raise _Refused(f"{name!a} {fault}. Choose another name.")
     words = {"NAME": name, "TITLE": name.replace("_", " ").capitalize(), "URI": name.replace("_", "-")}
