@@ -1,6 +1,7 @@
 """Judge the answers before anything is generated.
 
-All problems are printed at once, each with a value that would work, and then nothing is generated. The limits are
+All problems are printed at once, each with a value that would work, and the command that repeats the other answers.
+Then nothing is generated. The limits are
 there so that every file of the project can hold every answer: TOML, YAML, `.env`, Markdown, a path on any system.
 
 It is one file because cookiecutter renders and runs every hook by itself. It runs on whichever Python runs
@@ -119,7 +120,8 @@ class Problem(NamedTuple):
     works: str
 
     def __str__(self) -> str:
-        return f"{self.question}: {shown(self.answer)} {self.fault}.\n    This would work: {self.works}"
+        answer = "" if self.question == "trusted_origins" else f"{shown(self.answer)} "  # its fault names each origin
+        return f"{self.question}: {answer}{self.fault}.\n    This would work: {self.works}"
 
 
 # Names -------------------------------------------------------------------------------------------------------------
@@ -382,8 +384,72 @@ def problems(answers: Mapping[str, Any]) -> list[str]:
 
 
 def shown(text: str) -> str:
-    """Return `text` quoted, in ASCII and shortened: any console can print it, and no character in it can hide."""
+    """Return `text` quoted, in ASCII and shortened: any console can print it, and no character in it can hide.
+
+    A user name or password in a URL is left out.
+    """
+    text = re.sub(r"://[^/]*@", "://...@", text)
     return ascii(text if len(text) <= 100 else text[:100] + "...")
+
+
+# The command that asks only for the rest -----------------------------------------------------------------------------
+
+
+def command(answers: Mapping[str, Any], wrong: set[str], quoted: Callable[[str, str], str]) -> str:
+    """Return a command with the answers that are right; those that are wrong are left to fill in, at its end.
+
+    Args:
+        answers: all of them.
+        wrong: the questions whose answers are not to be repeated.
+        quoted: quotes a text that follows a plain one, for a shell.
+    """
+    # A URL may hold a token; git asks for it again.
+    template = re.sub(r"(?<=://)[^/]*@", "", str(answers.get("_template") or "TEMPLATE"))
+    options = [("--checkout=", answers.get("_checkout")), ("--output-dir=", output_directory(answers))]
+    words = ["cookiecutter --no-input", *(quoted(option, str(value)) for option, value in options if value)]
+    words.append(quoted("", template))
+    names = [question.name for question in QUESTIONS]
+    words += [quoted(f"{name}=", str(answers.get(name, ""))) for name in names if name not in wrong]
+    return " ".join([*words, *(f"{name}=" for name in names if name in wrong)])
+
+
+def output_directory(answers: Mapping[str, Any]) -> str:
+    """Return the directory to generate into, if it is not the one that the shell is in."""
+    directory, here = str(answers.get("_output_dir") or ""), os.environ.get("PWD", "")
+    return directory if here and directory and os.path.realpath(directory) != os.path.realpath(here) else ""
+
+
+def is_plain(text: str) -> bool:
+    """Whether no shell finds anything special in `text`, wherever it stands in a word."""
+    return bool(re.fullmatch("[A-Za-z0-9_./:+-]*", text))
+
+
+def quoted_for_sh(before: str, text: str) -> str:
+    """Quote for any POSIX shell, in ASCII."""
+    if is_plain(text):
+        return before + text
+    if text.isascii():
+        return before + "'" + text.replace("'", "'\\''") + "'"
+    octal = "".join(chr(b) if 32 <= b < 127 and chr(b) not in "'\\%" else f"\\{b:03o}" for b in text.encode())
+    return f"{before}\"$(printf '{octal}')\""
+
+
+def quoted_for_powershell(before: str, text: str) -> str:
+    """Quote for PowerShell, in ASCII. Before 7.3 it loses double quotes on the way to a program."""
+    if is_plain(text):
+        return before + text
+    if text.isascii():
+        return before + "'" + text.replace("'", "''") + "'"
+    units = text.replace("\\", "\\\\").encode("utf-16-be")
+    codes = [int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2)]
+    escaped = "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes).replace("'", "''")
+    return f"\"{before}$([regex]::Unescape('{escaped}'))\""
+
+
+def commands(answers: Mapping[str, Any], wrong: set[str]) -> list[str]:
+    """Return the command for every shell; one line, if all shells read it alike."""
+    posix, power = (command(answers, wrong, quoted) for quoted in (quoted_for_sh, quoted_for_powershell))
+    return [posix] if posix == power else [f"sh:         {posix}", f"PowerShell: {power}"]
 
 
 # The project directory ---------------------------------------------------------------------------------------------
@@ -419,13 +485,17 @@ def main() -> int:
     # A slug that is a path would lead cookiecutter to directories of the user, which it removes when a hook fails. So
     # `__safe_slug` in cookiecutter.json has replaced it before anything was made; here the answer itself is judged.
     answers["project_slug"] = answers.get("__asked_slug", answers["project_slug"])
-    found = problems(answers)
+    found = judge(answers)
     if not found:
         set_aside(Path.cwd(), answers)
         return 0
     print("Nothing was generated: these answers need another look.\n", file=sys.stderr)
     for problem in found:
         print(f"  {problem}", file=sys.stderr)
+    print("\nThis repeats the answers that are right. Complete the rest, at its end:\n", file=sys.stderr)
+    for line in commands(answers, {problem.question for problem in found}):
+        print(f"  {line}", file=sys.stderr)
+    print("\nWhat Cookiecutter adds below about a failed hook says no more than that.\n", file=sys.stderr)
     return 1
 
 

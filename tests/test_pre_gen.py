@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 import sys
 import tomllib
 import unicodedata
@@ -235,6 +236,76 @@ def test_a_refusal_prints_every_problem_and_leaves_nothing(tmp_path: Path) -> No
         assert f"  {name}: " in done.stderr
     assert done.stderr.partition("Traceback")[0].isascii()
     assert list(tmp_path.iterdir()) == []
+
+
+def fields(line: str, shell: str) -> list[str]:
+    """Return the words of a command as a shell reads it."""
+    if shell == "sh":
+        script = f"cookiecutter() {{ printf '%s\\0' \"$@\"; }}; {line}"
+        done = subprocess.run(["sh", "-c", script], capture_output=True, check=True)
+        return done.stdout.decode().split("\0")[:-1]
+    words = []
+    for word in re.findall(r"""(?:"(?:\$\((?:'(?:[^']|'')*'|[^')])*\)|[^"$])*"|'(?:[^']|'')*'|[^\s'"])+""", line)[1:]:
+        if match := re.fullmatch(r"""\"([^$]*)\$\(\[regex\]::Unescape\('(.*)'\)\)\"""", word):
+            text = re.sub(r"\\(u[0-9a-f]{4}|\\)", lambda m: m[0] if m[1] != "\\" else "\\", match[2].replace("''", "'"))
+            units = re.sub(r"\\u([0-9a-f]{4})", lambda m: chr(int(m[1], 16)), text)
+            words.append(match[1] + units.encode("utf-16-be", "surrogatepass").decode("utf-16-be"))
+        else:
+            words.append(re.sub(r"'((?:[^']|'')*)'", lambda m: m[1].replace("''", "'"), word))
+    return words
+
+
+RIGHT = ["plain", "two words", "O'Hara & Söhne", "$HOME `id` $(id)", "100 %s", "a,b;c|d>e", "\u670d\u52a1\u5668", CODER]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
+@pytest.mark.parametrize("shell", ["sh", "PowerShell"])
+@pytest.mark.parametrize("name", [*RIGHT, *(f"{text}'s" for text in RIGHT), "\\d+ 'x' \u00e9"])
+def test_the_command_repeats_the_right_answers_in_every_shell(default_answers: Answers, name: str, shell: str) -> None:
+    quoted = {"sh": pre_gen.quoted_for_sh, "PowerShell": pre_gen.quoted_for_powershell}[shell]
+    answers = {**default_answers, "project_name": name, "port": "0", "_template": "gh:org/a b"}
+    line = pre_gen.command(answers, {"port"}, quoted)
+    assert line.isascii()
+    assert fields(line, shell) == [
+        "--no-input",
+        "gh:org/a b",
+        *(f"{question}={answers[question]}" for question in QUESTIONS_ASKED if question != "port"),
+        "port=",
+    ]
+
+
+def test_the_command_repeats_no_secret(default_answers: Answers) -> None:
+    secret = "ghp_" + "x" * 20
+    answers = {
+        **default_answers,
+        "_template": f"https://me:{secret}@git.example.com/t.git",
+        "trusted_origins": f"https://me:{secret}@a.example",
+    }
+    found = pre_gen.judge(answers)
+    lines = pre_gen.commands(answers, {problem.question for problem in found})
+    assert secret not in "\n".join([*map(str, found), *lines])
+    assert "https://git.example.com/t.git" in lines[0]
+    assert lines[0].endswith(" trusted_origins=")
+
+
+@pytest.mark.parametrize(("name", "answer"), cases(BAD))
+def test_no_value_is_twice_in_a_sentence(default_answers: Answers, name: str, answer: str) -> None:
+    for problem in pre_gen.judge({**default_answers, name: answer}):
+        sentence = str(problem).partition("\n")[0]
+        quoted = pre_gen.shown(answer)
+        assert len(quoted) < 8 or sentence.count(quoted) <= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
+def test_the_command_that_is_printed_makes_the_project_once_it_is_completed(tmp_path: Path) -> None:
+    done = cookiecutter_command(tmp_path, project_name="O'Hara & S\u00f6hne", project_slug="order-desk", port="0")
+    (line,) = re.findall(r"^  sh: +(cookiecutter .* port=)$", done.stderr, re.MULTILINE)
+    user = tmp_path / "user.yaml"
+    user.write_text(json.dumps({"replay_dir": str(tmp_path), "cookiecutters_dir": str(tmp_path)}))
+    script = f'cookiecutter() {{ "{sys.executable}" -m cookiecutter --config-file "{user}" "$@"; }}; {line}8081'
+    subprocess.run(["sh", "-c", script], check=True, capture_output=True)
+    assert "PORT=8081" in (tmp_path / "order-desk" / ".env").read_text(encoding="utf-8")
+    assert "# O'Hara & S\u00f6hne\n" in (tmp_path / "order-desk" / "README.md").read_text(encoding="utf-8")
 
 
 PATHS = ["team/server", "x/../team", "x/..", "../out", ".", "..", "/", "C:\\x", "~", "\u00e9"]

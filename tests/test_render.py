@@ -35,7 +35,7 @@ CHOICES: dict[str, tuple[str, ...]] = pre_gen.CHOICES
 ROUND = ("log_level", "request_logging", "license", "ci")
 PRODUCT_OF = [name for name in CHOICES if name not in ROUND]
 LEFTOVER = re.compile(r"cookiecutter\.[a-z_]+ *[|}]|\{\{ *cookiecutter|\{%|\{#|^ *#%", re.MULTILINE)
-COPIED = re.compile(r"(src|scripts)/.*\.py|\.github/workflows/.*\.yml|deploy/monitoring/.*")
+COPIED = re.compile(r"(src|scripts)/.*\.py|\.github/workflows/.*\.yml")
 
 
 def combinations() -> Iterator[dict[str, str]]:

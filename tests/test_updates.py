@@ -279,7 +279,7 @@ def test_an_optional_package_comes_with_the_line_that_the_server_prints(offer: O
     """Without one its settings are refused; the refusal names this line."""
     project = workshop.create(observability="none", deployment="none", ci="none")
     key = (project / ".env").read_bytes()
-    (line,) = re.findall(r"cruft update (--variables-to-update) '(.+)'", offer.remedy)
+    (line,) = re.findall(r"cruft update (--variables-to-update) '(.+)'", offer.remedy("", ""))
     workshop.update(project, *line)
     assert conflicts(workshop, project) == []
     assert (project / "src/mcp_chassis" / offer.package.replace(".", "/")).is_dir()

@@ -90,11 +90,13 @@ def test_code_does_not_change_in_production(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ENVIRONMENT", "production")
-    assert cli.run(SERVER, ["serve", "--reload"]) == EXIT_CONFIG
-    assert "--reload" in capsys.readouterr().err
+    for command in (["serve", "--reload"], ["dev"], ["dev", "--inspector"]):
+        assert cli.run(SERVER, command) == EXIT_CONFIG
+        assert "ENVIRONMENT: is production" in capsys.readouterr().err
 
 
-def test_serve_starts_again_when_the_code_changes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [["serve", "--reload"], ["dev"]], ids=" ".join)
+def test_serve_starts_again_when_the_code_changes(how: list[str], tmp_path: Path) -> None:
     """With a copy of the package, whose code the test may change."""
     package, port = PROJECT / "src" / PACKAGE, free_port()
     shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -103,7 +105,7 @@ def test_serve_starts_again_when_the_code_changes(tmp_path: Path) -> None:
         "ENABLE_AUTH": "false",
         "SECRETS_DIR": os.devnull,
     }
-    command = [sys.executable, "-m", package.name, "serve", "--reload", f"--port={port}"]
+    command = [sys.executable, "-m", package.name, *how, f"--port={port}"]
 
     def greeting() -> str:
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
@@ -125,6 +127,46 @@ def test_serve_starts_again_when_the_code_changes(tmp_path: Path) -> None:
         finally:
             process.terminate()
         assert process.wait(30) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="npx is a program of the test's own")
+def test_dev_prints_what_a_client_needs_and_the_inspector_gets_no_key(tmp_path: Path) -> None:
+    """The Inspector is a stand-in that writes down its arguments and its environment, and runs until it is stopped."""
+    bin_directory, port = tmp_path / "bin", str(free_port())
+    bin_directory.mkdir()
+    npx = bin_directory / "npx"
+    npx.write_text('#!/bin/sh\n{ echo "$@"; env; } > "$SEEN.new"; mv "$SEEN.new" "$SEEN"; exec sleep 1000\n')
+    npx.chmod(0o755)
+    variables = environment(api_key=KEY, port=port, seen=str(tmp_path / "seen"))
+    variables["PATH"] = f"{bin_directory}{os.pathsep}{os.environ['PATH']}"
+    command = [sys.executable, "-m", PACKAGE, "dev", "--inspector"]
+    log = tmp_path / "err"
+    with (
+        (tmp_path / "out").open("wb") as out,
+        log.open("wb") as err,
+        subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=out, stderr=err) as process,
+    ):
+        try:
+            wait_until(lambda: (tmp_path / "seen").exists() and "startup complete" in log.read_text(), seconds=60)
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
+    url = f"http://127.0.0.1:{port}/mcp"
+    asked = f"@modelcontextprotocol/inspector --server-url {url} --transport http"
+    said, seen = (tmp_path / "out").read_text(), (tmp_path / "seen").read_text()
+    assert said == f"URL        {url}\nKey        API_KEY in the environment\nInspector  npx {asked}\n\n"
+    assert seen.startswith(f"--yes {asked}\n")
+    assert "tools.lock.json is missing" in log.read_text(), "the lock is a warning"
+    assert not log.read_text().startswith("{"), "the log is for people"
+    assert KEY not in said + seen + log.read_text()
+
+
+def test_dev_says_where_npx_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cli.run(SERVER, ["dev", "--inspector"]) == EXIT_CONFIG
+    assert "Install Node.js" in capsys.readouterr().err
 
 
 def test_serve_on_a_port_that_is_taken_ends_with_one_sentence(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from secure_mcp_server.server import SERVER
 
 from .support.project import PROJECT
 
+COMMAND = ("uv", "--directory", "/srv/notes-server", "run", "notes-server", "stdio")
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
-PUBLIC = Target("notes-server", "https://mcp.example.com/mcp", "1.2.3", "NOTES_SERVER_KEY")
-OPEN = Target("notes-server", "https://mcp.example.com/mcp", "1.2.3", None)
+PUBLIC = Target("notes-server", "https://mcp.example.com/mcp", "1.2.3", "NOTES_SERVER_KEY", COMMAND)
+OPEN = Target("notes-server", "https://mcp.example.com/mcp", "1.2.3", None, COMMAND)
 
 
 def parsed(client: str, target: Target) -> Any:
@@ -33,16 +35,20 @@ def test_the_first_settings_of_a_project_give_a_server_on_this_machine() -> None
         example["state_secret"] = KEY[::-1]
     settings = load_settings(_env_file=None, **(example | {"api_key": KEY}))
     target = target_of(settings, SERVER)
+    command = ("uv", "--directory", str(PROJECT.resolve()), "run", "secure-mcp-server", "stdio")
     key = None if example.get("auth_mode") == "oauth" else "SECURE_MCP_SERVER_KEY"
-    assert target == Target("secure-mcp-server", "http://127.0.0.1:8080/mcp", SERVER.version, key)
+    assert target == Target("secure-mcp-server", "http://127.0.0.1:8080/mcp", SERVER.version, key, command)
 
 
 def test_claude_desktop_starts_the_command_and_needs_no_key() -> None:
     server = parsed("claude-desktop", PUBLIC)["mcpServers"]["notes-server"]
-    assert server == {
-        "command": "uv",
-        "args": ["--directory", "/path/to/notes-server", "run", "notes-server", "stdio"],
-    }
+    assert server == {"command": COMMAND[0], "args": list(COMMAND[1:])}
+
+
+def test_without_a_checkout_it_starts_the_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(SERVER), "checkout", None)
+    settings = load_settings(_env_file=None, api_key=KEY)
+    assert target_of(settings, SERVER).command == (sys.executable, "-m", SERVER.package, "stdio")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +95,7 @@ def test_the_entry_for_the_registry() -> None:
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080/mcp", "https://localhost/mcp", "http://mcp.example.com/mcp"])
 def test_a_server_without_a_public_name_is_not_for_the_registry(url: str) -> None:
     with pytest.raises(SettingsError, match="PUBLIC_URL"):
-        CLIENTS["registry"](Target("notes-server", url, "1.2.3", None))
+        CLIENTS["registry"](Target("notes-server", url, "1.2.3", None, COMMAND))
 
 
 def test_the_command_prints_the_text_alone_and_never_the_key(

@@ -1,10 +1,15 @@
 """The dashboard and the alerts ask for what the server tells: metrics, labels and, where they are few, values."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
+from baking import bake
 from prometheus_client import REGISTRY
 
 from mcp_chassis.events import log as events
@@ -28,6 +33,7 @@ def told() -> dict[str, dict[str, set[str]]]:
     assert events.KINDS
     metrics.count_http_request("/mcp", 500, 0.1)
     metrics.count_tool_call("hello_world", "timeout", 0.1)
+    metrics.count_audit_lines(0, written=True)
     samples = [sample for family in REGISTRY.collect() for sample in family.samples]
     known: dict[str, dict[str, set[str]]] = {}
     for sample in samples:
@@ -64,6 +70,25 @@ def test_a_query_names_what_exists(query: str, told: dict[str, dict[str, set[str
 def test_the_check_finds_a_slip(query: str, told: dict[str, dict[str, set[str]]]) -> None:
     with pytest.raises(AssertionError, match=r"there is no metric|has no label"):
         test_a_query_names_what_exists(query, told)
+
+
+ABSENT = {"McpAuditRecordsLost", "McpTokensUnverifiable", "McpCallersAreLimited", "Audit trail"}
+
+
+def test_without_an_optional_package_there_is_no_counter_no_alert_and_no_panel_of_it(tmp_path: Path) -> None:
+    without = bake(tmp_path, audit_trail="no", rate_limit="none") / "deploy" / "monitoring"
+    panels = json.loads((without / "dashboard.json").read_text(encoding="utf-8"))["panels"]
+    (group,) = yaml.safe_load((without / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    left_out = {panel["title"] for panel in DASHBOARD["panels"]} - {panel["title"] for panel in panels}
+    left_out |= {rule["alert"] for rule in GROUP["rules"]} - {rule["alert"] for rule in group["rules"]}
+    assert left_out == ABSENT
+    program = "from mcp_chassis.telemetry.metrics import *; print(generate_latest(REGISTRY).decode())"
+    source = str(without.parents[1] / "src")
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": source}, capture_output=True, check=True
+    )
+    assert b"mcp_security_events" in done.stdout
+    assert b"audit" not in done.stdout
 
 
 def test_the_dashboard_shows_every_metric() -> None:

@@ -39,8 +39,8 @@ def test_a_setting_of_an_absent_room_is_an_error_that_says_how_to_add_it(
             load_settings(_env_file=env_file, api_key=KEY)
         change = f'{{"{offer.question}": "{offer.answer}"}}'
         assert error.value.problems == [
-            f"{name}: This project was made without {offer.package}. "
-            f"Add it: cruft update --variables-to-update '{change}'"
+            f"{name}: has no effect, as this project was made without {offer.package}. Remove it from the settings. "
+            f"Or add the package, and install again: uvx cruft update --variables-to-update '{change}'"
         ]
 
 
@@ -73,8 +73,21 @@ def test_a_setting_of_an_absent_room_is_read_as_settings_are(
     if not is_refused:
         load_settings(_env_file=env_file, api_key=KEY)
         return
-    with pytest.raises(SettingsError, match=f"{name.upper()}: This project was made without"):
+    with pytest.raises(SettingsError, match=f"{name.upper()}: has no effect, as this project was made without"):
         load_settings(_env_file=env_file, api_key=KEY)
+
+
+def test_auth_mode_none_leads_to_the_switch_of_authentication_not_to_oauth(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for place in ("mcp_chassis.rooms.rooms", "mcp_chassis.settings.rooms"):
+        monkeypatch.setattr(place, dict)
+    (tmp_path / ".env").write_text("AUTH_MODE=None\n", encoding="utf-8")
+    with pytest.raises(SettingsError) as error:
+        load_settings(_env_file=tmp_path / ".env", api_key=KEY)
+    (problem,) = error.value.problems
+    assert "ENABLE_AUTH=false" in problem
+    assert "cruft" not in problem
 
 
 def test_a_secret_of_an_absent_room_that_is_no_text_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -75,11 +75,15 @@ class Offer:
     answer: str
     settings: Mapping[str, str | None]
 
-    @property
-    def remedy(self) -> str:
-        """How to add it to a project."""
+    def remedy(self, name: str, value: str) -> str:
+        """Say what to do about one of its settings in a project without it."""
+        if (name, value) == ("AUTH_MODE", "none"):
+            return "AUTH_MODE: none is not a kind of credential. To serve without any, set ENABLE_AUTH=false instead."
         change = f'{{"{self.question}": "{self.answer}"}}'
-        return f"This project was made without {self.package}. Add it: cruft update --variables-to-update '{change}'"
+        return (
+            f"{name}: has no effect, as this project was made without {self.package}. Remove it from the settings. "
+            f"Or add the package, and install again: uvx cruft update --variables-to-update '{change}'"
+        )
 
 
 def _settings(text: str) -> Mapping[str, str | None]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -51,6 +52,13 @@ class Service:
     def package(self) -> str:
         """The team's package."""
         return self.module.partition(".")[0]
+
+    @property
+    def checkout(self) -> Path | None:
+        """The directory of the project; None where the package is installed without it."""
+        package = Path(str(import_module(self.package).__file__)).resolve().parent
+        project = package.parents[1]
+        return project if (project / "pyproject.toml").is_file() and package.parent.name == "src" else None
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cli.file_rights import WRITE_OR_READ_BY_ALL, too_open
+from ..counters import count_audit_lines
 from ..rooms import Room
 from .settings import AuditTrailSettings
 
@@ -38,6 +39,7 @@ class AuditTrailRoom(Room):
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise SettingsError([f"AUDIT_FILE: {own.audit_file} cannot be written: {reason}."]) from None
+        count_audit_lines(0, written=True)  # announces the metric
         parts.recorder = TrailRecorder(trail)
         parts.problems.append(trail.problems)
         parts.running.append(lambda: _written(trail))

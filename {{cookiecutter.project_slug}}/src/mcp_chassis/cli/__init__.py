@@ -10,9 +10,9 @@ from ..rooms import rooms
 from ..service import Service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
 from ..state import EXIT_UNAVAILABLE, StartError
-from . import chassis, check, client_config, events, keys, serve, tools
+from . import chassis, check, client_config, dev, events, keys, new, serve, tools
 
-_MODULES = (serve, check, tools, keys, events, client_config, chassis)
+_MODULES = (serve, dev, check, new, tools, keys, events, client_config, chassis)
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 
 
@@ -25,8 +25,8 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "completion":
             code = _completion(parser, options.shell)
-        elif options.command == "chassis":  # about files only, so it works with any settings
-            code = options.run()
+        elif options.command in {"chassis", "new"}:  # about files only, so they work with any settings
+            code = options.run(options, service)
         else:
             settings = load_settings(service.settings, **_overrides(options))
             serve.log_to_stderr(settings)

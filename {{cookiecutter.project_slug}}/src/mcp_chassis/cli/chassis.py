@@ -15,7 +15,7 @@ def add_commands(commands: Commands) -> None:
     verify.set_defaults(run=_verify)
 
 
-def _verify() -> int:
+def _verify(*_: object) -> int:
     if changed := differences():
         print("The chassis differs from the template's:", *(f"  {line}" for line in changed), sep="\n", file=sys.stderr)
         print("Undo the edit, or bring it to the template: an update would overwrite it.", file=sys.stderr)

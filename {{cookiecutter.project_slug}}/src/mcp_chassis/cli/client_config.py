@@ -23,12 +23,14 @@ class Target:
         url: of the MCP endpoint.
         version: of the project.
         variable: the environment variable that holds the key; None where the client needs none or gets a token itself.
+        command: that starts the server over stdio, in any directory.
     """
 
     slug: str
     url: str
     version: str
     variable: str | None
+    command: tuple[str, ...]
 
     def bearer(self, form: str) -> dict[str, Any]:
         """Return the member `headers`, with the variable in the form that the client replaces."""
@@ -46,8 +48,8 @@ def claude_code(target: Target) -> str:
 
 def claude_desktop(target: Target) -> str:
     """`claude_desktop_config.json`: it starts programs only, so it gets the server over stdio."""
-    command = {"command": "uv", "args": ["--directory", "/path/to/" + target.slug, "run", target.slug, "stdio"]}
-    return _json({"mcpServers": {target.slug: command}})
+    program, *arguments = target.command
+    return _json({"mcpServers": {target.slug: {"command": program, "args": arguments}}})
 
 
 def cursor(target: Target) -> str:
@@ -113,7 +115,10 @@ def target_of(settings: Settings, service: Service) -> Target:
     """Return what clients need to know of a server with these settings."""
     variable = service.name.upper().replace("-", "_") + "_KEY"
     needed = settings.enable_auth and needs_key(settings)
-    return Target(service.name, settings.resource_url, service.version, variable if needed else None)
+    checkout = service.checkout
+    uv = ("uv", "--directory", str(checkout), "run", service.name)
+    command = (*(uv if checkout is not None else (sys.executable, "-m", service.package)), "stdio")
+    return Target(service.name, settings.resource_url, service.version, variable if needed else None, command)
 
 
 def _print(options: argparse.Namespace, service: Service, settings: Settings) -> int:

@@ -4,9 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from operator import itemgetter
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,14 +14,13 @@ from ..events.log import KINDS
 from ..events.untrusted import escape_controls
 from ..http.origins import is_loopback, normal_origin
 from ..settings import Settings, SettingsError
-from .options import Commands
+from .options import HTTP_OPTIONS, Commands
 from .serve import own_url
 from .terminal import colored
 
 _SEVERITIES = ("low", "medium", "high")
 _COLORS = {"high": "red", "medium": "yellow", "low": "cyan"}
-_MAX_REMEMBERED = 20_000  # events that were shown
-_PAGE, _MAX_PAGE = 100, 1000
+_PAGE = 1000  # events; a server keeps no more
 
 
 class _Refused(Exception):
@@ -32,7 +29,9 @@ class _Refused(Exception):
 
 def add_commands(commands: Commands) -> None:
     """Add the command. The audit trail adds `events verify` to it."""
-    events = commands.add_parser("events", help="show security events of running servers; check the audit trail")
+    events = commands.add_parser(
+        "events", parents=[HTTP_OPTIONS], help="show security events of running servers; check the audit trail"
+    )
     events.set_defaults(run=_events)
     events.add_argument("--follow", action="store_true", help="go on with new ones until Ctrl-C")
     events.add_argument("--url", action="append", type=explained(normal_origin), metavar="URL",
@@ -56,7 +55,7 @@ def _events(options: argparse.Namespace, _: object, settings: Settings) -> int:
     headers = ({} if options.url else host) | {"Authorization": f"Bearer {settings.api_key.get_secret_value()}"}
     try:
         with httpx2.Client(headers=headers, timeout=10, trust_env=False) as client:
-            return _show([_Server(client, url, several=len(urls) > 1) for url in urls], options)
+            return _show(client, urls, options)
     except _Refused as error:
         print(error, file=sys.stderr)
         return 1
@@ -64,79 +63,60 @@ def _events(options: argparse.Namespace, _: object, settings: Settings) -> int:
         return 0
 
 
-def _show(servers: Sequence["_Server"], options: argparse.Namespace) -> int:
-    shown: OrderedDict[str, int] = OrderedDict()
-    lines = _new_lines(servers, shown, options, _MAX_PAGE)[-options.limit :]
+def _show(client: httpx2.Client, urls: list[str], options: argparse.Namespace) -> int:
+    pages: dict[str, dict[str, dict[str, Any]]] = {url: {} for url in urls}  # the last of each server, by identity
+    away: set[str] = set()
+    limit = options.limit
     while True:
-        for line in lines:
+        shown = {identity for page in pages.values() for identity in page}
+        for url in urls:
+            if (page := _page(client, url, away)) is not None:
+                pages[url] = page
+        # Replicas return the same events. A flood is shown again, with its count, while it grows.
+        new = {identity: (event, urlsplit(url).netloc if urls[1:] else "") for url, page in pages.items()
+               for identity, event in page.items() if identity not in shown and _is_wanted(event, options)}  # fmt: skip
+        lines = [_line(*found) for found in sorted(new.values(), key=lambda found: str(found[0].get("timestamp")))]
+        for line in lines[-limit:]:
             print(line, flush=True)
         if not options.follow:
             break
-        time.sleep(max([options.every, *(server.wait for server in servers)]))
-        lines = _new_lines(servers, shown, options, _PAGE)
-    if not all(server.answers for server in servers):
+        limit = _PAGE
+        time.sleep(options.every)
+    if away:
         return 1
     if not lines:
         print("No such events.", file=sys.stderr)
     return 0
 
 
-def _new_lines(
-    servers: Sequence["_Server"], shown: OrderedDict[str, int], options: argparse.Namespace, size: int
-) -> list[str]:
-    """Return a line for every new event that is wanted, oldest first, and add them to `shown`, with their counts."""
-    new: list[tuple[str, str]] = []
-    for server in servers:
-        page = server.ask(size)
-        if len(page) == size == _PAGE and not any(_identity(event) in shown for event in page):
-            page = server.ask(_MAX_PAGE)  # more has happened than fits
-        for event in page:
-            # Replicas return the same events. A flood is shown again when its count has doubled.
-            identity, count = _identity(event), _count(event)
-            if identity not in shown or not shown[identity] <= count < 2 * shown[identity]:
-                shown[identity] = count
-                if _is_wanted(event, options):
-                    new.append((str(event.get("timestamp")), _line(event, server.name)))
-    while len(shown) > _MAX_REMEMBERED:
-        shown.popitem(last=False)
-    return [line for _, line in sorted(new, key=itemgetter(0))]
+def _page(client: httpx2.Client, url: str, away: set[str]) -> dict[str, dict[str, Any]] | None:
+    """Return the events of one server by what identifies them; None if it does not answer, which is said once.
+
+    Raises:
+        _Refused: if it refuses the key.
+    """
+    try:
+        answer = client.get(f"{url}/security/events", params={"limit": _PAGE})
+        if answer.status_code in {401, 403}:
+            raise _Refused(f"{url}: API_KEY is refused ({answer.status_code}).")
+        events = [event for event in answer.raise_for_status().json()["events"] if isinstance(event, dict)]
+    except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
+        if url not in away:
+            print(f"{url}: {_explained_failure(error)}", file=sys.stderr)
+        away.add(url)
+        return None
+    if url in away:
+        print(f"{url}: answers again", file=sys.stderr)
+    away.discard(url)
+    return {json.dumps(event, sort_keys=True): event for event in events}
 
 
-class _Server:
-    """One server that is asked for its events."""
-
-    def __init__(self, client: httpx2.Client, url: str, *, several: bool) -> None:
-        self._client = client
-        self._url = url
-        self.name = urlsplit(url).netloc if several else ""
-        self.answers = True
-        self.wait = 0
-        """Seconds before it may be asked again."""
-
-    def ask(self, limit: int) -> list[dict[str, Any]]:
-        """Return the newest events, or none if it does not answer now.
-
-        Raises:
-            _Refused: if it refuses the key.
-        """
-        self.wait = 0
-        try:
-            answer = self._client.get(f"{self._url}/security/events", params={"limit": limit})
-            if answer.status_code in {401, 403}:
-                raise _Refused(f"{self._url}: API_KEY is refused ({answer.status_code}).")
-            if answer.status_code == 429:
-                self.wait = min(300, _number(answer.headers.get("Retry-After", "60")))
-            events = answer.raise_for_status().json()["events"]
-        except (httpx2.HTTPError, ValueError, KeyError, TypeError, argparse.ArgumentTypeError) as error:
-            if self.answers:
-                status = f" ({error.response.status_code})" if isinstance(error, httpx2.HTTPStatusError) else ""
-                print(f"{self._url}: does not answer with events{status}: {type(error).__name__}", file=sys.stderr)
-            self.answers = False
-            return []
-        if not self.answers:
-            print(f"{self._url}: answers again", file=sys.stderr)
-        self.answers = True
-        return [event for event in events if isinstance(event, dict)] if isinstance(events, list) else []
+def _explained_failure(error: Exception) -> str:
+    if isinstance(error, httpx2.HTTPStatusError):
+        return f"does not answer with events ({error.response.status_code})."
+    if isinstance(error, httpx2.TransportError):
+        return "does not answer. Is the server running there? --host, --port or --url name another."
+    return "does not answer with events. Is it a server of this template?"
 
 
 def _is_wanted(event: dict[str, Any], options: argparse.Namespace) -> bool:
@@ -162,19 +142,6 @@ def _plain(value: object) -> str:
 def _details(event: dict[str, Any]) -> dict[str, Any]:
     details = event.get("details")
     return details if isinstance(details, dict) else {}
-
-
-def _count(event: dict[str, Any]) -> int:
-    count = _details(event).get("count")
-    return count if isinstance(count, int) else 1
-
-
-def _identity(event: dict[str, Any]) -> str:
-    """Return what makes it the same event: all of it, or for one that stands for many, what does not change."""
-    if _count(event) > 1:
-        details = {**_details(event), "count": None, "request_id": None}
-        event = {**event, "timestamp": None, "details": details}
-    return json.dumps(event, sort_keys=True)
 
 
 def explained(parse: Callable[[str], Any]) -> Callable[[str], Any]:

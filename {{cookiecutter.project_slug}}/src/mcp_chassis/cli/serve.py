@@ -65,7 +65,7 @@ def own_url(settings: Settings) -> tuple[str, dict[str, str]]:
 
 def _serve(options: argparse.Namespace, service: Service, settings: Settings) -> int:
     if options.reload:
-        return _reload(options, service, settings)
+        return serve_again_on_change(options, service, settings)
     processes = max((room.processes(settings) for room in rooms().values()), default=1)
     with ExitStack() as stack:
         for room in rooms().values():
@@ -75,7 +75,8 @@ def _serve(options: argparse.Namespace, service: Service, settings: Settings) ->
     return 0
 
 
-def _reload(options: argparse.Namespace, service: Service, settings: Settings) -> int:
+def serve_again_on_change(options: argparse.Namespace, service: Service, settings: Settings) -> int:
+    """Serve in a process of its own, and in a new one after every change of the package's code."""
     if settings.environment == "production":
         raise SettingsError(["ENVIRONMENT: is production, where code does not change. Leave out --reload."])
     given = [(name, getattr(options, name)) for name in ("host", "port")]

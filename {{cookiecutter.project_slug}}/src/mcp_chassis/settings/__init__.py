@@ -133,7 +133,7 @@ def _of_absent_rooms(env_file: Any, directory: Path | None) -> Iterator[str]:
             value = next(filter(None, values), None) or _secret(secret_files.get(name.lower()))
             word = value.strip().lower()
             if word and neutral is not None and word != neutral and (word, neutral) != ("0", "false"):
-                yield f"{name}: {offer.remedy}"
+                yield offer.remedy(name, word)
 
 
 def _secret(path: Path | None) -> str:

@@ -5,6 +5,7 @@ the library's `labels()`. With PROMETHEUS_MULTIPROC_DIR set before the start, pr
 directory, and each of them can return the sum.
 """
 
+import functools
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -51,7 +52,6 @@ _tool_calls = _Children(
 _decisions = _Children(Counter("mcp_rate_limit_decisions", "Decisions of the limiters.", ["limiter", "decision"]))
 _authentications = _Children(Counter("mcp_authentications", "Requests, by what their credential was.", ["result"]))
 _events = _Children(Counter("mcp_security_events", "Security events.", ["event", "severity"]))
-_audit_lines = _Children(Counter("mcp_audit_lines", "Lines of the audit trail.", ["result"]))
 
 _open_connections = Gauge("mcp_open_connections", "Open HTTP connections.", multiprocess_mode="livesum")
 _open_streams = Gauge("mcp_open_streams", "Open event streams.", ["kind"], multiprocess_mode="livesum")
@@ -65,8 +65,6 @@ for _result in RESULTS:
 for _limiter in ("requests", "tool", "wrong_credentials"):
     for _decision in ("allowed", "refused"):
         _decisions[_limiter, _decision].inc(0)
-for _result in ("written", "lost"):
-    _audit_lines[_result,].inc(0)
 
 
 def count_http_request(route: str, status: int, seconds: float) -> None:
@@ -95,8 +93,16 @@ def count_event(event: str, severity: str, number: int = 1) -> None:
 
 
 def count_audit_lines(number: int, *, written: bool) -> None:
-    """Count lines of the audit trail that were written, or lost."""
-    _audit_lines["written" if written else "lost",].inc(number)
+    """Count lines of the audit trail that were written, or lost. Without a trail there is no such metric."""
+    _audit_lines()["written" if written else "lost",].inc(number)
+
+
+@functools.cache
+def _audit_lines() -> _Children:
+    children = _Children(Counter("mcp_audit_lines", "Lines of the audit trail.", ["result"]))
+    for result in ("written", "lost"):
+        children[result,].inc(0)
+    return children
 
 
 def count_connections(change: int) -> None:
