@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..rooms import rooms
@@ -28,7 +29,8 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
         elif options.command == "chassis":  # about files only, so it works with any settings
             code = options.run()
         else:
-            settings = load_settings(service.settings, **_overrides(options))
+            env_file = _env_file(options, service)
+            settings = load_settings(service.settings, _env_file=env_file, **_overrides(options))
             serve.log_to_stderr(settings)
             code = options.run(options, service, settings)
         sys.stdout.flush()
@@ -56,6 +58,29 @@ def _parser(service: Service) -> argparse.ArgumentParser:
     completion = commands.add_parser("completion", help="print a completion script for a shell")
     completion.add_argument("shell", choices=("bash", "fish", "powershell", "tcsh", "zsh"))
     return parser
+
+
+def _env_file(options: argparse.Namespace, service: Service) -> Path | None:
+    """Return where `.env` is. The parent process starts `stdio` in a directory of its own, whose files are not ours."""
+    given = getattr(options, "env_file", None)
+    path = Path(given or ".env").absolute()
+    if given is not None and not path.is_file():
+        raise SettingsError([f"--env-file: {given} is not a file. Correct the path."])
+    if options.command != "stdio":
+        return path
+    home = service.project or (path.parent if given is not None else None)
+    if home is not None:
+        os.chdir(home)  # where relative paths of settings lead
+    if given is None:
+        path = Path(".env").absolute()
+        try:
+            if home is None or not path.is_file():
+                return None
+            path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            print(f"{path} cannot be read and is left out: {type(error).__name__}", file=sys.stderr)
+            return None
+    return path
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
