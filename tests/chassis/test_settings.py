@@ -404,7 +404,7 @@ class TeamSettings(Settings):
 
     database_url: SecretStr
     max_orders: Annotated[int, Field(ge=1, description="Orders in one list.")] = 10
-    regions: list[str] = []
+    regions: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
