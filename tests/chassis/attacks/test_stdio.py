@@ -224,10 +224,8 @@ def test_an_installed_wheel_in_the_client_s_project_reads_no_env_file(own: Path,
 def test_env_file_names_another_one(own: Path, foreign: Path, tmp_path: Path) -> None:
     (tmp_path / "named.env").write_text("GREETING=named\n")
     assert look(foreign, own / "src", "--env-file", "../named.env")[0] == f"named INFO {own}"
-    assert (
-        "--env-file: absent.env is not a file. Correct the path."
-        in look(foreign, own / "src", "--env-file=absent.env")[1]
-    )
+    _, errors = look(foreign, own / "src", "--env-file=absent.env")
+    assert "--env-file: absent.env is not a file. Correct the path." in errors
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfeG\x00", None])

@@ -11,9 +11,9 @@ from ..rooms import rooms
 from ..service import Service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
 from ..state import EXIT_UNAVAILABLE, StartError
-from . import chassis, check, client_config, events, keys, serve, tools
+from . import chassis, check, client_config, events, keys, own_settings, serve, tools
 
-_MODULES = (serve, check, tools, keys, events, client_config, chassis)
+_MODULES = (serve, check, tools, keys, events, client_config, own_settings, chassis)
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 
 
@@ -26,8 +26,8 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "completion":
             code = _completion(parser, options.shell)
-        elif options.command == "chassis":  # about files only, so it works with any settings
-            code = options.run()
+        elif not options.loads:  # about files only, so it works with any settings
+            code = options.run(options, service)
         else:
             env_file = _env_file(options, service)
             settings = load_settings(service.settings, _env_file=env_file, **_overrides(options))
@@ -49,7 +49,7 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
 def _parser(service: Service) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=service.name, description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=service.version)
-    parser.set_defaults(listens=True, report=_report)
+    parser.set_defaults(listens=True, loads=True, report=_report)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in _MODULES:
         module.add_commands(commands)
