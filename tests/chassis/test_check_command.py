@@ -328,7 +328,6 @@ def test_start_opens_checks_and_closes_what_the_tools_share(report: Report) -> N
     OPENED[:] = ["fail"]
     assert "FAIL  start           the check database fails" in report("--start")["start"]
     assert report.code == 1
-    assert (
-        "The server cannot start: ConnectionRefusedError: no database, at" in report("--start", BROKEN="yes")["start"]
-    )
+    found = report("--start", BROKEN="yes")
+    assert "The server cannot start: ConnectionRefusedError: no database, at" in found["start"]
     assert report.code == 1

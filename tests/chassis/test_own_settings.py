@@ -18,7 +18,7 @@ class OwnSettings(Settings):
     max_orders: Annotated[int, Field(description="Orders in one list.")] = 10
     dry_run: bool = False
     regions: tuple[str, ...] = ("eu", "us")
-    log_level: str = "INFO"  # the chassis's, with another type
+    port: int = 9000  # the chassis's, with another default
 
 
 @pytest.fixture
