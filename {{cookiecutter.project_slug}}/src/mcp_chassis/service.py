@@ -54,11 +54,11 @@ class Service:
         return self.module.partition(".")[0]
 
     @property
-    def checkout(self) -> Path | None:
-        """The directory of the project; None where the package is installed without it."""
+    def project(self) -> Path | None:
+        """The directory of the project, if the package lies there as the template made it, not in a wheel."""
         package = Path(str(import_module(self.package).__file__)).resolve().parent
-        project = package.parents[1]
-        return project if (project / "pyproject.toml").is_file() and package.parent.name == "src" else None
+        root = package.parent.parent
+        return root if package.parent.name == "src" and (root / "pyproject.toml").is_file() else None
 
     @property
     def name(self) -> str:

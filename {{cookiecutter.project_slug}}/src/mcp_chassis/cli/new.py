@@ -125,7 +125,7 @@ def add_commands(commands: Commands) -> None:
     for kind in _KINDS:
         parser = kinds.add_parser(kind, help=f"make a {kind}")
         parser.add_argument("name", metavar="NAME", help="the function's name, such as open_orders")
-        parser.set_defaults(run=partial(_new, kind))
+        parser.set_defaults(run=partial(_new, kind), loads=False)
 
 
 def _new(kind: str, options: argparse.Namespace, service: Service) -> int:
@@ -143,7 +143,7 @@ def _new(kind: str, options: argparse.Namespace, service: Service) -> int:
 
 def _write(name_of_kind: str, name: str, service: Service) -> tuple[list[str], str]:
     """Write the files. Return those that are new, the test last, and the one that lists it."""
-    if (project := service.checkout) is None:
+    if (project := service.project) is None:
         raise _Refused("works in the project's checkout. An installed wheel holds no tests to add one to.")
     package, kind = project / "src" / service.package, _KINDS[name_of_kind]
     if fault := _fault(name):
