@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcp_chassis.sinks import InvalidInput, SafeRoot
+from mcp_chassis.sinks import ConfigurationError, InvalidInput, SafeRoot
 
 from .roots import WAYS, choose
 
@@ -60,7 +60,7 @@ def test_open_reads_and_writes_text_and_bytes(root: SafeRoot) -> None:
 
 @pytest.mark.parametrize("mode", ["a", "r+", "rw", "", "bb", "rbb", "U"])
 def test_other_modes_are_the_authors_mistake(root: SafeRoot, mode: str) -> None:
-    with pytest.raises(ValueError, match="mode"):
+    with pytest.raises(ConfigurationError, match="mode"):
         root.open("a", mode)
 
 

@@ -121,7 +121,7 @@ def generated(seed: int) -> Iterator[str]:
     """Yield names, companies and addresses of every locale that Faker knows."""
     for locale in sorted(AVAILABLE_LOCALES):
         with warnings.catch_warnings(action="ignore"):  # some locales are old names of others
-            fake = Faker(locale)
+            fake: Any = Faker(locale)
         fake.seed_instance(seed)
         for make in (fake.name, fake.company, fake.address):
             yield from (make().replace("\n", ", ") for _ in range(100))
@@ -209,9 +209,10 @@ def test_a_name_holds_nothing_that_shells_and_markup_begin_with(text: str) -> No
 def test_the_message_gives_rule_and_position_but_not_the_value() -> None:
     with pytest.raises(InvalidInput, match=r"^character 5 \(U\+0024\) is not allowed there in a name$"):
         sanitize_input("abcd$secret")
-    for refused in (lambda: sanitize_input("secret", max_length=3), lambda: sanitize_input("secret", 3)):
-        with pytest.raises(InvalidInput, match=r"^it is longer than 3 characters$"):
-            refused()
+    with pytest.raises(InvalidInput, match=r"^it is longer than 3 characters$"):
+        sanitize_input("secret", max_length=3)
+    with pytest.raises(InvalidInput, match=r"^it is longer than 3 characters$"):
+        sanitize_input("secret", 3)
 
 
 @pytest.mark.parametrize(
