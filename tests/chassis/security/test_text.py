@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from mcp_chassis.sinks import (
     Argument,
+    ConfigurationError,
     Identifier,
     InvalidInput,
     Name,
@@ -264,3 +265,11 @@ def test_an_endless_text_is_refused_before_it_is_looked_at() -> None:
         with pytest.raises(InvalidInput, match="longer"):
             check(text)
     assert time.perf_counter() - started < 0.1
+
+
+@pytest.mark.parametrize("max_length", [0, -1])
+def test_a_length_that_nothing_has_is_the_authors_mistake(max_length: int) -> None:
+    """Not a ValueError: a validator of pydantic would blame the caller."""
+    with pytest.raises(ConfigurationError):
+        sanitize_input("a", max_length)
+    assert not issubclass(ConfigurationError, ValueError)
