@@ -5,6 +5,7 @@ import errno
 import json
 import socket
 import ssl
+import sys
 import threading
 import time
 import traceback
@@ -12,22 +13,28 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import anyio
 import httpcore2
 import pytest
+from mcp.types import CallToolResult
 from pydantic import BaseModel
 
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.sinks import ConfigurationError, Fetched, InvalidInput, Upstream, UpstreamError
 from mcp_chassis.sinks.http import call_deadline
 
 from ..support.certificates import Authority
 from ..support.outside import Outside, Server, answers, reply
+from ..support.project import PROJECT
+from ..support.running import text
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "s3cr3t-of-the-upstream"
+SECRET = "of-the-upstream-" + "x" * 8
 Answer = tuple[int, dict[str, str], bytes]
 
 
@@ -426,3 +433,43 @@ async def test_an_answer_over_the_limit_is_the_upstreams_failure_also_on_a_kept_
             await upstream.get("/items")
     assert service.connections == 1
     assert "100000 bytes" in error.value.cause
+
+
+# --- the recipe of the documents --------------------------------------------------------------------------------------
+
+
+async def test_the_recipe_of_the_documents_works(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (PROJECT / "docs" / "outgoing-values.md").read_text(encoding="utf-8")
+    recipe = page.partition("## Your own services")[2].partition("```python\n")[2].partition("```")[0]
+    written = 'Upstream("https://stock.internal:8443/api", networks=["10.0.0.0/8"]'
+    assert written in recipe
+    monkeypatch.setenv("STOCK_TOKEN", SECRET)
+    module = ModuleType("recipe")
+    monkeypatch.setitem(sys.modules, "recipe", module)
+    source = recipe.replace(written, f'Upstream("{service.url}", networks=["127.0.0.0/8"]')
+    exec(compile(source, "recipe", "exec"), vars(module))  # noqa: S102  (a recipe of ours)
+    server = GuardedServer("stock", tools=(module.stock_of, module.reserve), events=EventLog())
+
+    async def call(tool: str, **arguments: Any) -> str:
+        result = await server.call_tool(tool, arguments)
+        assert isinstance(result, CallToolResult)
+        return text(result)
+
+    service.script = [
+        (200, {}, b'{"name": "bolt", "left": 7}'),
+        (404, {}, b"{}"),
+        (201, {}, b'{"number": 9}'),
+        (401, {}, SECRET.encode()),
+        cut,
+        cut,
+        cut,
+    ]
+    async with module.open_state(None):
+        assert await call("stock_of", item="bolt") == "7"
+        assert "There is no such item." in await call("stock_of", item="nut")
+        assert await call("reserve", item="bolt", count=2) == "9"
+        assert "status 401" in await call("stock_of", item="bolt")
+        assert "Try again later" in await call("stock_of", item="bolt")
+        assert "Invalid arguments" in await call("stock_of", item="..")
+    assert service.paths[:3] == ["/api/items/bolt", "/api/items/nut", "/api/items/bolt/reservations"]
+    assert {headers["authorization"] for _, _, headers, _ in service.requests} == {f"Bearer {SECRET}"}
