@@ -24,7 +24,7 @@ from pydantic import BaseModel
 
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
-from mcp_chassis.sinks import ConfigurationError, Fetched, InvalidInput, Upstream, UpstreamError
+from mcp_chassis.sinks import ConfigurationError, Fetched, InvalidInput, SafeFetcher, Upstream, UpstreamError
 from mcp_chassis.sinks.http import call_deadline
 
 from ..support.certificates import Authority
@@ -193,26 +193,21 @@ async def test_a_value_is_one_segment(service: Service, value: str) -> None:
     assert not set("?# ") & set(path)
 
 
-async def test_redirects_stay_below_the_base_path(service: Service) -> None:
-    service.script = [(302, {"Location": "items/8/"}, b"")]
+async def test_no_redirect_is_followed_with_the_credential(service: Service) -> None:
     async with Upstream(service.url, authorization=credential) as upstream:
-        await upstream.get("/items")
-        assert service.paths == ["/api/items", "/api/items/8/"]
-        for away in (
-            "/admin",
-            "/apis",
-            "/api/../admin",
-            "/api/%2e%2e/admin",
-            "//other.example/api/x",
-            "http://127.0.0.1:1/api",
-        ):
-            service.script = [(307, {"Location": away}, b"")]
-            with pytest.raises(UpstreamError, match="A service"):
-                await upstream.get("/items")
-        service.script = [(307, {"Location": "items/8/"}, b"")]
-        with pytest.raises(UpstreamError):
-            await upstream.post("/items", json={})
-        assert len(service.requests) == 9
+        for status, away in [
+            (302, "items/8/"),
+            (301, "/admin"),
+            (307, "//other.example/api"),
+            (308, "http://127.0.0.1:1/"),
+        ]:
+            for method in ("GET", "POST"):
+                service.script = [(status, {"Location": away}, b"")]
+                with pytest.raises(UpstreamError) as error:
+                    await upstream.request(method, "/items")
+                assert f"redirects, with status {status}" in error.value.cause
+    assert set(service.paths) == {"/api/items"}
+    assert len(service.requests) == 8
 
 
 @pytest.mark.parametrize(
@@ -397,6 +392,15 @@ async def test_what_the_author_gets_wrong_is_no_fault_of_the_caller(service: Ser
             assert SECRET not in failed(error.value)
     with pytest.raises(ConfigurationError, match="lifespan"):
         await upstream.get("/items")
+
+
+async def test_input_that_the_provider_is_refused_is_no_input_of_the_caller(service: Service) -> None:
+    async def provider() -> str:
+        return (await SafeFetcher().get("https://issuer.internal/token")).text()
+
+    async with Upstream(service.url, authorization=provider) as upstream:
+        with pytest.raises(ConfigurationError, match="local name"):
+            await upstream.get("/items")
 
 
 async def test_what_the_provider_raises_goes_on_as_it_is(service: Service) -> None:
