@@ -115,7 +115,7 @@ def target_of(settings: Settings, service: Service) -> Target:
     """Return what clients need to know of a server with these settings."""
     variable = service.name.upper().replace("-", "_") + "_KEY"
     needed = settings.enable_auth and needs_key(settings)
-    checkout = service.checkout
+    checkout = service.project
     uv = ("uv", "--directory", str(checkout), "run", service.name)
     command = (*(uv if checkout is not None else (sys.executable, "-m", service.package)), "stdio")
     return Target(service.name, settings.resource_url, service.version, variable if needed else None, command)

@@ -4,20 +4,19 @@ Four profiles, each a type for tool parameters and a function: `Name` (a name, a
 (prose in any script), `Identifier` (ASCII word), `Argument` (one value of a command line). Text is refused or returned
 unchanged but for NFC; it is never rewritten, because a rewritten name is wrong and a rewritten attack is often still an
 attack. The functions take the text and its maximum length in characters, and raise `InvalidInput`, which names the rule
-and the position (counted from 1), not the value.
+and the position (counted from 1), not the value; `ConfigurationError` if the length is not positive.
 """
 
 import re
 import unicodedata
-from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from .errors import InvalidInput
+from .errors import ConfigurationError, InvalidInput
 from .hidden import find_hidden
 
-# Letters, marks, digits, dashes and currencies of every script (UAX #44, general categories). Nl holds the Chinese zero.
+# Letters, marks, digits, dashes, currencies of every script (UAX #44, general categories). Nl holds the Chinese zero.
 _NAME_CATEGORIES = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd", "Nl", "Pd", "Sc"})
 # A currency too, but shells, templates and format strings expand what follows.
 _DOLLARS = frozenset("$\ufe69\uff04")
@@ -42,7 +41,7 @@ _MAX_MARKS = 6
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
 
 
-def check_name(text: str, *, max_length: int = 1000) -> str:
+def check_name(text: str, max_length: int = 1000) -> str:
     """Return `text` in NFC if every character may occur where it stands in a name, an address or a plain sentence."""
     normal = _normal(text, max_length)
     _refuse_leading_dash(normal)
@@ -67,8 +66,7 @@ def check_text(text: str, *, max_length: int = 10_000) -> str:
 
 def check_identifier(text: str, *, max_length: int = 64) -> str:
     """Return `text` if it is ASCII letters, digits, `_` and `-`, and does not start with `-`."""
-    if len(text) > max_length:
-        raise InvalidInput(f"it is longer than {max_length} characters")
+    _refuse_length(text, max_length)
     if not _IDENTIFIER.match(text):
         raise InvalidInput("an identifier holds ASCII letters, digits, '_' and '-' only and does not start with '-'")
     return text
@@ -84,29 +82,8 @@ def check_argument(text: str, *, max_length: int = 4096) -> str:
     return _refuse_hidden(normal, "an argument", also="\n\t\r")
 
 
-Profile = Literal["name", "text", "identifier", "argument"]
-_CHECKS: dict[Profile, Callable[..., str]] = {
-    "name": check_name,
-    "text": check_text,
-    "identifier": check_identifier,
-    "argument": check_argument,
-}
-
-
-def sanitize_input(text: str, max_length: int | None = None, *, profile: Profile = "name") -> str:
-    """Return `text` in NFC if it fits `profile`; nothing is removed or replaced.
-
-    Args:
-        text: what the caller sent.
-        max_length: in characters. Default: the profile's own.
-        profile: which check.
-
-    Raises:
-        InvalidInput: naming the rule and the position, not the value.
-    """
-    check = _CHECKS[profile]
-    return check(text) if max_length is None else check(text, max_length=max_length)
-
+sanitize_input = check_name
+"""The name that guides use: `sanitize_input(value, 500)`. Nothing is removed or replaced."""
 
 # Types for parameters of tools. A shorter limit: Annotated[Name, Field(max_length=50)].
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_name)]
@@ -127,13 +104,19 @@ def _normal(text: str, max_length: int) -> str:
 
 
 def _refuse_excess(text: str, max_length: int) -> None:
-    if len(text) > max_length:
-        raise InvalidInput(f"it is longer than {max_length} characters")
+    _refuse_length(text, max_length)
     marks = 0
     for index, character in enumerate(text):
         marks = marks + 1 if character > "\u02ff" and unicodedata.category(character) in {"Mn", "Me"} else 0
         if marks > _MAX_MARKS:
             raise InvalidInput(f"character {index + 1} is one of more than {_MAX_MARKS} combining marks in a row")
+
+
+def _refuse_length(text: str, max_length: int) -> None:
+    if max_length < 1:
+        raise ConfigurationError("max_length must be positive")
+    if len(text) > max_length:
+        raise InvalidInput(f"it is longer than {max_length} characters")
 
 
 def _refuse_leading_dash(text: str) -> None:
@@ -156,23 +139,33 @@ def _not_allowed(text: str, index: int, what: str) -> InvalidInput:
 def _is_in_name(text: str, index: int) -> bool:
     """Whether a character may stand where it does: what shells, templates and markup begin with, beside words only."""
     character, before, after = text[index], text[max(0, index - 4) : index], text[index + 1 : index + 4]
-    spaced = before.endswith(" ") and after.startswith(" ")
-    left, right = (before[:-1], after[1:]) if spaced else (before, after)
-    if character in "/／":  # 5/2, c/o, C/ Mayor, Viana / RO; not the start or end of a path
-        return _is_word(left[-1:]) and _is_word(right.removeprefix(" ")[:1])
-    if character == "&":  # AT&T, Smith & Sons, Bros. & Co; not `& id`, `1 & id`, `a&id`, `&lt`
-        letter, follows = left.rstrip(".+#)'’")[-1:], right.lstrip(".('‘")[:1]
-        return _is(letter, "L", "M") and _is_word(follows) and (spaced or not follows.islower())
-    if character == "%":  # 50%, 50 %; not %41, %PATH%
-        return _is(before.removesuffix(" ")[-1:], "N") and after[:1] in _AFTER_MARK | {"!", "?"}
-    if character in "!?":  # of a sentence; no history, pattern or query
-        marks = {"!", "?"} if character == "?" else {"?"}
-        return (_is_word(before[-1:]) or before[-1:] in {*marks, *"%)'’”»"}) and after[:1] in _AFTER_MARK | marks
+    if character in "/／&":
+        return _joins_words(character, before, after)
+    if character in "%!?":
+        return _ends_word(character, before, after)
     if character == '"':  # the Hebrew abbreviation mark, as it is usually typed
         return "\u05d0" <= before[-1:] <= "\u05ea" and "\u05d0" <= after[:1] <= "\u05ea"
     if character in _JOINERS:  # spelling, and inside of a word
         return _is(after[:1], "L", "M")
     return character not in _DOLLARS and unicodedata.category(character) in _NAME_CATEGORIES
+
+
+def _joins_words(character: str, before: str, after: str) -> bool:
+    spaced = before.endswith(" ") and after.startswith(" ")
+    left, right = (before[:-1], after[1:]) if spaced else (before, after)
+    if character == "&":  # AT&T, Smith & Sons, Bros. & Co; not `& id`, `1 & id`, `a&id`, `&lt`
+        letter, follows = left.rstrip(".+#)'’")[-1:], right.lstrip(".('‘")[:1]
+        return _is(letter, "L", "M") and _is_word(follows) and (spaced or not follows.islower())
+    # 5/2, c/o, C/ Mayor, Viana / RO; not the start or end of a path.
+    return _is_word(left[-1:]) and _is_word(right.removeprefix(" ")[:1])
+
+
+def _ends_word(character: str, before: str, after: str) -> bool:
+    if character == "%":  # 50%, 50 %; not %41, %PATH%
+        return _is(before.removesuffix(" ")[-1:], "N") and after[:1] in _AFTER_MARK | {"!", "?"}
+    # Of a sentence: no history of a shell, no pattern, no query.
+    marks = {"!", "?"} if character == "?" else {"?"}
+    return (_is_word(before[-1:]) or before[-1:] in {*marks, *"%)'’”»"}) and after[:1] in _AFTER_MARK | marks
 
 
 def _is_word(character: str) -> bool:
