@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Container
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from starlette.routing import Route
@@ -19,6 +20,14 @@ from .limits.rate_limiter import LimiterFactory, RateLimiter
 from .mcp.sdk import SubscriptionBus
 from .rooms import rooms
 from .settings import Settings
+
+
+@asynccontextmanager
+async def _closed_at_the_end(close: Callable[[], None]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        close()
 
 
 @dataclass(kw_only=True)
@@ -71,6 +80,13 @@ class Parts:
     def __post_init__(self) -> None:
         add_secrets(self.settings.secrets)
         self.events = EventLog(listeners=self.listeners)
+        if self.transport == "http" and self.settings.events_file is not None:
+            from .events.file import EventFile  # noqa: PLC0415  (at the start of a server, not of every command)
+
+            kept = EventFile(self.settings.events_file)
+            self.events.restore(kept.events())
+            self.listeners.append(kept.add)
+            self.running.append(partial(_closed_at_the_end, kept.close))
         self.keys = KeySource(self.settings)
         self.problems.append(self.keys.problems)
         for room in rooms().values():

@@ -33,6 +33,10 @@ def _network(text: str) -> Network:
         raise ValueError(f"{text!r} is not an address or network such as 192.0.2.7 or 10.0.0.0/8") from None
 
 
+def _none(value: Any) -> Any:
+    return None if value == "none" else value
+
+
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
@@ -112,6 +116,7 @@ class SettingsFields(_Sources):
     enable_request_logging: bool = True
     log_level: _LogLevel = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
+    events_file: Annotated[Path | None, BeforeValidator(_none)] = Path("var/events.db")
     tools_lock: Path = Path("tools.lock.json")
     environment: Literal["development", "production"] = "development"
 
