@@ -37,6 +37,7 @@ def test_events_outlive_a_server_that_is_killed(tmp_path: Path) -> None:
         with server_process(tmp_path) as server:  # which kills it at the end
             found = [one["details"]["path"] for one in server.running.events()]
             server.running.get(f"/{place}", headers=server.running.credentials)
+            wait_until(lambda: "http_error" in server.written())
             assert "in memory only" not in server.written()
     assert found == ["/first"], "what the second server shows from the start"
     assert [one["details"]["path"] for one in rows(tmp_path / "var" / "events.db")] == ["/first", "/second"]

@@ -33,7 +33,7 @@ DELETE FROM events WHERE number = (SELECT min(number) FROM events WHERE severity
 _START_SECONDS, _BUSY_MILLISECONDS = 5, 20
 _MAX_WAITING = 100  # events, while another process writes
 
-log = structlog.get_logger("events")
+log = structlog.get_logger("log")
 
 
 class EventFile:
