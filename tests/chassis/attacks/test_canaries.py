@@ -276,7 +276,7 @@ def written_out(server: ServerProcess, traces: list[bytes]) -> None:
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_no_field_of_a_request_is_in_an_output(tmp_path: Path, log_format: str) -> None:
     canary = Canaries()
-    with watched(tmp_path, log_format=log_format) as (server, traces):
+    with watched(tmp_path, log_format=log_format, log_level="DEBUG") as (server, traces):
         attack(server, canary)
         written_out(server, traces)
         found = {name: canary.found_in(output) for name, output in outputs(server, traces).items()}

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from starlette.routing import Route
@@ -32,6 +33,14 @@ def usable_keys(settings: Settings) -> KeySource:
     if settings.enable_auth and needs_key(settings):
         keys.require_one()
     return keys
+
+
+@asynccontextmanager
+async def _closed_at_the_end(close: Callable[[], None]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        close()
 
 
 @dataclass(kw_only=True)
@@ -87,6 +96,13 @@ class Parts:
     def __post_init__(self) -> None:
         add_secrets(self.settings.secrets)
         self.events = EventLog(listeners=self.listeners)
+        if self.transport == "http" and self.settings.events_file is not None:
+            from .events.file import EventFile  # noqa: PLC0415  (at the start of a server, not of every command)
+
+            kept = EventFile(self.settings.events_file)
+            self.events.restore(kept.events())
+            self.listeners.append(kept.add)
+            self.running.append(partial(_closed_at_the_end, kept.close))
         self.keys = usable_keys(self.settings)
         self.problems.append(self.keys.problems)
         for room in rooms().values():

@@ -11,7 +11,7 @@ from mcp import MCPError
 from ..auth.principal import current_principal
 from ..counters import OTHER, count_tool_call
 from ..events.untrusted import named
-from ..http.current_request import RequestContext
+from ..http.current_request import RequestContext, current_request
 
 _MAX_ARGUMENTS = 32
 
@@ -88,6 +88,8 @@ class audited:
         audit_log.info(self._action, **audit, duration_ms=round(seconds * 1000, 2))
         if self._action == "tool_call":
             count_tool_call(audit["tool"] if audit["outcome"] != "unknown" else OTHER, audit["outcome"], seconds)
+        if (request := current_request.get()) is not None:
+            request.audited = True
         code = error.error.code if isinstance(error, MCPError) else None if error is None else 0
         self._recorder.call(self._action, audit, self._arguments, seconds=seconds, error=code)
 

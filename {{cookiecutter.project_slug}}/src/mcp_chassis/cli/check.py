@@ -167,7 +167,12 @@ def _files(service: Service, settings: Settings) -> Iterator[Finding]:
     directory = secrets_directory()
     names = all_fields(service.settings)
     secrets = sorted(path for path in directory.iterdir() if path.name.lower() in names) if directory else []
-    files = [(".env", settings.env_file), ("keys file", settings.keys_file), *(("secrets", path) for path in secrets)]
+    files = [
+        (".env", settings.env_file),
+        ("keys file", settings.keys_file),
+        ("events", settings.events_file),
+        *(("secrets", path) for path in secrets),
+    ]
     for about, path in files:
         for problem in too_open(path, READ_OR_WRITE) if path is not None else ():
             yield Finding("WARN", about, problem)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from ..events.console import facts
 from ..events.log import KINDS
 from ..events.untrusted import escape_controls
 from ..http.origins import is_loopback, normal_origin
@@ -127,21 +128,12 @@ def _is_wanted(event: dict[str, Any], options: argparse.Namespace) -> bool:
 
 def _line(event: dict[str, Any], name: str) -> str:
     """Return an event as one line that no value in it can end, colour or forge."""
-    severity = str(event.get("severity"))
-    facts = [f"{fact}={_plain(value)}" for fact, value in _details(event).items()]
+    severity, details = str(event.get("severity")), event.get("details")
+    shown = facts(details) if isinstance(details, dict) else ""
     kind, when, caller = f"{event.get('event')!s:24}", event.get("timestamp"), event.get("identifier")
-    words = [str(word) for word in (when, name, f"{severity.upper():6}", kind, caller, *facts) if word]
-    line = escape_controls(" ".join(words))
+    words = (when, name, f"{severity.upper():6}", kind, caller, shown)
+    line = escape_controls(" ".join(str(word) for word in words if word))
     return colored(line, _COLORS[severity], sys.stdout) if severity in _COLORS else line
-
-
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) and value and " " not in value else json.dumps(value, ensure_ascii=False)
-
-
-def _details(event: dict[str, Any]) -> dict[str, Any]:
-    details = event.get("details")
-    return details if isinstance(details, dict) else {}
 
 
 def explained(parse: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -8,7 +8,7 @@ is full, the least severe events go first, and of those the oldest of the caller
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -35,6 +35,7 @@ Severity = Literal["low", "medium", "high"]
 
 KINDS: frozenset[str] = frozenset(get_args(Kind))
 _HIGH = frozenset({"authentication_failed", "tool_execution_failed"})  # the other kinds are of medium severity
+KEEP = 1000
 _DISTINGUISHING = ("reason", "header", "tool", "status")  # details that make it a different event; few values each
 for _kind in KINDS:
     for _severity in get_args(Severity):
@@ -64,7 +65,7 @@ class EventLog:
         listeners: called with what is logged, floods as one event with a count. They must not wait.
     """
 
-    def __init__(self, keep: int = 1000, *, listeners: Sequence[Callable[[SecurityEvent], None]] = ()) -> None:
+    def __init__(self, keep: int = KEEP, *, listeners: Sequence[Callable[[SecurityEvent], None]] = ()) -> None:
         self._keep = keep
         self._events: dict[int, SecurityEvent] = {}  # by number, the oldest first
         self._sampler: Sampler[tuple[int, SecurityEvent]] = Sampler(self._write)
@@ -104,7 +105,13 @@ class EventLog:
             entry.details["count"] = merged
         self._events[self.total] = entry
         if len(self._events) > self._keep:
-            del self._events[_least_missed(self._events, self._keep // 4)]
+            del self._events[_least_missed(self._events, self._keep)]
+
+    def restore(self, events: Iterable[SecurityEvent]) -> None:
+        """Remember events of before the start, the oldest first."""
+        for event in events:
+            self.total += 1
+            self._events[self.total] = event
 
     def flush(self) -> None:
         """Write the lines of the events that stand for many."""
@@ -131,10 +138,15 @@ def _bounded(value: object) -> object:
     return shown(str(value))
 
 
-def _least_missed(events: Mapping[int, SecurityEvent], share: int) -> int:
+def severity_to_cut(sizes: Mapping[str, int], keep: int) -> str:
+    """Return of which severity an event is to be forgotten, by how many there are of each."""
+    share = keep // 4
+    return next((severity for severity in ("low", "medium") if sizes.get(severity, 0) > share), "high")
+
+
+def _least_missed(events: Mapping[int, SecurityEvent], keep: int) -> int:
     """Return the number of the event to forget: the oldest of the caller that has most of the severity to be cut."""
-    sizes = Counter(event.severity for event in events.values())
-    severity = "low" if sizes["low"] > share else "medium" if sizes["medium"] > share else "high"
+    severity = severity_to_cut(Counter(event.severity for event in events.values()), keep)
     callers = {number: client_key(event.identifier) for number, event in events.items() if event.severity == severity}
     [(most, _)] = Counter(callers.values()).most_common(1)
     return next(number for number, caller in callers.items() if caller == most)

@@ -19,6 +19,7 @@ import pydantic_core
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from .console import ConsoleLines
 from .untrusted import REDACTED, add_secrets, escape_controls, redact
 
 _SECRET_NAMES = frozenset(
@@ -52,11 +53,13 @@ def configure_logging(
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     console = log_format == "console" or (log_format == "auto" and is_terminal)
     exceptions = structlog.processors.ExceptionRenderer(_indented_traceback if console else _exceptions_without_texts)
-    last: list[Processor] = (
-        [_escape_message, structlog.dev.ConsoleRenderer(colors=is_terminal, repr_native_str=True)]
-        if console
-        else [structlog.processors.JSONRenderer(_dumps)]
-    )
+    _output.one_line_a_call = console and level != "DEBUG"
+    colors = is_terminal and not os.environ.get("NO_COLOR")
+    last: list[Processor] = [structlog.processors.JSONRenderer(_dumps)]
+    if _output.one_line_a_call:
+        last = [ConsoleLines(colors=colors)]
+    elif console:
+        last = [_escape_message, structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True)]
     render: list[Processor] = [_redact_names, exceptions, *last]
     # Our own loggers write straight to standard error: through the standard library a line costs twice as much.
     _our_processors[:] = [*prepare, *render]
@@ -89,6 +92,11 @@ def configure_logging(
     )
 
 
+def one_line_a_call() -> bool:
+    """Whether the log is for people and without details: the line of a call then stands for its request, too."""
+    return _output.one_line_a_call
+
+
 def log_thread_crash(crash: threading.ExceptHookArgs) -> None:
     """As `threading.excepthook`: Python's own would write the text of the exception straight to standard error."""
     if crash.exc_type is not SystemExit:
@@ -100,6 +108,7 @@ class _Output:
 
     def __init__(self) -> None:
         self.stream: TextIO | None = sys.stderr
+        self.one_line_a_call = False
         self._lost = 0
 
     def write(self, line: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import structlog
 
 from ..calls.record import Recorder
+from ..events.logging import one_line_a_call
 from ..events.sampling import Sampler
 from ..http.current_request import RequestContext
 
@@ -41,5 +42,5 @@ class AccessLog:
         if count > 1:
             line["count"] = count
         self._recorder.request(request, line)
-        if self._enabled:
+        if self._enabled and not (request.audited and one_line_a_call()):
             log.info("request", **line)

@@ -54,6 +54,10 @@ def _unsecret(secret: SecretStr) -> str:
         return text
 
 
+def _none(value: Any) -> Any:
+    return None if value == "none" else value
+
+
 def _free_path(value: str) -> str:
     if not _PATH.fullmatch(value) or any(part in {".", ".."} for part in value.split("/")):
         raise ValueError("must be a path such as /mcp, without a slash at the end")
@@ -139,6 +143,7 @@ class SettingsFields(_Sources):
     enable_request_logging: bool = True
     log_level: _LogLevel = "INFO"
     log_format: _LogFormat = "auto"
+    events_file: Annotated[_File | None, BeforeValidator(_none)] = Path("var/events.db")
     tools_lock: _File = Path("tools.lock.json")
     environment: _Environment = "development"
 

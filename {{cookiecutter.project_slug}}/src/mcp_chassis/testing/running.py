@@ -102,6 +102,7 @@ def running_server(served: Service | MCPServer, **settings: Any) -> Iterator[Run
     key = f"mcp_{new_secret()}"
     defaults: dict[str, Any] = {
         "_env_file": None,
+        "events_file": None,
         "api_key": key,
         "port": free_port(),
         "max_requests_per_minute": 1_000_000,

@@ -1,0 +1,79 @@
+"""Log lines for people: one aligned line for a call, a request or an event. `LOG_LEVEL=DEBUG` shows all fields instead.
+
+A call takes at most 110 columns, whatever it is called.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from structlog.typing import EventDict, WrappedLogger
+
+from .untrusted import escape_controls
+
+_CALLS = {"tool_call": "tool", "resource_read": "resource", "prompt_get": "prompt"}
+_LEVELS = {"warning": "WARN", "critical": "CRIT"}
+_COLORS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
+_WIDTHS = (8, 28, 10, 24)  # columns: the kind, the name, how it ended, the caller
+_ID = 8  # characters of the id of the request
+
+
+def plain(value: object) -> str:
+    """Return a value as it is written behind `name=`."""
+    quoted = not isinstance(value, str) or not value or " " in value
+    return json.dumps(value, ensure_ascii=False, default=str) if quoted else str(value)
+
+
+def facts(values: Mapping[str, Any]) -> str:
+    """Return names and values."""
+    return " ".join(f"{name}={plain(value)}" for name, value in values.items())
+
+
+class ConsoleLines:
+    """Makes lines, as the last processor of structlog.
+
+    Args:
+        colors: whether warnings and errors have a colour.
+    """
+
+    def __init__(self, *, colors: bool) -> None:
+        self._colors = colors
+
+    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> str:
+        """Return the line, with the traceback below it if there is one."""
+        level, traceback = event.pop("level", "info"), event.pop("exception", "")
+        # Nothing in a line can end, colour or forge it; a traceback comes with its lines indented.
+        time = str(event.pop("timestamp", ""))[11:19]
+        line = escape_controls(f"{time} {_LEVELS.get(level, level.upper()):5} {_text(event)}")
+        if self._colors and level in _COLORS:
+            line = f"{_COLORS[level]}{line}\x1b[0m"
+        return f"{line.rstrip()}\n{traceback}" if traceback else line.rstrip()
+
+
+def _text(event: EventDict) -> str:
+    what, request, logger = str(event.pop("event", "")), str(event.pop("request_id", "")), event.pop("logger", "")
+    if logger == "audit" and what in _CALLS:
+        kind = _CALLS[what]
+        return _columns(kind, event[kind], event["outcome"], event["principal"],
+                        request=request, duration=event["duration_ms"])  # fmt: skip
+    if logger == "access":
+        status = str(event["status"]) + (f" x{event['count']}" if "count" in event else "")
+        caller = event["principal"] or event["client"]
+        return _columns(event["method"], event["path"], status, caller, request=request, duration=event["duration_ms"])
+    if logger == "security" and what == "security_event":
+        details = {name: value for name, value in event["details"].items() if name not in {"request_id", "client"}}
+        line = _columns("event", event["kind"], event["severity"], event["identifier"], request=request)
+        return f"{line} {facts(details)}"
+    if request:
+        event["request"] = request[:_ID]
+    return f"{what}  {facts(event)}"
+
+
+def _columns(*words: str, request: str, duration: float | None = None) -> str:
+    took = "" if duration is None else f"{duration:.1f} ms"
+    kind, name, outcome, caller = map(_cut, words, _WIDTHS)
+    return f"{kind} {name} {outcome} {took:>11} {caller} {request[:_ID]}"
+
+
+def _cut(text: str, width: int) -> str:
+    return text.ljust(width) if len(text) <= width else f"{text[: width - 1]}~"
