@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ..calls.exact import InvalidTool
 from ..rooms import rooms
 from ..service import Service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
@@ -35,6 +36,9 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
         return 0
     except SettingsError as error:
         options.report(error.problems)
+        return EXIT_CONFIG
+    except InvalidTool as error:
+        print(error, file=sys.stderr)
         return EXIT_CONFIG
 
 
