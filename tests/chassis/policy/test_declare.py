@@ -60,12 +60,18 @@ def test_a_harmless_change_needs_no_person_but_may_ask_one() -> None:
     assert declared(read_only=True, confirm=True).confirm
 
 
+def test_a_destructive_tool_may_leave_the_question_to_the_client_if_it_says_so() -> None:
+    assert declared(destructive=True, confirm=False).confirm is False
+    assert declared(confirm="if-possible").confirm == "if-possible"
+    assert declared(confirm="if-possible").destructive
+
+
 @pytest.mark.parametrize(
     ("options", "what_to_do"),
     [
         ({"read_only": True, "destructive": True}, "keep the one that is true"),
-        ({"confirm": False}, "needs confirm=True; if it destroys nothing, say destructive=False"),
-        ({"destructive": True, "confirm": False}, "needs confirm=True"),
+        ({"confirm": False}, "say destructive=False, or destructive=True if the client's own approval is enough"),
+        ({"confirm": "sometimes"}, "True, False or"),
         ({"timeout": 0}, "must be positive"),
         ({"timeout": -1}, "must be positive"),
         ({"max_concurrency": 0}, "must be positive"),

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from mcp.server.mcpserver import MCPServer
 
-from .approval.lint import approval_problems
+from .approval.lint import approval_problems, unconfirmed
 from .auth.keys.source import KeySource
 from .calls.pipeline import Limits
 from .events.log import EventLog
@@ -107,6 +107,9 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
     )
     parts.scopes = server.access.scopes
     _require_approved(server, settings)
+    for name, guarded in server.guarded_tools.items():
+        for warning in unconfirmed(guarded.policy):
+            log.warning(warning, tool=name)
     return server
 
 

@@ -84,6 +84,6 @@ class TrailRecorder(Recorder):
         if line["principal"] is not None:
             refusal["user.id"] = line["principal"]
         if "count" in line:
-            refusal["mcp.requests"] = line["count"]
+            http["mcp.requests"] = line["count"]
         for record in request.calls or [refusal]:
             self._trail.put(record | http)

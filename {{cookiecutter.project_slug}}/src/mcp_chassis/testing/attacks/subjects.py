@@ -29,7 +29,7 @@ class Subject:
 async def _listed(server: GuardedServer) -> list[Subject]:
     current_principal.set(STDIO)  # has every scope
     tools = server.guarded_tools.items()
-    found = [Subject("tool", n, t.tool.parameters, t.policy.max_concurrency, t.policy.confirm) for n, t in tools]
+    found = [Subject("tool", n, t.tool.parameters, t.policy.max_concurrency, bool(t.policy.confirm)) for n, t in tools]
     uris = [str(one.uri) for one in await server.list_resources()]
     uris += [one.uri_template for one in await server.list_resource_templates()]
     found += [Subject("resource", uri, _strings(UriTemplate.parse(uri).variable_names)) for uri in uris]
