@@ -80,7 +80,7 @@ async def ask_for_more(path: Path, ctx: Context[Any, Any]) -> str | InputRequire
 def make_server(events: EventLog | None = None) -> GuardedServer:
     """Return a server of everything above."""
     return GuardedServer(
-        "confirm", tools=(delete_note, delete_folder, tidy_up, ask_for_more), events=events or EventLog()
+        "confirm", tools=(delete_note, delete_folder, tidy_up, ask_for_more, trim), events=events or EventLog()
     )
 
 
@@ -247,14 +247,16 @@ async def test_ordinary_text_of_any_script_is_shown_as_it_is(server: RunningServ
     assert path in person.shown[0]
 
 
-async def test_what_is_too_long_to_be_read_is_not_put_to_anybody(server: RunningServer) -> None:
+async def test_the_end_of_a_long_text_is_shown(server: RunningServer) -> None:
     """The end of a long text is where the dangerous part would be."""
     person = Person()
+    path = " " * 5000 + "/etc"
     async with connected(server, elicitation_callback=person) as client:
-        result = await client.call_tool("delete_note", {"path": " " * 5000 + "/"})
-    assert result.is_error
-    assert (RAN, person.shown) == ([], [])
-    last_event("too_long_to_show")
+        result = await client.call_tool("delete_note", {"path": path})
+    assert not result.is_error
+    assert [path] == RAN
+    assert person.shown[0].endswith('/etc"')
+    assert "the whole has 5004 characters, SHA-256 " in person.shown[0]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -268,6 +270,23 @@ async def test_nobody_is_asked_about_a_call_that_cannot_be_made(
     assert text(result).startswith("Invalid arguments: ")
     assert (RAN, person.shown) == ([], [])
     assert EVENTS.recent(1)[0]["event"] == "input_validation_failed"
+
+
+@tool(confirm="if-possible")
+async def trim(path: Path) -> str:
+    """Delete a part, and ask where that is possible."""
+    RAN.append(path)
+    return f"trimmed {path}"
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_client_that_can_be_asked_is_asked_if_possible(server: RunningServer, mode: str) -> None:
+    person = Person(action="decline")
+    async with connected(server, mode=mode, elicitation_callback=person) as client:
+        result = await client.call_tool("trim", {"path": "a"})
+    can_ask = bool(person.shown)
+    assert result.is_error is can_ask
+    assert (["a"], [])[can_ask] == RAN
 
 
 # --- rounds by hand: what a client may do to the question and the answer on the way ---
@@ -343,6 +362,13 @@ async def refused_state(client: Client, state: str, **round_two: Any) -> None:
 async def test_an_answer_is_for_the_arguments_that_were_shown(server: RunningServer) -> None:
     async with attacker(server) as client:
         await refused_state(client, await asked(client, path="/notes/a"), path="/notes/b")
+
+
+async def test_an_answer_is_for_the_part_that_was_cut_too(server: RunningServer) -> None:
+    """Only both ends of a long text are shown."""
+    async with attacker(server) as client:
+        state = await asked(client, path="a" * 3000 + "b" + "a" * 3000)
+        await refused_state(client, state, path="a" * 3000 + "c" + "a" * 3000)
 
 
 async def test_an_answer_is_for_the_tool_that_was_shown(server: RunningServer) -> None:

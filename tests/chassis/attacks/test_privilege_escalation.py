@@ -160,7 +160,7 @@ async def test_a_tool_lends_nobody_a_scope(server: RunningServer, mode: str, hel
     async with connected(server, mode=mode) as client:
         with pytest.raises(MCPError) as refused:
             await client.call_tool(helper, {})
-    assert refused.value.error.data == {"required_scopes": ["admin"]}
+    assert refused.value.error.data["required_scopes"] == ["admin"]
     assert ERASED == []
     async with connected(server, name="admin", mode=mode) as client:
         assert "erased" in (said := text(await client.call_tool(helper, {}))) or "the secret" in said
@@ -266,8 +266,7 @@ def test_a_second_resource_at_an_address_is_refused(uri: str) -> None:
 
 
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "destructive without asking": ({"destructive": True, "confirm": False}, "needs confirm=True"),
-    "nothing said, without asking": ({"confirm": False}, "needs confirm=True"),
+    "nothing said, without asking": ({"confirm": False}, "say destructive=False"),
     "read-only and destructive": ({"read_only": True, "destructive": True}, "read_only and destructive"),
     "no time": ({"read_only": True, "timeout": 0}, "positive"),
     "negative time": ({"read_only": True, "timeout": -1}, "positive"),

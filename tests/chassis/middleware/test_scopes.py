@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from mcp_chassis import tool
 from mcp_chassis.auth.principal import Principal
+from mcp_chassis.calls.record import Recorder
 from mcp_chassis.events.log import EventLog
+from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.middleware.request_body import RequestBodyLayer
 from mcp_chassis.middleware.scopes import ScopeLayer
 
@@ -18,9 +21,21 @@ pytestmark = pytest.mark.anyio
 ALICE = Principal("oauth:alice", "oauth")
 
 
-def missing(method: str, params: Mapping[str, Any]) -> list[str]:
-    """Say that the tool `delete` needs two scopes."""
-    return ["notes:delete", "notes:read"] if (method, params.get("name")) == ("tools/call", "delete") else []
+@tool(destructive=False, scopes=["notes:delete", "notes:read"])
+def delete() -> str:
+    """Delete."""
+    return ""
+
+
+class Recording(Recorder):
+    """Remembers the calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def call(self, action: str, facts: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        """Remember one."""
+        self.calls.append((action, dict(facts)))
 
 
 class Setup:
@@ -28,7 +43,9 @@ class Setup:
 
     def __init__(self) -> None:
         self.inner, self.events = Endpoint(), EventLog()
-        layer = ScopeLayer(self.inner, events=self.events, missing=missing, challenge='Bearer realm="mcp"')
+        self.recorder = Recording()
+        server = GuardedServer("notes", tools=(delete,), events=self.events, recorder=self.recorder)
+        layer = ScopeLayer(self.inner, events=self.events, forbidden=server.forbidden, challenge='Bearer realm="mcp"')
         self.layer = RequestBodyLayer(layer, events=self.events, endpoint="/mcp", max_bytes=1000)
 
     async def post(self, body: bytes, *headers: tuple[bytes, bytes], path: str = "/mcp") -> Answer:
@@ -50,8 +67,18 @@ async def test_a_call_beyond_the_scopes_is_a_403_that_names_them_all() -> None:
     )
     error = answer.json()["error"]
     assert (answer.json()["id"], error["code"]) == (1, -32003)
-    assert error["data"] == {"required_scopes": ["notes:delete", "notes:read"]}
+    needed = ["notes:delete", "notes:read"]
+    assert error["data"] == {"required_scopes": needed, "reason": "insufficient_scope", "tool": "delete"}
     assert setup.inner.calls == 0
+
+
+async def test_it_is_a_forbidden_call_of_the_tool_in_the_audit_trail() -> None:
+    setup = Setup()
+    await setup.post(message())
+    facts = {"principal": "oauth:alice", "tool": "delete", "outcome": "forbidden", "argument_bytes": {}}
+    assert setup.recorder.calls == [("tool_call", facts)]
+    await setup.post(b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "unknown"} }')
+    assert len(setup.recorder.calls) == 1
 
 
 async def test_it_leaves_an_event() -> None:
@@ -59,6 +86,7 @@ async def test_it_leaves_an_event() -> None:
     await setup.post(message())
     (event,) = setup.events.recent()
     assert (event["event"], event["identifier"], event["details"]["status"]) == ("http_error", "oauth:alice", 403)
+    assert (event["details"]["tool"], event["details"]["reason"]) == ("delete", "insufficient_scope")
     assert event["details"]["scopes"] == ["notes:delete", "notes:read"]
 
 

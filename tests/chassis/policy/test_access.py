@@ -84,9 +84,8 @@ def test_the_scopes_of_a_message(method: str, params: dict[str, object], expecte
     assert ACCESS.required(method, params) == expected
 
 
-def test_all_needed_are_named_if_one_is_missing() -> None:
-    assert ACCESS.missing("tools/call", {"name": "write"}) == ["a", "b"]
-    assert ACCESS.missing("prompts/get", {"name": "greet"}) == []
+def test_all_that_are_needed_are_named() -> None:
+    assert ACCESS.required("tools/call", {"name": "write"}) == {"a", "b"}
 
 
 def test_nobody_holds_nothing() -> None:
@@ -103,9 +102,9 @@ def test_the_scope_of_all_scopes_is_enough() -> None:
 def test_who_lacks_a_scope_is_refused_and_noted() -> None:
     events, audit = EventLog(), {"outcome": "ok"}
     with structlog.testing.capture_logs(), pytest.raises(MCPError) as error:
-        require(frozenset({"b", "a"}), events, audit, tool="write")
+        require(frozenset({"b", "a"}), events, audit, {"tool": "write"})
     assert error.value.error.code == INSUFFICIENT_SCOPE
-    assert error.value.error.data == {"required_scopes": ["a", "b"]}
+    assert error.value.error.data["required_scopes"] == ["a", "b"]
     assert audit["outcome"] == "forbidden"
     (event,) = events.recent()
     assert (event["event"], event["identifier"]) == ("http_error", "oauth:alice")
@@ -114,5 +113,5 @@ def test_who_lacks_a_scope_is_refused_and_noted() -> None:
 
 def test_who_holds_them_passes_unnoted() -> None:
     events, audit = EventLog(), {"outcome": "ok"}
-    require(frozenset({"a"}), events, audit, tool="write")
+    require(frozenset({"a"}), events, audit, {"tool": "write"})
     assert (events.total, audit["outcome"]) == (0, "ok")

@@ -62,7 +62,7 @@ def sizes(arguments: dict[str, Any]) -> Any:
         audited(Recorder(), "tool_call", Arguments(arguments).encoded, tool="a"),
     ):
         pass
-    return lines[0]["arguments"]
+    return lines[0]["argument_bytes"]
 
 
 def test_sizes_are_told_and_values_are_not() -> None:

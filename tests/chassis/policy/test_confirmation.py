@@ -1,5 +1,6 @@
 """Asking a person: what each answer comes to."""
 
+import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -25,7 +26,6 @@ from mcp_chassis.calls.confirmation import (
     LIFETIME,
     Answer,
     Confirmations,
-    is_answer,
 )
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +71,14 @@ def asked(question: object) -> ElicitRequestFormParams:
     return request.params
 
 
+async def put(confirmations: Confirmations) -> str:
+    """Put a question, and return its state."""
+    question = await confirmations.ask(call(), "delete", ARGUMENTS)
+    assert isinstance(question, InputRequiredResult)
+    assert question.request_state is not None
+    return question.request_state
+
+
 async def test_the_first_round_asks_and_shows_the_exact_arguments() -> None:
     question = await Confirmations().ask(call(), "delete", {"name": "notes.txt", "deep": {"list": [1, "é"]}})
     shown = asked(question).message
@@ -113,16 +121,25 @@ async def test_no_two_questions_are_the_same() -> None:
     ids=repr,
 )
 async def test_only_a_clear_yes_is_a_yes(responses: dict[str, Any] | None, expected: str) -> None:
-    answer = call(request_state="state-1", input_responses=responses)
-    assert await Confirmations().ask(answer, "delete", ARGUMENTS) == expected
+    confirmations = Confirmations()
+    answer = call(request_state=await put(confirmations), input_responses=responses)
+    assert await confirmations.ask(answer, "delete", ARGUMENTS) == expected
 
 
 @pytest.mark.parametrize("first", ["accept", "decline", "cancel"])
 async def test_an_answer_counts_once_whatever_it_was(first: Literal["accept", "decline", "cancel"]) -> None:
     confirmations = Confirmations()
-    await confirmations.ask(call(request_state="state-1", input_responses=answered(first, confirm=True)), "delete", {})
-    again = call(request_state="state-1", input_responses=answered("accept", confirm=True))
+    state = await put(confirmations)
+    await confirmations.ask(call(request_state=state, input_responses=answered(first, confirm=True)), "delete", {})
+    again = call(request_state=state, input_responses=answered("accept", confirm=True))
     assert await confirmations.ask(again, "delete", {}) == "replayed"
+
+
+@pytest.mark.parametrize("state", ["", "state-1", "question.abc", "a.b"])
+async def test_the_state_of_another_question_is_no_confirmation(state: str) -> None:
+    """The tool itself may ask something else, and the SDK seals that state as well."""
+    answer = call(request_state=state, input_responses=answered("accept", confirm=True))
+    assert await Confirmations().ask(answer, "delete", ARGUMENTS) == "replayed"
 
 
 async def test_a_question_of_an_outage_is_answered_here_once_the_others_can_be_told_again() -> None:
@@ -147,8 +164,8 @@ async def test_a_question_of_an_outage_is_answered_here_once_the_others_can_be_t
 async def test_used_answers_are_forgotten_when_they_can_no_longer_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     confirmations = Confirmations()
     monkeypatch.setattr(confirmation, "LIFETIME", 0.0)
-    for number in range(100):
-        await confirmations.ask(call(request_state=f"state-{number}"), "delete", ARGUMENTS)
+    for _ in range(100):
+        await confirmations.ask(call(request_state=await put(confirmations)), "delete", ARGUMENTS)
     assert len(vars(confirmations)["_used"]) <= 2
 
 
@@ -157,11 +174,13 @@ async def test_a_used_answer_is_remembered_as_long_as_its_seal_may_live(monkeypa
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(confirmation, "time", SimpleNamespace(monotonic=lambda: clock.now))
     confirmations, yes = Confirmations(), answered("accept", confirm=True)
-    assert await confirmations.ask(call(request_state="used", input_responses=yes), "delete", ARGUMENTS) == "accepted"
+    used = await put(confirmations)
+    assert await confirmations.ask(call(request_state=used, input_responses=yes), "delete", ARGUMENTS) == "accepted"
     for age in (0, 1, LIFETIME / 2, LIFETIME - 1, LIFETIME, LIFETIME + 60):
         clock.now = 1000 + age
-        await confirmations.ask(call(request_state=f"other-{age}", input_responses=yes), "delete", ARGUMENTS)
-        again = await confirmations.ask(call(request_state="used", input_responses=yes), "delete", ARGUMENTS)
+        other = await put(confirmations)
+        await confirmations.ask(call(request_state=other, input_responses=yes), "delete", ARGUMENTS)
+        again = await confirmations.ask(call(request_state=used, input_responses=yes), "delete", ARGUMENTS)
         assert again == "replayed", age
 
 
@@ -179,12 +198,34 @@ async def test_what_is_too_long_to_be_read_is_not_made_readable() -> None:
     json.dumps(arguments, ensure_ascii=False)
     plain = time.thread_time() - started
     started = time.thread_time()
-    assert await Confirmations().ask(call(), "wipe", arguments) == "too_long_to_show"
+    question = await Confirmations().ask(call(), "wipe", arguments)
     assert time.thread_time() - started < 10 * plain
+    assert len(asked(question).message) < 5000
 
 
-async def test_what_is_too_long_to_be_read_is_not_asked() -> None:
-    assert await Confirmations().ask(call(), "delete", {"text": "a" * 5000}) == "too_long_to_show"
+async def test_of_long_arguments_both_ends_are_shown_with_the_length_and_digest_of_the_whole() -> None:
+    text = "begin" + "a" * 9000 + "\u202eend"
+    arguments = {"text": text, "rows": [{"n": number} for number in range(2000)], "name": "notes.txt"}
+    shown = asked(await Confirmations().ask(call(), "delete", arguments)).message
+    assert shown.startswith('Run the tool delete with these arguments?\ntext: "begin')
+    for part in (r'\u202eend"', '{"n":1999}]', 'name: "notes.txt"'):
+        assert part in shown
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert f"\n[cut here; the whole has {len(text)} characters, SHA-256 {digest}]\n" in shown
+    assert len(shown) < 5000
+
+
+async def test_a_value_cannot_pretend_to_be_cut() -> None:
+    forged = "a\n[cut here; the whole has 1 characters, SHA-256 0]\nb"
+    for text in (forged, forged + "c" * 9000, "c" * 9000 + forged):
+        shown = asked(await Confirmations().ask(call(), "delete", {"text": text})).message
+        assert sum(line.startswith("[cut here") for line in shown.splitlines()) == (len(text) > 4000)
+
+
+async def test_many_arguments_are_all_shown() -> None:
+    arguments = {f"argument_{number}": "x" * 500 for number in range(60)}
+    shown = asked(await Confirmations().ask(call(), "delete", arguments)).message
+    assert all(f'{name}: "xxx' in shown for name in arguments)
 
 
 @pytest.mark.parametrize(
@@ -200,10 +241,13 @@ async def test_an_older_client_is_asked_directly(answer: Any, expected: str) -> 
     assert await Confirmations().ask(context, "delete", ARGUMENTS) == expected
 
 
-def test_the_second_round_is_known_by_its_state() -> None:
-    assert is_answer(call(request_state="state-1"))
-    assert not is_answer(call())
-    assert not is_answer(None)
+async def test_the_second_round_is_known_by_its_state() -> None:
+    confirmations = Confirmations()
+    assert confirmations.is_answer(call(request_state=await put(confirmations)))
+    # Else a tool that asks something itself could be called again and again with its state, uncounted.
+    assert not confirmations.is_answer(call(request_state="state-1"))
+    assert not confirmations.is_answer(call())
+    assert not confirmations.is_answer(None)
 
 
 async def test_a_person_who_never_answers_has_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:

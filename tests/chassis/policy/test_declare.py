@@ -1,6 +1,6 @@
 """How a function says what it is and what it may do."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -60,12 +60,18 @@ def test_a_harmless_change_needs_no_person_but_may_ask_one() -> None:
     assert declared(read_only=True, confirm=True).confirm
 
 
+def test_a_destructive_tool_may_leave_the_question_to_the_client_if_it_says_so() -> None:
+    assert declared(destructive=True, confirm=False).confirm is False
+    assert declared(confirm="if-possible").confirm == "if-possible"
+    assert declared(confirm="if-possible").destructive
+
+
 @pytest.mark.parametrize(
     ("options", "what_to_do"),
     [
         ({"read_only": True, "destructive": True}, "keep the one that is true"),
-        ({"confirm": False}, "needs confirm=True; if it destroys nothing, say destructive=False"),
-        ({"destructive": True, "confirm": False}, "needs confirm=True"),
+        ({"confirm": False}, "say destructive=False, or destructive=True if the client's own approval is enough"),
+        ({"confirm": "sometimes"}, "True, False or"),
         ({"timeout": 0}, "must be positive"),
         ({"timeout": -1}, "must be positive"),
         ({"max_concurrency": 0}, "must be positive"),
@@ -128,3 +134,30 @@ def test_a_policy_cannot_be_changed_afterwards() -> None:
     policy = declared(scopes=["admin"])
     with pytest.raises(FrozenInstanceError):
         policy.scopes = frozenset()  # type: ignore[misc]
+
+
+def test_a_generator_is_refused_by_name_when_it_is_declared() -> None:
+    async def follow(name: str = "") -> AsyncIterator[str]:
+        yield name
+
+    def each(name: str = "") -> Iterator[str]:
+        yield name
+
+    for function in (follow, each):
+        with pytest.raises(TypeError, match=rf"{function.__name__} yields its answer: return it"):
+            tool(read_only=True)(function)
+
+
+def test_parameters_that_cannot_be_named_are_refused_when_they_are_declared() -> None:
+    def many(*names: str) -> str:
+        return ""
+
+    def rest(**names: str) -> str:
+        return ""
+
+    def first(name: str, /) -> str:
+        return name
+
+    for function in (many, rest, first):
+        with pytest.raises(TypeError, match=rf"{function.__name__}: .* cannot be sent by name"):
+            tool(read_only=True)(function)

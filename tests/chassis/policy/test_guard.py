@@ -121,7 +121,7 @@ async def test_a_call_that_goes_well_leaves_an_audit_line_without_values(guarded
         "event": "tool_call",
         "principal": "oauth:alice",
         "tool": "greet",
-        "arguments": {"name": len('"hunter2"')},
+        "argument_bytes": {"name": len('"hunter2"')},
         "outcome": "ok",
     }
     assert "hunter2" not in repr(guarded.log)
@@ -200,7 +200,7 @@ async def test_a_resource_that_is_read_leaves_an_audit_line(guarded: Guarded) ->
         "event": "resource_read",
         "principal": "oauth:alice",
         "resource": "notes://{name}",
-        "arguments": {"uri": 11},
+        "argument_bytes": {"uri": 11},
         "outcome": "ok",
     }
 
@@ -385,7 +385,7 @@ async def test_a_call_beyond_the_scopes_names_all_that_are_needed(
     with pytest.raises(MCPError) as error:
         await ask(secretive.server)
     assert error.value.error.code == INSUFFICIENT_SCOPE
-    assert error.value.error.data == {"required_scopes": needed}
+    assert error.value.error.data["required_scopes"] == needed
     assert secretive.audit["outcome"] == "forbidden"
     assert secretive.event["details"]["reason"] == "insufficient_scope"
 

@@ -247,7 +247,7 @@ async def test_a_refusal_names_every_scope_that_is_needed(
     assert f'scope="{needed}"' in challenge
     body = answer.json()
     assert body["id"] == 1
-    assert body["error"]["data"] == {"required_scopes": needed.split()}
+    assert body["error"]["data"]["required_scopes"] == needed.split()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -258,7 +258,7 @@ async def test_a_header_that_names_an_open_tool_opens_no_other(server: RunningSe
     body = message("tools/call", {"name": "reset", "arguments": {}}, mode=mode)
     answer = nobody.post(body, headers=sent)
     assert answer.status_code == 403
-    assert answer.json()["error"]["data"] == {"required_scopes": ["admin"]}
+    assert answer.json()["error"]["data"]["required_scopes"] == ["admin"]
 
 
 @pytest.mark.parametrize("caller", CALLERS)
@@ -327,7 +327,7 @@ async def test_the_guard_refuses_by_itself_too(server: RunningServer, monkeypatc
             if needed:
                 with pytest.raises(MCPError) as refused, log_lines("audit") as lines:
                     await ask(client)
-                assert refused.value.error.data == {"required_scopes": sorted(needed)}, what
+                assert refused.value.error.data["required_scopes"] == sorted(needed), what
                 assert [line["outcome"] for line in lines] == ["forbidden"]
 
 

@@ -100,9 +100,23 @@ async def half_a_pair() -> str:
     return "hunter2 \ud800"
 
 
+@tool(destructive=True, confirm=False)
+async def purge(name: Annotated[str, Field(max_length=10)]) -> str:
+    """Delete without asking."""
+    RAN.append(name)
+    return "purged"
+
+
+@tool(confirm="if-possible")
+async def trim(name: Annotated[str, Field(max_length=10)]) -> str:
+    """Delete, and ask where that is possible."""
+    RAN.append(name)
+    return "trimmed"
+
+
 TOOLS = (
     *(too_slow, blocks, times_out_by_itself, seldom, one_at_a_time, delete, large, smuggle, refuse),
-    *(validates_something_else, half_a_pair),
+    *(validates_something_else, half_a_pair, purge, trim),
 )
 
 
@@ -231,8 +245,18 @@ async def test_a_scope_comes_before_everything_else(log: list[Any]) -> None:
     guarded = Guarded(log)
     with pytest.raises(MCPError) as error:
         await guarded.call("delete", name=7)
-    assert error.value.error.data == {"required_scopes": ["notes:delete"]}
+    needed = {"required_scopes": ["notes:delete"], "reason": "insufficient_scope", "tool": "delete"}
+    assert error.value.error.data == needed
     assert guarded.outcomes == ["forbidden"]
+
+
+@pytest.mark.parametrize("tool_name", ["purge", "trim"])
+async def test_a_declared_exception_runs_unconfirmed_and_its_line_says_so(log: list[Any], tool_name: str) -> None:
+    guarded = Guarded(log)
+    is_error, _ = await guarded.call(tool_name, name="a")
+    assert not is_error
+    assert RAN == ["a"]
+    assert [(line["outcome"], line["confirmed"]) for line in log if line["event"] == "tool_call"] == [("ok", False)]
 
 
 async def test_where_nobody_can_be_asked_nothing_is_destroyed(log: list[Any]) -> None:

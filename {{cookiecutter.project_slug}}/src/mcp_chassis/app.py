@@ -49,8 +49,8 @@ def _layers(
         limiter = parts.make_limiter("requests", per_minute=settings.max_requests_per_minute, burst=settings.burst)
         rate_limit = [Middleware(RateLimitLayer, events=events, limiter=limiter, exempt=PROBES)]
     if guarded is not None:
-        missing = guarded.access.missing
-        scopes = [Middleware(ScopeLayer, events=events, missing=missing, challenge=parts.challenge)]
+        forbidden = guarded.forbidden
+        scopes = [Middleware(ScopeLayer, events=events, forbidden=forbidden, challenge=parts.challenge)]
     return [
         Middleware(SecurityHeadersLayer, https=(settings.public_url or "").startswith("https:")),
         Middleware(

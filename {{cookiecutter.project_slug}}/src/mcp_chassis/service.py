@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from .approval.lint import approval_problems
+from .approval.lint import approval_problems, unconfirmed
 from .calls.pipeline import Limits
 from .events.log import EventLog
 from .mcp.guarded_server import GuardedServer
@@ -125,6 +125,9 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
     )
     parts.scopes = server.access.scopes
     _require_approved(server, settings)
+    for name, guarded in server.guarded_tools.items():
+        for warning in unconfirmed(guarded.policy):
+            log.warning(warning, tool=name)
     return server
 
 

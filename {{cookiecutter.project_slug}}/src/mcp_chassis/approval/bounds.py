@@ -19,6 +19,21 @@ def unbounded(schema: dict[str, Any]) -> list[Gap]:
     return list(_gaps(schema, dict(schema.get("$defs", {})), ""))
 
 
+def unreachable(schema: Any, max_bytes: int, max_nodes: int, place: str = "the arguments") -> Iterator[str]:
+    """Yield the bounds that no request reaches: the server refuses larger bodies before the guard sees them."""
+    if isinstance(schema, list):
+        schema = {f"{place}[]": part for part in schema}
+    if not isinstance(schema, dict):
+        return
+    limits = {"maxLength": max_bytes, "maxItems": max_nodes, "maxProperties": max_nodes}
+    for keyword, limit in limits.items():
+        if isinstance(bound := schema.get(keyword), int) and bound > limit:
+            setting = "MAX_BODY_BYTES" if keyword == "maxLength" else "MAX_BODY_NODES"
+            yield f"{place} has {keyword} {bound}, beyond {setting} of {limit}: raise that setting, or lower the bound"
+    for name, part in schema.items():
+        yield from unreachable(part, max_bytes, max_nodes, str(name))
+
+
 def _gaps(schema: Any, definitions: dict[str, Any], place: str) -> Iterator[Gap]:
     if not isinstance(schema, dict):
         if schema is not False:  # `true`, or a reference that leads nowhere: anything fits

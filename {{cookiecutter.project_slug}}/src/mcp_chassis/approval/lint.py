@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..calls.declarations import ToolPolicy
 from ..calls.tools import GuardedTool
 from ..sinks.hidden import find_hidden, without_hidden
 from .bounds import unbounded
@@ -72,6 +73,14 @@ def tool_problems(guarded: GuardedTool) -> list[str]:
         advice = f"Add it: Annotated[..., Field({field}=...)]" if field else "Write a type instead of Any"
         problems.append(f"{name}: {place} has no {missing}. {advice}.")
     return problems
+
+
+def unconfirmed(policy: ToolPolicy) -> list[str]:
+    """Return what an operator should know of a destructive tool that may run without a confirmation."""
+    if not policy.destructive or policy.confirm is True:
+        return []
+    where = " where the client cannot be asked" if policy.confirm else ""
+    return [f"it is destructive and runs without a confirmation{where}: the client has to ask the user before the call"]
 
 
 def text_problems(name: str, value: Any) -> list[str]:

@@ -85,7 +85,7 @@ class TrailRecorder(Recorder):
         if line["principal"] is not None:
             refusal |= {"user.id": line["principal"], **_user_name(line)}
         if "count" in line:
-            refusal["mcp.requests"] = line["count"]
+            http["mcp.requests"] = line["count"]
         for record in request.calls or [refusal]:
             self._trail.put(record | http)
 

@@ -1,4 +1,4 @@
-"""Asks the user before a destructive tool runs, showing the exact arguments.
+"""Asks the user before a destructive tool runs, showing the exact arguments; of long ones both ends and a SHA-256.
 
 Newer clients are asked by a multi-round trip (MCP 2026-07-28): the answer comes back with a state that the SDK has
 sealed, bound to principal, tool and arguments, and dated; here each state is accepted once. Older clients with a
@@ -6,6 +6,7 @@ back channel (stdio) are asked over it. Where the client cannot ask, the tool is
 """
 
 import asyncio
+import hashlib
 import re
 import secrets
 import time
@@ -22,11 +23,13 @@ from ..sinks.hidden import escape_hidden
 LIFETIME = 300.0
 """Seconds that the user has to answer."""
 
-_MAX_QUESTION = 4000  # characters
+_MAX_SHOWN = 4000  # characters of arguments
+_MIN_SHOWN = 80  # of each argument, however many there are
+_SHARED = "question."  # begins the states of questions that all replicas know
 _KEY = "confirm"
 _OTHER_SPACES = re.compile(r"[^\S \n]")
 
-Verdict = Literal["accepted", "declined", "cancelled", "replayed", "cannot_check", "cannot_ask", "too_long_to_show"]
+Verdict = Literal["accepted", "declined", "cancelled", "replayed", "cannot_check", "cannot_ask"]
 
 
 class Answer(BaseModel):
@@ -64,9 +67,7 @@ class Confirmations:
         """Return the user's answer, or the question to send: the call cannot go on before it is answered."""
         if context is None or context.client_capabilities is None or context.client_capabilities.elicitation is None:
             return "cannot_ask"
-        question = _question(tool, arguments)
-        if question is None:
-            return "too_long_to_show"
+        question = f"Run the tool {tool} with these arguments?\n{_shown(arguments)}"
         if context.protocol_version not in sdk.MODERN_PROTOCOL_VERSIONS:
             return await _ask_directly(context, question)
         if context.request_state is None:
@@ -77,15 +78,22 @@ class Confirmations:
             return _outcome(answer.action, (answer.content or {}).get("confirm"))
         return refused or "cancelled"
 
+    def is_answer(self, context: Context[Any, Any] | None) -> bool:
+        """Whether a call brings the state of one of these questions along, which the SDK has sealed and checked."""
+        state = context.request_state if context is not None else None
+        return state is not None and state.startswith((self._mine, _SHARED))
+
     async def _new_state(self) -> str:
         state = await self._shared.put() if self._shared is not None else None
-        return state or self._mine + secrets.token_urlsafe(16)
+        return _SHARED + state if state else self._mine + secrets.token_urlsafe(16)
 
     async def _closed(self, state: str) -> Literal["replayed", "cannot_check"] | None:
         """Close a question; if it was not open, say so."""
-        if self._shared is not None and not state.startswith(self._mine):
-            was_open = await self._shared.answer(state)
+        if self._shared is not None and state.startswith(_SHARED):
+            was_open = await self._shared.answer(state.removeprefix(_SHARED))
             return None if was_open else "cannot_check" if was_open is None else "replayed"
+        if not state.startswith(self._mine):  # another question of the tool, or of a server that is gone
+            return "replayed"
         now = time.monotonic()
         # The seal has expired for older ones, so they cannot come back. The oldest is the first.
         while self._used and self._used[oldest := next(iter(self._used))] <= now:
@@ -94,11 +102,6 @@ class Confirmations:
             return "replayed"
         self._used[state] = now + 2 * LIFETIME
         return None
-
-
-def is_answer(context: Context[Any, Any] | None) -> bool:
-    """Whether a call brings the sealed state of a question along: the SDK has checked it, and it counts once."""
-    return context is not None and context.request_state is not None
 
 
 async def _ask_directly(context: Context[Any, Any], question: str) -> Verdict:
@@ -121,11 +124,25 @@ def _input_required(question: str, state: str) -> InputRequiredResult:
     return InputRequiredResult(input_requests={_KEY: ElicitRequest(params=form)}, request_state=state)
 
 
-def _question(tool: str, arguments: dict[str, Any]) -> str | None:
+def _shown(arguments: dict[str, Any]) -> str:
     readable = pydantic_core.to_json(arguments, indent=2).decode()
-    if len(readable) > _MAX_QUESTION:  # escaping costs a hundred times as much
-        return None
-    # What the user cannot see must not be in what the user agrees to. No other space passes for a common one.
-    shown = _OTHER_SPACES.sub(lambda space: f"\\u{ord(space[0]):04x}", escape_hidden(readable))
-    question = f"Run the tool {tool} with these arguments?\n{shown}"
-    return question if len(question) <= _MAX_QUESTION else None
+    if len(readable) <= _MAX_SHOWN and len(shown := _escaped(readable)) <= _MAX_SHOWN:
+        return shown
+    room = max(_MIN_SHOWN, _MAX_SHOWN // len(arguments))
+    return "\n".join(f"{_escaped(name)}: {_preview(value, room)}" for name, value in arguments.items())
+
+
+def _preview(value: Any, room: int) -> str:
+    """Return both ends of a long value: the dangerous part may be at either. No value holds the line between them."""
+    text = pydantic_core.to_json(value).decode()
+    if len(text) <= room and len(shown := _escaped(text)) <= room:
+        return shown
+    whole, half = value if isinstance(value, str) else text, room // 2
+    begin, end = _escaped(text[:half])[:half], _escaped(text[-half:])[-half:]
+    digest = hashlib.sha256(whole.encode()).hexdigest()
+    return f"{begin}\n[cut here; the whole has {len(whole)} characters, SHA-256 {digest}]\n{end}"
+
+
+def _escaped(text: str) -> str:
+    """Show what the user could not see, and every space that would pass for a common one."""
+    return _OTHER_SPACES.sub(lambda space: f"\\u{ord(space[0]):04x}", escape_hidden(text))

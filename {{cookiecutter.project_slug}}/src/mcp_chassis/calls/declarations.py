@@ -4,14 +4,16 @@ A declaration is an attribute of the function, which can still be called and tes
 default to the most cautious assumption: a tool is taken to be destructive, and asks before it runs.
 """
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ..auth.principal import SCOPE_CHARACTER
 
+Confirm = bool | Literal["if-possible"]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _ATTRIBUTE = "__mcp_policy__"
 _SCOPE = re.compile(f"{SCOPE_CHARACTER}+")
@@ -21,7 +23,20 @@ class _Policy:
     __slots__ = ()
 
     def __call__(self, function: _Function) -> _Function:
-        """Attach this policy to a function."""
+        """Attach this policy to a function.
+
+        Raises:
+            TypeError: if it cannot be called with named arguments for one answer.
+        """
+        name = getattr(function, "__name__", repr(function))
+        given = inspect.unwrap(function)
+        if inspect.isgeneratorfunction(given) or inspect.isasyncgenfunction(given):
+            raise TypeError(
+                f"{name} yields its answer: return it, as a list if need be; ctx.report_progress tells of progress"
+            )
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
+                raise TypeError(f"{name}: {parameter} cannot be sent by name: declare each parameter, without * and /")
         setattr(function, _ATTRIBUTE, self)
         return function
 
@@ -39,7 +54,7 @@ class ToolPolicy(_Policy):
     destructive: bool
     idempotent: bool
     open_world: bool
-    confirm: bool
+    confirm: Confirm
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +94,7 @@ def tool(
     destructive: bool | None = None,
     idempotent: bool = False,
     open_world: bool = True,
-    confirm: bool | None = None,
+    confirm: Confirm | None = None,
 ) -> Callable[[_Function], _Function]:
     """Declare a function as a tool.
 
@@ -93,7 +108,9 @@ def tool(
         destructive: the tool may delete or overwrite. Default: unless it is read-only.
         idempotent: calling it again with the same arguments changes nothing more.
         open_world: the tool reaches systems outside of this server.
-        confirm: ask the user before every call. Default: if the tool is destructive.
+        confirm: ask the user before every call. Default: if the tool is destructive. "if-possible": run it without
+            asking where the client cannot ask; False: never ask. For a destructive tool both leave the question to the
+            client, and `check` warns of them.
 
     Raises:
         ValueError: if two of these contradict each other, or a scope cannot be sent in a header.
@@ -102,8 +119,12 @@ def tool(
     asks = destroys if confirm is None else confirm
     if read_only and destroys:
         raise ValueError("a tool cannot be read_only and destructive: keep the one that is true")
-    if destroys and not asks:
-        raise ValueError("a destructive tool needs confirm=True; if it destroys nothing, say destructive=False")
+    if asks not in {True, False, "if-possible"}:
+        raise ValueError('confirm is True, False or "if-possible"')
+    if destructive is None and destroys and not asks:
+        raise ValueError(
+            "confirm=False: say destructive=False, or destructive=True if the client's own approval is enough"
+        )
     if not 0 < timeout < math.inf or max_concurrency < 1 or (calls_per_minute is not None and calls_per_minute < 1):
         raise ValueError("timeout, max_concurrency and calls_per_minute must be positive")
     return ToolPolicy(

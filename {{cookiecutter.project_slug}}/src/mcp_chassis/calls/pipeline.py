@@ -19,7 +19,7 @@ from ..limits.slots import Slots, current_slot
 from ..sinks.hidden import without_hidden
 from ..sinks.http import call_deadline
 from .arguments import Arguments
-from .confirmation import Confirmations, OpenQuestions, is_answer
+from .confirmation import Confirmations, OpenQuestions
 from .outcome import classify
 from .output import fit_to_send
 from .record import Recorder, audited, caller
@@ -36,7 +36,6 @@ _NOT_CONFIRMED = {
     "replayed": "That confirmation was used already, or has ended. Nothing was done; call the tool again to ask anew.",
     "cannot_check": "That confirmation cannot be checked now. Nothing was done; call the tool again to ask anew.",
     "cannot_ask": "This tool asks a person before it runs, and this client cannot ask. Nothing was done.",
-    "too_long_to_show": "The arguments are too long to be shown to a person. Nothing was done.",
 }
 
 
@@ -114,9 +113,9 @@ class ToolGuard:
     ) -> Result:
         """Check scopes, rate and slots."""
         name, policy = guarded.tool.name, guarded.policy
-        require(policy.scopes, self._events, audit, tool=name)
+        require(policy.scopes, self._events, audit, {"tool": name})
         # The answer to a question belongs to the call that was counted when the question was put.
-        limiter = None if policy.confirm and is_answer(context) else guarded.limiter
+        limiter = None if policy.confirm and self._confirmations.is_answer(context) else guarded.limiter
         if limiter is not None:
             decision = await limiter.hit(caller())
             count_decision("tool", allowed=decision.allowed)
@@ -151,6 +150,9 @@ class ToolGuard:
             if context is not None and context.input_responses:
                 self._events.record("input_validation_failed", caller(), tool=name, reason="unasked_answer")
             return answer
+        if policy.destructive and (not policy.confirm or (answer == "cannot_ask" and policy.confirm == "if-possible")):
+            audit["confirmed"] = False
+            answer = "accepted"
         if answer != "accepted":
             severity = "medium" if answer == "replayed" else "low"
             return self._refused(audit, answer, _NOT_CONFIRMED[answer], severity=severity)

@@ -74,7 +74,9 @@ class audited:
         self._audit: dict[str, Any] = {"principal": caller(), **name, **facts, "outcome": "ok"}
         known = {named(name): value for name, value in list((arguments or {}).items())[:_MAX_ARGUMENTS]}
         if arguments is not None:
-            self._audit["arguments"] = {name: None if value is None else len(value) for name, value in known.items()}
+            self._audit["argument_bytes"] = {
+                name: None if value is None else len(value) for name, value in known.items()
+            }
         self._arguments = recorder.describe(known)
 
     def __enter__(self) -> dict[str, Any]:

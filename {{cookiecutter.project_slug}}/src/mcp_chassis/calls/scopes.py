@@ -2,12 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from mcp import MCPError
 
 from ..auth.principal import current_principal
 from ..events.log import EventLog
+from ..events.untrusted import named
+from ..http.current_request import current_request
 from ..mcp import sdk
 from .declarations import PromptPolicy, ResourcePolicy, policy_of
 from .record import caller
@@ -17,6 +20,10 @@ INSUFFICIENT_SCOPE = -32003
 """Of the range that JSON-RPC leaves to servers. Over HTTP a 403 with a challenge comes before it."""
 
 NO_SCOPES: frozenset[str] = frozenset()
+
+KINDS: Mapping[str, str] = MappingProxyType(
+    {"tools/call": "tool", "resources/read": "resource", "prompts/get": "prompt"}
+)
 
 
 class Access:
@@ -55,10 +62,11 @@ class Access:
             return self._of_resource(name)
         return self._by_name.get(method, {}).get(name, NO_SCOPES)
 
-    def missing(self, method: str, params: Mapping[str, Any]) -> list[str]:
-        """Return all scopes that a message needs if the caller lacks one of them, else none."""
-        required = self.required(method, params)
-        return sorted(required) if missing_scopes(required) else []
+    def subject(self, method: str, params: Mapping[str, Any]) -> dict[str, str]:
+        """Return the kind and name of what a message calls, reads or gets; nothing for other methods."""
+        kind = KINDS.get(method)
+        name = str(params.get("uri" if kind == "resource" else "name", ""))
+        return {kind: named(self.resource_of(name) if kind == "resource" else name)} if kind is not None else {}
 
     def resource_of(self, uri: str) -> str:
         """Return what `uri` was declared as, a template perhaps; `uri` itself if there is nothing there."""
@@ -81,14 +89,32 @@ def missing_scopes(required: frozenset[str]) -> bool:
     return principal is None or not all(principal.may(scope) for scope in required)
 
 
-def require(required: frozenset[str], events: EventLog, audit: dict[str, Any], **what: str) -> None:
+def require(
+    required: frozenset[str],
+    events: EventLog,
+    audit: dict[str, Any],
+    what: Mapping[str, str],
+    *,
+    status: int | None = None,
+) -> None:
     """Let a caller pass who holds all of `required`.
+
+    Args:
+        required: scopes.
+        events: where a refusal is noted.
+        audit: the line of the call, to which the outcome is added.
+        what: the kind and the name of what is called.
+        status: of the HTTP response, if the refusal is one.
 
     Raises:
         MCPError: if one is missing, naming all that are needed.
     """
-    if missing_scopes(required):
-        audit["outcome"] = "forbidden"
-        needed = sorted(required)
-        events.record("http_error", caller(), severity=None, reason="insufficient_scope", scopes=needed, **what)
-        raise MCPError(code=INSUFFICIENT_SCOPE, message="Insufficient scope", data={"required_scopes": needed})
+    if not missing_scopes(required):
+        return
+    audit["outcome"] = "forbidden"
+    needed, request = sorted(required), current_request.get()
+    details: dict[str, Any] = {"reason": "insufficient_scope", **what}
+    noted: dict[str, Any] = {"status": status} if status is not None else {}
+    events.record("http_error", caller(), scopes=needed, **noted, **details)
+    data = {"required_scopes": needed, **details} | ({"request_id": request.request_id} if request is not None else {})
+    raise MCPError(code=INSUFFICIENT_SCOPE, message="Insufficient scope", data=data)

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretBytes, SecretStr
 
-from ..approval.lint import approval_problems
+from ..approval.lint import approval_problems, unconfirmed
 from ..auth.keys.records import KeyRecord
 from ..http.origins import is_loopback
+from ..mcp.guarded_server import GuardedServer
 from ..parts import usable_keys
 from ..rooms import OFFERS, needs_key, rooms
 from ..service import Service, unchecked_server
@@ -88,7 +89,11 @@ def _findings(service: Service, settings: Settings, now: datetime) -> Iterator[F
     for room in rooms().values():
         yield from room.findings(service, settings)
     yield _chassis()
-    yield _tools(service, settings)
+    server = unchecked_server(service)
+    yield _tools(server, settings)
+    for name, guarded in server.guarded_tools.items():
+        for warning in unconfirmed(guarded.policy):
+            yield Finding("WARN", "tools", f"{name}: {warning}.")
 
 
 def _switch(about: str, on: bool, name: str, how: str) -> Finding:
@@ -207,8 +212,7 @@ def _chassis() -> Finding:
     )
 
 
-def _tools(service: Service, settings: Settings) -> Finding:
-    server = unchecked_server(service)
+def _tools(server: GuardedServer, settings: Settings) -> Finding:
     tools = server.guarded_tools
     problems = approval_problems(tools, settings.tools_lock, server.other_texts)
     if not problems:

@@ -37,6 +37,10 @@ def add_commands(commands: Commands) -> None:
     )
     health.set_defaults(run=_healthcheck)
     attack = commands.add_parser("attack", help="attack every tool in a copy of the server; exit 1 if any gives way")
+    attack.add_argument(
+        "--fixture", metavar="MODULE", default="", help="default: tests.attacks.fixture, if there is one"
+    )
+    attack.add_argument("--allow-unproved", action="store_true", help="accept tools of which no call succeeded")
     attack.set_defaults(run=_attack, listens=False)
 
 
@@ -110,10 +114,10 @@ def _healthcheck(_: argparse.Namespace, __: Service, settings: Settings) -> int:
     return 0
 
 
-def _attack(_: argparse.Namespace, service: Service, __: Settings) -> int:
+def _attack(options: argparse.Namespace, service: Service, __: Settings) -> int:
     if find_spec("mcp_chassis.testing") is None:
         print("attack: an installed wheel does not hold the attacks. Run it in the checkout.", file=sys.stderr)
         return 2
     from ..testing.attacks.table import attack_tools  # noqa: PLC0415  (a server never needs it)
 
-    return attack_tools(service)
+    return attack_tools(service, options.fixture, allow_unproved=options.allow_unproved)

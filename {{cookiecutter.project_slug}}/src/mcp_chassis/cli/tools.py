@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..approval.lint import approval_problems, lint_problems
+from ..approval.bounds import unreachable
+from ..approval.lint import approval_problems, lint_problems, unconfirmed
 from ..approval.lock import LockError, definition, digest, locked_digests, write_lock
 from ..calls.tools import GuardedTool
 from ..service import Service, unchecked_server
@@ -16,7 +17,7 @@ from .options import Commands
 from .terminal import table
 
 _COLUMNS = ("TOOL", "SCOPES", "LIMITS", "ANNOTATIONS", "LOCK")
-_HINTS = ("read_only", "destructive", "idempotent", "open_world", "confirm")
+_HINTS = ("read_only", "destructive", "idempotent", "open_world")
 
 
 def add_commands(commands: Commands) -> None:
@@ -34,7 +35,13 @@ def add_commands(commands: Commands) -> None:
 
 def _run(command: Callable[..., int], _: argparse.Namespace, service: Service, settings: Settings) -> int:
     server = unchecked_server(service)
-    return command(server.guarded_tools, settings.tools_lock, server.other_texts)
+    code = command(server.guarded_tools, settings.tools_lock, server.other_texts)
+    if command is not list_tools:
+        limits = settings.max_body_bytes, settings.max_body_nodes
+        for name, guarded in server.guarded_tools.items():
+            for note in (*unconfirmed(guarded.policy), *unreachable(guarded.tool.parameters, *limits)):
+                print(f"Note: {name}: {note}", file=sys.stderr)
+    return code
 
 
 def list_tools(tools: Mapping[str, GuardedTool], lock: Path, _: Mapping[str, Any]) -> int:
@@ -73,6 +80,8 @@ def _row(guarded: GuardedTool, locked: Mapping[str, str]) -> tuple[str, ...]:
     if policy.calls_per_minute is not None:
         limits.append(f"{policy.calls_per_minute}/min")
     hints = [name.replace("_", "-") for name in _HINTS if getattr(policy, name)]
+    if policy.confirm or policy.destructive:
+        hints.append("confirm" if policy.confirm is True else f"confirm-{policy.confirm or 'NEVER'}")
     if guarded.blocking:
         hints.append("blocking")
     approved = locked.get(guarded.tool.name)

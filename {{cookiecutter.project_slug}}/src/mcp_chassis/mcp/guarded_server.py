@@ -23,7 +23,7 @@ from ..calls.output import ResultTooLarge, fit_to_send
 from ..calls.pipeline import DEFAULT_LIMITS, Limits, ToolGuard
 from ..calls.record import Recorder, audited, caller
 from ..calls.running import HandleStore, Keeping
-from ..calls.scopes import NO_SCOPES, Access, require
+from ..calls.scopes import KINDS, NO_SCOPES, Access, missing_scopes, require
 from ..calls.tools import GuardedTool, guarded_tool
 from ..events.log import EventLog
 from ..events.untrusted import declare, named
@@ -33,9 +33,7 @@ from . import sdk
 
 _Result = TypeVar("_Result")
 
-_KINDS: Mapping[str, str] = MappingProxyType(
-    {"tools/call": "tool", "resources/read": "resource", "prompts/get": "prompt"}
-)
+_ACTIONS = {"tools/call": "tool_call", "resources/read": "resource_read", "prompts/get": "prompt_get"}
 _CHANGES = ("add_tool", "remove_tool", "add_resource", "resource", "add_prompt", "remove_prompt", "completion")
 _MAX_LISTINGS = 100
 
@@ -186,7 +184,7 @@ class GuardedServer(MCPServer[Any]):
         """Serve a resource or a prompt: its scopes, its audit line, and an error of the protocol if it fails."""
         (kind,) = what
         with audited(self._recorder, action, Arguments(arguments).encoded, **what) as audit:
-            require(required, self.events, audit, **what)
+            require(required, self.events, audit, what)
             try:
                 yield
             except BaseException as error:
@@ -206,24 +204,39 @@ class GuardedServer(MCPServer[Any]):
             raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown {kind}")
 
     def _may(self, method: str, **params: str) -> bool:
-        return not self.access.missing(method, params)
+        return not missing_scopes(self.access.required(method, params))
+
+    def forbidden(self, method: str, params: Mapping[str, Any]) -> types.ErrorData | None:
+        """Return the error of an HTTP request whose caller lacks a scope, noted as that call; None if it lacks none."""
+        required = self.access.required(method, params)
+        if not missing_scopes(required):
+            return None
+        what, given = self.access.subject(method, params), params.get("arguments")
+        encoded = Arguments(given if isinstance(given, dict) else {}).encoded
+        line: AbstractContextManager[dict[str, Any]] = nullcontext({})
+        if what:
+            line = audited(self._recorder, _ACTIONS[method], encoded, **what)
+        try:
+            with line as audit:
+                require(required, self.events, audit, what, status=403)
+        except MCPError as error:
+            return error.error
+        return None
 
     def _fit(self, result: _Result, **what: str) -> _Result:
         return fit_to_send(result, self.events, max_bytes=self._max_result_bytes, **what)
 
     async def _outermost(self, ctx: sdk.ServerRequestContext[Any, Any], call_next: sdk.CallNext) -> sdk.HandlerResult:
         """Note what the SDK refuses before the guard sees it, and clean the errors that functions raise."""
-        kind = _KINDS.get(ctx.method)
-        if kind is None:
-            return await call_next(ctx)
 
         def what() -> dict[str, str]:
-            name = str((ctx.params or {}).get("uri" if kind == "resource" else "name", ""))
-            return {kind: named(self.access.resource_of(name) if kind == "resource" else name)}
+            return self.access.subject(ctx.method, ctx.params or {})
 
         try:
             return await call_next(ctx)
         except ValidationError as error:
+            if ctx.method not in KINDS:
+                raise
             self.events.record("input_validation_failed", caller(), severity=None, reason="params", **what())
             raise MCPError(code=types.INVALID_PARAMS, message=f"Invalid params: {rejection(error)}") from None
         except MCPError as error:
@@ -236,7 +249,8 @@ class GuardedServer(MCPServer[Any]):
             try:
                 error.error = self._fit(error.error, **what())
             except (ResultTooLarge, ValueError):
-                raise MCPError(code=types.INTERNAL_ERROR, message=f"The {kind} failed") from None
+                failed = KINDS.get(ctx.method, "request")
+                raise MCPError(code=types.INTERNAL_ERROR, message=f"The {failed} failed") from None
             raise
 
     async def _list_once(self, ctx: sdk.ServerRequestContext[Any, Any], call_next: sdk.CallNext) -> sdk.HandlerResult:

@@ -25,6 +25,7 @@ _FIX = {
     "answer over the size limit": "bound what is returned, in pages if need be",
     "server error": "catch what the function can raise, and raise ToolError with your own sentence",
     "server ended": "never call os._exit or native code on a value; start programs with run_argv",
+    "not proved": "give a state and valid arguments in tests/attacks/fixture.py; mcp_chassis.testing.attacks says how",
     "not attacked": 'say what a valid value looks like: Field(examples=["..."])',
 }
 

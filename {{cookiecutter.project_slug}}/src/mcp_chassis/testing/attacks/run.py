@@ -15,7 +15,7 @@ from .canaries import Canaries, new_mark
 from .findings import Finding
 from .payloads import FAMILIES, LADDERS, SQL_PAIRS, TYPES
 from .samples import Name, Place, Sample, put
-from .subjects import Subject, subjects
+from .subjects import Fixture, Subject, subjects
 from .target import target
 from .wire import TIMEOUT_SECONDS, VALID, Answer, Attempt, Stopped, ask
 
@@ -29,9 +29,12 @@ _MAX_CONCURRENCY = 8  # attempts at the same time
 class Campaign:
     """A server of a service with its canaries, to be attacked subject by subject."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, fixture: str = "") -> None:
         self._service = service
+        self.fixture = Fixture.of(fixture)
         self.subjects = subjects(service)
+        self.calls: dict[Subject, tuple[int, int]] = {}
+        """How many calls of a subject succeeded, and how many there were."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -52,13 +55,19 @@ class Campaign:
     def start(self) -> None:
         """Start the server, or restart it after an attack that it did not survive."""
         self._server.close()
-        started = target(self.canaries.work, self.other_key, self.canaries.environment, self._service)
+        started = target(self.canaries.work, self.other_key, self.canaries.environment, self._service, self.fixture)
         self.server = self._server.enter_context(started).running
         self.canaries.secrets.add(self.server.key)
 
     def attack(self, subject: Subject) -> list[Finding]:
-        """Attack one subject and return the findings, one for each kind, argument and family."""
-        return asyncio.run(_Attack(self, subject).run())
+        """Attack one subject and return the findings, one for each kind, argument and family.
+
+        One of them is that nothing is proved, because no call got through.
+        """
+        attack = _Attack(self, subject)
+        findings = asyncio.run(attack.run())
+        self.calls[subject] = attack.succeeded, attack.made
+        return findings
 
 
 class _Attack:
@@ -67,7 +76,9 @@ class _Attack:
     def __init__(self, campaign: Campaign, subject: Subject) -> None:
         self._subject, self._campaign = subject, campaign
         self._canaries = campaign.canaries
-        self._samples = [Sample(subject.schema, variant) for variant in range(_SAMPLES)]
+        given = campaign.fixture.samples.get(subject.name) or (None,) * _SAMPLES
+        self._samples = [Sample(subject.schema, variant, one) for variant, one in enumerate(given)]
+        self.succeeded = self.made = 0
         self._findings: dict[tuple[str, str, str], Finding] = {}
         self._own = new_mark()
         self._is_shared = False
@@ -92,6 +103,8 @@ class _Attack:
                 await self._attack(sample, place)
         await asyncio.sleep(0.1)  # a command may still be running
         self._collect(None)
+        if not self.succeeded and self._subject.name not in self._campaign.fixture.unproved:
+            self._note("not proved", Attempt(self._subject, None), f"no call got through, of {self.made}")
         return list(self._findings.values())
 
     @asynccontextmanager
@@ -189,12 +202,15 @@ class _Attack:
                 return
 
     async def _ask(self, attempt: Attempt) -> Answer:
+        self.made += 1
         try:
-            return await ask(self._client, attempt)
+            answer = await ask(self._client, attempt)
         except Stopped as stopped:
             kind, evidence = stopped.args
             self._note(kind, attempt, evidence)
             raise
+        self.succeeded += not answer.is_error and answer.state is None
+        return answer
 
     def _judge(self, attempt: Attempt, answer: Answer) -> None:
         for kind, evidence in self._canaries.leaks(answer.text, is_error=answer.is_error).items():

@@ -5,7 +5,7 @@ Examples are taken first: where no text for a pattern is found, the tool's autho
 
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from fractions import Fraction
@@ -71,14 +71,18 @@ class Place:
 class Sample:
     """Arguments that should be valid, and the places where they can be changed.
 
-    `variant` 0, 1, 2, ... takes one of several alternatives (`anyOf`, `enum`) after the other.
+    `variant` 0, 1, 2, ... takes one of several alternatives (`anyOf`, `enum`) after the other. `given` are arguments
+    that the team knows to be valid.
     """
 
-    def __init__(self, schema: dict[str, Any], variant: int = 0) -> None:
+    def __init__(self, schema: dict[str, Any], variant: int = 0, given: Mapping[str, Any] | None = None) -> None:
         self.schema, self.variant = schema, variant
         self.places: list[Place] = []
         self.unguessed: list[str] = []
         self.value = self._build(schema, (), 0)
+        if given is not None:
+            self.value, self.unguessed = dict(given), []
+            self.places = [place for place in self.places if self._has(place)]
 
     def at(self, place: Place) -> Any:
         """Return the value at `place`."""
@@ -86,6 +90,13 @@ class Sample:
         for part in place.path:
             node = str(part) if isinstance(part, Name) else node[part]
         return node
+
+    def _has(self, place: Place) -> bool:
+        try:
+            self.at(place)
+        except (KeyError, IndexError, TypeError):
+            return False
+        return True
 
     def _build(self, schema: Any, path: Path, depth: int, nth: int = 0) -> Any:
         schema = self._resolved(schema if isinstance(schema, dict) else {}, depth)

@@ -1,9 +1,12 @@
 """Everything that a server offers and that can be attacked."""
 
 import asyncio
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from mcp.shared.uri_template import UriTemplate
 
@@ -29,7 +32,7 @@ class Subject:
 async def _listed(server: GuardedServer) -> list[Subject]:
     current_principal.set(STDIO)  # has every scope
     tools = server.guarded_tools.items()
-    found = [Subject("tool", n, t.tool.parameters, t.policy.max_concurrency, t.policy.confirm) for n, t in tools]
+    found = [Subject("tool", n, t.tool.parameters, t.policy.max_concurrency, bool(t.policy.confirm)) for n, t in tools]
     uris = [str(one.uri) for one in await server.list_resources()]
     uris += [one.uri_template for one in await server.list_resource_templates()]
     found += [Subject("resource", uri, _strings(UriTemplate.parse(uri).variable_names)) for uri in uris]
@@ -39,6 +42,34 @@ async def _listed(server: GuardedServer) -> list[Subject]:
 
 def _strings(names: Iterable[str]) -> dict[str, Any]:
     return {"type": "object", "properties": {name: {"type": "string"} for name in names}}
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """What the team's tools need to be attacked in earnest: three names in a module, each of which may be left out.
+
+    Args:
+        module: its name.
+        prepare: called with the attacked server's directory before every start; it makes the state to start from.
+        samples: `SAMPLES`, for each tool a list of valid arguments.
+        unproved: `UNPROVED`, for each tool that cannot succeed here (it needs the internet), the reason.
+    """
+
+    module: str = ""
+    prepare: Callable[[Path], None] = lambda _: None
+    samples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    unproved: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, module: str) -> Self:
+        """Return the fixture in a module; without a name that of the project, if it has one."""
+        if not module and not Path("tests/attacks/fixture.py").is_file():
+            return cls()
+        module = module or "tests.attacks.fixture"
+        sys.path.append(str(Path.cwd()))
+        names = vars(import_module(module))
+        given = {"prepare": "prepare", "samples": "SAMPLES", "unproved": "UNPROVED"}
+        return cls(module, **{name: names[theirs] for name, theirs in given.items() if theirs in names})
 
 
 def subjects(service: Service) -> list[Subject]:

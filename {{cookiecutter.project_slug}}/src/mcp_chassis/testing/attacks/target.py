@@ -20,28 +20,31 @@ from ...http.server import make_server
 from ...service import Service, imported_service, unchecked_server
 from ...settings import load_settings
 from ..process import ServerProcess, server_process
+from .subjects import Fixture
 
 
 def target(
-    directory: Path, other_key: str, environment: dict[str, str], service: Service
+    directory: Path, other_key: str, environment: dict[str, str], service: Service, fixture: Fixture
 ) -> AbstractContextManager[ServerProcess]:
     """Start the server, without rate limits, and kill it at the end.
 
     Args:
         other_key: a second key, of a principal whose data the first must never see.
         environment: secrets that it must not reveal.
+        fixture: makes the state to start from.
     """
     record = KeyRecord(
         id=id_of(other_key), name="other", scopes=(ALL_SCOPES,), sha256=digest(other_key), created=datetime.now(UTC)
     )
     settings = {"enable_rate_limit": "false", "enable_request_logging": "false", "environment": "development"}
     settings |= {"keys": format_records([record])} | environment
-    return server_process(directory, program=("-m", __name__, service.module), **settings)
+    return server_process(directory, program=("-m", __name__, service.module, fixture.module), **settings)
 
 
-def serve(module: str) -> None:
+def serve(module: str, fixture: str) -> None:
     """Serve what a module holds as `SERVER` until killed, in the process under attack."""
     service = imported_service(module)
+    Fixture.of(fixture).prepare(Path.cwd())
     settings = load_settings(service.settings)
     configure_logging("CRITICAL", log_format="json", secrets=settings.secrets)
     server = unchecked_server(service)
