@@ -10,15 +10,14 @@ switches this off.
 import functools
 import json
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from typing import Any
 
-import anyio
 import pydantic_core
 from mcp.types import DEFAULT_NEGOTIATED_VERSION, JSONRPCError
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from ..middleware.request_body import replayed
 from . import sdk
 
 _METHODS = frozenset(
@@ -31,9 +30,8 @@ _JSON = (b"content-type", b"application/json")
 
 
 @functools.lru_cache(64)
-def _accepts_json(accept: str) -> bool:
-    headers = [(b"accept", accept.encode("latin-1"))]
-    is_accepted, _ = sdk.check_accept_headers(Request({"type": "http", "headers": headers}))
+def _accepts_json(accept: bytes) -> bool:
+    is_accepted, _ = sdk.check_accept_headers(Request({"type": "http", "headers": [(b"accept", accept)]}))
     return is_accepted
 
 
@@ -63,13 +61,14 @@ class DirectEntry:
         method, params, message_id = message.get("method"), message.get("params"), message.get("id")
         if method not in _METHODS or message_id is None:
             return False
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        fields = dict(scope["headers"])
+        headers = {name.decode(): value.decode("latin-1") for name, value in fields.items() if name[:4] == b"mcp-"}
         version = headers.get("mcp-protocol-version", DEFAULT_NEGOTIATED_VERSION)
         is_modern = version in sdk.MODERN_PROTOCOL_VERSIONS
         if not is_modern and version not in sdk.HANDSHAKE_PROTOCOL_VERSIONS:
             return False
-        has_duplicates = len(headers) != len(scope["headers"])
-        if has_duplicates or "mcp-session-id" in headers or not _accepts_json(headers.get("accept", "")):
+        has_duplicates = len(fields) != len(scope["headers"])
+        if has_duplicates or "mcp-session-id" in headers or not _accepts_json(fields.get(b"accept", b"")):
             return False
         envelope: tuple[str, Any, Any] = (version, None, None)
         if is_modern:
@@ -77,19 +76,24 @@ class DirectEntry:
             if isinstance(route, sdk.InboundLadderRejection) or (method == "tools/call" and self._is_marked(params)):
                 return False
             envelope = (route.protocol_version, route.client_info, route.client_capabilities)
-        connection: Any = _Exchange.from_envelope(*envelope)
-        request = Request(scope, receive)
-        await request.body()  # kept for a tool that wants to see it; only the client's disconnect is left to receive
-        transport = sdk.TransportContext(
-            kind="streamable-http", can_send_request=False, headers=request.headers if is_modern else None
+        connection = sdk.Connection.from_envelope(*envelope)
+        # The body is kept for a tool that wants to see it; only the client's disconnect is left to receive.
+        request = Request(scope, replayed(await receive(), receive))
+        context = sdk._SingleExchangeDispatchContext(
+            transport=sdk.TransportContext(
+                kind="streamable-http", can_send_request=False, headers=request.headers if is_modern else None
+            ),
+            request_id=message_id,
+            message_metadata=sdk.ServerMessageMetadata(request_context=request, can_send_request=False),
         )
         status = 200
         try:
             try:
                 runner = sdk.ServerRunner(self._server, connection, lifespan_state)
-                result = await runner.on_request(_Dispatch(message_id, request, transport), method, params)
+                result = await runner.on_request(context, method, params)
             finally:
-                await connection.close()
+                if connection.exit_stack._exit_callbacks:  # to close an empty one takes a twentieth of a call
+                    await sdk.aclose_shielded(connection)
             body = pydantic_core.to_json({"jsonrpc": "2.0", "id": message_id, "result": result})
         except Exception as exception:  # as in the SDK's entries; the next line logs it
             error = sdk.modern_error_data(exception)
@@ -113,52 +117,3 @@ class DirectEntry:
             marked = "x-mcp-header" in json.dumps(schema)
             self._marked[name] = (schema, marked)
         return marked
-
-
-class _Exchange(sdk.Connection):
-    """The SDK's `Connection` for one request. Its exit stack is made on first use: closing an empty one, shielded and
-    with a deadline, takes a twentieth of a call.
-    """
-
-    _stack: AsyncExitStack | None = None
-
-    @property
-    def exit_stack(self) -> AsyncExitStack:
-        """What handlers and middleware want to be cleaned up."""
-        self._stack = self._stack or AsyncExitStack()
-        return self._stack
-
-    @exit_stack.setter
-    def exit_stack(self, _: AsyncExitStack) -> None:
-        """The SDK's constructor makes one for every connection."""
-
-    async def close(self) -> None:
-        """Clean up, if there is anything."""
-        if self._stack is not None:
-            await sdk.aclose_shielded(self)
-
-
-class _Dispatch:
-    """The SDK's `DispatchContext` of a request whose answer is one document: nothing else can be sent."""
-
-    can_send_request = False
-
-    def __init__(self, request_id: str | int, request: Request, transport: sdk.TransportContext) -> None:
-        self.request_id = request_id
-        self.transport = transport
-        self.message_metadata = sdk.ServerMessageMetadata(request_context=request, can_send_request=False)
-
-    @functools.cached_property
-    def cancel_requested(self) -> anyio.Event:
-        """Never set: a client that wants to cancel closes the connection."""
-        return anyio.Event()
-
-    async def send_raw_request(self, method: str, _: Mapping[str, Any] | None, __: Any = None) -> dict[str, Any]:
-        """Refuse: the client could not answer."""
-        raise sdk.NoBackChannelError(method)
-
-    async def notify(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> None:
-        """Drop a notification, as the SDK does in this mode."""
-
-    async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Drop it: a client that asks for progress gets a stream."""

@@ -25,6 +25,16 @@ def parsed_message(scope: Scope) -> dict[str, Any]:
     return message
 
 
+def replayed(body: Message, receive: Receive) -> Receive:
+    """Return what gives a body that has been received once more, and then what `receive` gives."""
+    messages = [body]
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_again
+
+
 class _Refused(Exception):
     """The request gets this response."""
 
@@ -68,12 +78,7 @@ class RequestBodyLayer:
             await refused.response(scope, receive, send)
             return
         scope.setdefault("state", {})["mcp_message"] = message
-        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def replay() -> Message:
-            return messages.pop() if messages else await receive()
-
-        await self.app(scope, replay, send)
+        await self.app(scope, replayed({"type": "http.request", "body": body, "more_body": False}, receive), send)
 
     async def _read(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
         """Return the body. One that is too large is refused as soon as that is known."""
