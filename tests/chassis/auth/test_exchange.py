@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from mcp_chassis.auth.oauth.exchange import TokenExchange
 from mcp_chassis.auth.oauth.on_behalf import on_behalf_of
 from mcp_chassis.auth.principal import STDIO, Principal, act_for_caller, current_principal
-from mcp_chassis.sinks import Fetched, FetchError, SafeFetcher
+from mcp_chassis.sinks import Fetched, SafeFetcher, UpstreamError
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ class Endpoint(SafeFetcher):
         self.asked.append(parse_qs((content or b"").decode()))
         assert headers["authorization"].startswith("Basic ")
         if self.status == 0:
-            raise FetchError("the server does not answer")
+            raise UpstreamError("the server does not answer")
         return Fetched(self.status, {}, self.body, url)
 
 

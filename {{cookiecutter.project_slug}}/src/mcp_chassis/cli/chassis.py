@@ -1,9 +1,7 @@
 """`chassis verify`: whether the chassis of this project is the template's, unmodified."""
 
-import argparse
 import sys
 
-from ..service import Service
 from ..verify import differences, summary
 from .options import Commands
 

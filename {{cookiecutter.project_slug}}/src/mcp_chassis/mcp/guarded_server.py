@@ -5,7 +5,7 @@ What is served is fixed once the server is made: no tool can add, remove or repl
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
