@@ -12,6 +12,7 @@ import anyio
 import structlog
 
 from ...mcp.sdk import ToolError
+from ...sinks.errors import UpstreamError
 from ...sinks.fetch import SafeFetcher
 from .claims import number
 from .jwks import cause_of, client_credentials, json_object
@@ -81,7 +82,7 @@ class TokenExchange:
             )
             if answer.status not in _REFUSED:
                 return json_object(answer)
-        except ValueError as error:
+        except (ValueError, UpstreamError) as error:
             raise _failed(cause_of(error)) from None
         code = _ERROR_CODE.search(answer.body.decode("ascii", "replace").partition('"error":')[2])
         log.warning("a token was not exchanged", audience=audience, status=answer.status, error=code[0] if code else "")
