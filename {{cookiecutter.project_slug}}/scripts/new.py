@@ -144,7 +144,7 @@ def _write(name_of_kind: str, name: str) -> tuple[list[str], str]:
     kind = _KINDS[name_of_kind]
     (package,) = (path.parent for path in (PROJECT / "src").glob("*/__init__.py") if path.parent.name != CHASSIS)
     if fault := _fault(name):
-        raise _Refused(f"{ascii(name)} {fault}. Choose another name.")
+        raise _Refused(f"{name!a} {fault}. Choose another name.")
     words = {"NAME": name, "TITLE": name.replace("_", " ").capitalize(), "URI": name.replace("_", "-")}
     declaration = _filled(kind.declaration, words)
     test = _TEST.replace("CALL", kind.call[1]).replace("IMPORTS", kind.call[0]).replace("KIND", name_of_kind)
