@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import httpx2
 import pytest
-from baking import bake
+from baking import TEMPLATE, bake, load_module
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import TextContent
@@ -22,6 +22,7 @@ from mcp_chassis.testing.running import free_port
 
 SLUG = "secure-mcp-server"
 PACKAGE = "secure_mcp_server"
+NEW = load_module(TEMPLATE / "scripts" / "new.py")
 QUIET = ("-q", "-p", "no:cacheprovider")
 
 
@@ -129,10 +130,8 @@ LISTINGS = {
 @pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
 def test_the_tuple_may_be_written_in_any_way(listing: str, end: str, checkout: Path) -> None:
-    from mcp_chassis.cli.new import _listed
-
     source = f'"""Tools."""\n\nfrom .hello import hello_world\n\n{listing}\n'.replace("\n", end)
-    listed = _listed(source, "TOOLS", "initials", "from .initials import initials\n", "")
+    listed = NEW._listed(source, "TOOLS", "initials", "from .initials import initials\n", "")
     found: dict[str, object] = {}
     body = listed.replace("from .hello import hello_world", "hello_world = 1")
     exec(body.replace("from .initials import initials", "initials = 2"), found)  # noqa: S102
@@ -147,10 +146,8 @@ def test_the_tuple_may_be_written_in_any_way(listing: str, end: str, checkout: P
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
 def test_a_declaration_goes_above_the_tuple_and_the_comment_of_the_tuple(end: str) -> None:
-    from mcp_chassis.cli.new import _listed
-
     source = '"""Prompts."""\n\nimport re\n\n# Listed\n# here.\nPROMPTS = ()\n'.replace("\n", end)
-    listed = _listed(source, "PROMPTS", "one", "import os\n", "def one() -> str:\n    return ''\n")
+    listed = NEW._listed(source, "PROMPTS", "one", "import os\n", "def one() -> str:\n    return ''\n")
     expected = '"""Prompts."""\n\nimport re\nimport os\n\n\ndef one() -> str:\n    return \'\'\n\n\n# Listed\n# here.\n'
     assert listed == (expected + "PROMPTS = (one,)\n").replace("\n", end)
 
@@ -162,7 +159,7 @@ def test_a_declaration_goes_above_the_tuple_and_the_comment_of_the_tuple(end: st
         *((name, "keyword") for name in ("class", "match")),
         *((name, "of Python") for name in ("list", "type")),
         *((name, "module of Python") for name in ("json", "pydantic", "mcp", "mcp_chassis", PACKAGE, "tests")),
-        *((name, "is a name in") for name in ("hello_world", "sanitize_input", "tool")),
+        *((name, "is a name in") for name in ("hello_world", "sanitize_input", "tool", "main")),
         ("hello", "exists"),
     ],
 )

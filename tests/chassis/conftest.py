@@ -42,6 +42,7 @@ def _own_environment() -> None:
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)
     os.environ["SECRETS_DIR"] = os.devnull
+    os.environ["EVENTS_FILE"] = "none"  # in this process; a server of its own has a directory of its own
     configure_logging("INFO", log_format="json")
 
 
