@@ -163,7 +163,8 @@ class ApplicationState:
         cause = shown(f"{type(error).__name__}: {error}".removesuffix(": "))
         if place is None:
             return f"{cause}, in {code.co_name}"
-        return f"{cause}, at `{shown(place.line or '')}` in {place.name} ({Path(place.filename).name}, line {place.lineno})"
+        line = shown(place.line or "")
+        return f"{cause}, at `{line}` in {place.name} ({Path(place.filename).name}, line {place.lineno})"
 
     async def failing(self) -> list[str]:
         """Return the names of the checks that fail, as of the last second."""
