@@ -442,7 +442,7 @@ def test_production_does_not_start_with_tools_that_nobody_approved(tmp_path: Pat
     lock = tmp_path / "tools.lock.json"
     if locked == "changed":
         lock_with_one_more(lock)
-    ended = start(tmp_path, command, environment="production")
+    ended = start(tmp_path, command, environment="production", tools_lock=str(lock))  # over stdio it is the project's
     assert ended.returncode == 78
     assert ("gone: is gone" if locked == "changed" else "tools.lock.json is missing") in ended.stderr
     assert "tools lock" in ended.stderr

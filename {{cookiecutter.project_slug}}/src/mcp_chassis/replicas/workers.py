@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 
@@ -21,6 +22,7 @@ log = structlog.get_logger("workers")
 
 _CHECK_SECONDS = 0.5  # also the pause before a worker is replaced
 _CANNOT_START = {EXIT_CONFIG, EXIT_UNAVAILABLE}
+_RETRY_SECONDS = 10.0  # before one that could not start is replaced: the others may serve, or be about to end as well
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -57,12 +59,17 @@ def run_workers(count: int, work: Callable[[], None]) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: stop.set())
     workers = [_start(work) for _ in range(count)]
+    ended: dict[BaseProcess, float] = {}
     while not stop.wait(_CHECK_SECONDS):
         if {worker.exitcode for worker in workers} <= _CANNOT_START:
             raise SystemExit(workers[0].exitcode)
         for place, worker in enumerate(workers):
-            if not worker.is_alive():
+            if worker.is_alive():
+                continue
+            first = ended.setdefault(worker, time.monotonic())
+            if worker.exitcode not in _CANNOT_START or time.monotonic() - first > _RETRY_SECONDS:
                 log.error("a worker has ended and is replaced", worker=worker.pid, exit_code=worker.exitcode)
+                del ended[worker]
                 workers[place] = _start(work)
     for worker in workers:
         worker.terminate()
