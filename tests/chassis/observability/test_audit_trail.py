@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ import structlog
 
 from mcp_chassis.audit_trail import trail as audit_trail
 from mcp_chassis.audit_trail.chain import derived_key, verify
+from mcp_chassis.audit_trail.records import TrailRecorder
 from mcp_chassis.audit_trail.trail import AuditTrail
 from mcp_chassis.events import untrusted
+from mcp_chassis.http.current_request import RequestContext, current_request
 
 from ..support.running import wait_until
 
@@ -64,6 +67,21 @@ def test_records_are_written_in_order_with_their_time_and_nobody_else_may_read_t
     assert (line["ecs.version"], line["event.kind"], line["process.pid"]) == ("9.0.0", "event", os.getpid())
     if sys.platform != "win32":
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("status", [200, 429])
+def test_a_line_has_the_name_of_the_key_beside_its_id(status: int) -> None:
+    """Of a call, and of a request that was refused before one."""
+    put: list[dict[str, Any]] = []
+    recorder = TrailRecorder(SimpleNamespace(put=put.append))  # type: ignore[arg-type]
+    request = RequestContext("a-request", "192.0.2.1")
+    who = {"principal": "key:4k9x2m7q1z", "key_name": "ci"}
+    if status == 200:
+        token = current_request.set(request)
+        recorder.call("tool_call", {**who, "tool": "a_tool", "outcome": "ok"}, [], seconds=0.1, error=None)
+        current_request.reset(token)
+    recorder.request(request, {**who, "method": "POST", "path": "/mcp", "status": status})
+    assert [(line["user.id"], line["user.name"]) for line in put] == [("key:4k9x2m7q1z", "ci")]
 
 
 def test_a_restart_goes_on_with_the_chain(tmp_path: Path) -> None:

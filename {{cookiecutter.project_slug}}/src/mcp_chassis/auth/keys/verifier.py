@@ -60,7 +60,8 @@ class KeyVerifier(Verifier):
             # The secret decides before anything else is said of a key, even to our own log.
             raise InvalidCredential("unknown")
         now = datetime.now(UTC)
-        principal = Principal(f"key:{record.id}", "key", frozenset(record.scopes), record.claims, record.name)
+        name = record.name if record is not self._default else ""  # its id says it all
+        principal = Principal(f"key:{record.id}", "key", frozenset(record.scopes), record.claims, name)
         if record.revoked is not None or record.id in self._revoked:
             raise InvalidCredential("revoked", principal)
         end = record.expires if is_current else record.previous_until or _EPOCH
