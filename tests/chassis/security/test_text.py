@@ -27,6 +27,8 @@ from mcp_chassis.sinks import (
     check_name,
     check_text,
     sanitize_input,
+    validate_file_path,
+    validate_url,
 )
 
 CHECKS: list[Callable[..., str]] = [check_name, check_text, check_identifier, check_argument]
@@ -255,8 +257,8 @@ def test_an_endless_text_is_refused_before_it_is_looked_at() -> None:
     assert time.perf_counter() - started < 0.1
 
 
-@pytest.mark.parametrize("check", CHECKS)
-def test_a_length_that_nothing_has_is_the_authors_mistake(check: Callable[..., str]) -> None:
+@pytest.mark.parametrize("check", [*CHECKS, validate_file_path, validate_url])
+def test_a_length_that_nothing_has_is_the_authors_mistake(check: Callable[..., object]) -> None:
     """Not a ValueError: a validator of pydantic would blame the caller."""
     for max_length in (0, -1):
         with pytest.raises(ConfigurationError):

@@ -4,8 +4,7 @@ from .commands import Finished, Programs, options, run_argv
 from .errors import CommandError, ConfigurationError, InvalidInput, UpstreamError
 from .fetch import SafeFetcher
 from .http import Fetched
-from .paths import validate_file_path
-from .safe_root import SafeRoot
+from .safe_root import SafeRoot, validate_file_path
 from .text import (
     Argument,
     Identifier,

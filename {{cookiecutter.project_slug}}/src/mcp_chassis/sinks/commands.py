@@ -106,7 +106,7 @@ async def run_argv(argv: Sequence[str], *, programs: Programs) -> Finished:
     """
     name = argv[0]
     if name not in programs.paths:
-        raise ConfigurationError(f"{name} is not among the programs that may be started")
+        raise ConfigurationError("the program is not among those that may be started")
     if (path := programs.paths[name]) is None:
         raise ConfigurationError(f"{name} is not installed on the server")
     command = [path, *(word if isinstance(word, _Option) else _value(word) for word in argv[1:])]

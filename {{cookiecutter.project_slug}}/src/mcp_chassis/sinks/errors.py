@@ -31,3 +31,16 @@ class UpstreamError(Exception):
 
 class CommandError(UpstreamError):
     """A program that did not end in time."""
+
+
+def refuse_length(text: str, max_length: int, *, what: str = "it") -> None:
+    """Refuse a text of more than `max_length` characters.
+
+    Raises:
+        InvalidInput: if it is longer.
+        ConfigurationError: if no text is that short.
+    """
+    if max_length < 1:
+        raise ConfigurationError("max_length must be positive")
+    if len(text) > max_length:
+        raise InvalidInput(f"{what} is longer than {max_length} characters")

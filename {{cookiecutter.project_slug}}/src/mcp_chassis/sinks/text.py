@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from .errors import ConfigurationError, InvalidInput
+from .errors import InvalidInput, refuse_length
 from .hidden import find_hidden
 
 # Letters, marks, digits, dashes, currencies of every script (UAX #44, general categories). Nl holds the Chinese zero.
@@ -66,7 +66,7 @@ def check_text(text: str, *, max_length: int = 10_000) -> str:
 
 def check_identifier(text: str, *, max_length: int = 64) -> str:
     """Return `text` if it is ASCII letters, digits, `_` and `-`, and does not start with `-`."""
-    _refuse_length(text, max_length)
+    refuse_length(text, max_length)
     if not _IDENTIFIER.match(text):
         raise InvalidInput("an identifier holds ASCII letters, digits, '_' and '-' only and does not start with '-'")
     return text
@@ -104,19 +104,12 @@ def _normal(text: str, max_length: int) -> str:
 
 
 def _refuse_excess(text: str, max_length: int) -> None:
-    _refuse_length(text, max_length)
+    refuse_length(text, max_length)
     marks = 0
     for index, character in enumerate(text):
         marks = marks + 1 if character > "\u02ff" and unicodedata.category(character) in {"Mn", "Me"} else 0
         if marks > _MAX_MARKS:
             raise InvalidInput(f"character {index + 1} is one of more than {_MAX_MARKS} combining marks in a row")
-
-
-def _refuse_length(text: str, max_length: int) -> None:
-    if max_length < 1:
-        raise ConfigurationError("max_length must be positive")
-    if len(text) > max_length:
-        raise InvalidInput(f"it is longer than {max_length} characters")
 
 
 def _refuse_leading_dash(text: str) -> None:

@@ -7,7 +7,7 @@ from ipaddress import IPv6Address, ip_address
 from urllib.parse import quote, unquote
 
 from .addresses import IPNetwork, is_public
-from .errors import ConfigurationError, InvalidInput
+from .errors import ConfigurationError, InvalidInput, refuse_length
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # RFC 3986 without its dark corners: no user name, zone id, percent-escape, empty or zero-padded port in the authority.
@@ -102,8 +102,7 @@ def read_url(
 
 def parse_url(url: str, *, schemes: Collection[str] = tuple(DEFAULT_PORTS), max_length: int = 2048) -> Target:
     """Return the parts of `url`, wherever it leads."""
-    if len(url) > max_length:
-        raise InvalidInput(f"the URL is longer than {max_length} characters")
+    refuse_length(url, max_length, what="the URL")
     # Parsers disagree about these, full-width digits and dots among them: what is refused is not read in two ways.
     if re.search(r'[^!-~]|[\\"<>^`{|}]', url):
         raise InvalidInput("the URL holds a space, a control character, a backslash or a character that needs escaping")
