@@ -3,13 +3,14 @@
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from mcp_chassis import cli
+from mcp_chassis import cli, tool
 from mcp_chassis.settings import EXIT_CONFIG
 from secure_mcp_server.server import SERVER
 
@@ -233,3 +234,16 @@ def test_an_audit_trail_that_can_be_written_and_one_that_cannot(report: Report) 
     assert not Path("audit.log").exists()
     assert report(AUDIT_FILE="absent/audit.log", **secret)["audit trail"].startswith("FAIL")
     assert report.code == 1
+
+
+def test_a_destructive_tool_that_asks_nobody_is_warned_about(
+    report: Report, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @tool(confirm="if-possible")
+    def wipe() -> str:
+        """Wipe."""
+        return ""
+
+    assert cli.run(replace(SERVER, tools=(wipe,)), ["check"]) == 0
+    said = capsys.readouterr().out
+    assert "WARN  tools           wipe: it is destructive and runs without a confirmation where the client" in said
