@@ -45,7 +45,7 @@ def _strings(names: Iterable[str]) -> dict[str, Any]:
 
 
 class Fixture:
-    """What tools need to be attacked in earnest: `prepare`, `SAMPLES` and `UNPROVED` of a module, as far as it has them.
+    """What tools need to be attacked in earnest: `prepare`, `SAMPLES` and `UNPROVED` of a module, if it has them.
 
     Args:
         module: its name; without one that of the project, if there is one.
