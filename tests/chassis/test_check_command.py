@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from typing import Annotated
 import pytest
 from pydantic import Field, SecretStr
 
-from mcp_chassis import Service, cli, rooms
+from mcp_chassis import Service, cli, rooms, tool
 from mcp_chassis.cli import check
 from mcp_chassis.settings import EXIT_CONFIG, Settings
 from secure_mcp_server.server import SERVER
@@ -331,3 +332,16 @@ def test_start_opens_checks_and_closes_what_the_tools_share(report: Report) -> N
     found = report("--start", BROKEN="yes")
     assert "The server cannot start: ConnectionRefusedError: no database, at" in found["start"]
     assert report.code == 1
+
+
+def test_a_destructive_tool_that_asks_nobody_is_warned_about(
+    report: Report, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @tool(confirm="if-possible")
+    def wipe() -> str:
+        """Wipe."""
+        return ""
+
+    assert cli.run(replace(SERVER, tools=(wipe,)), ["check"]) == 0
+    said = capsys.readouterr().out
+    assert "WARN  tools           wipe: it is destructive and runs without a confirmation where the client" in said

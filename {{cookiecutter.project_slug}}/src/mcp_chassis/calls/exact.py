@@ -38,51 +38,29 @@ _FORMATS = frozenset({*(name for name, _, _ in _TEXTS.values()), "password"})
 _BOUNDS = {"ge": ge, "gt": gt, "le": le, "lt": lt}
 _SIZES = {"min_length", "max_length", "fail_fast"}
 _NOTES = {"type", "ref", "metadata", "serialization", "strict"}
-# The rules of values that JSON Schema has as well.
-_RULES: Mapping[str, set[str]] = MappingProxyType(
+# The types that JSON Schema has as well, with the rules that it has; None: the parts have the rules.
+_RULES: Mapping[str, set[str] | None] = MappingProxyType(
     {
-        **{
-            "any": set(),
-            "none": set(),
-            "bool": set(),
-            "date": set(),
-            "uuid": set(),
-            "time": {"microseconds_precision"},
-        },
-        **{
-            "datetime": {"microseconds_precision", "tz_constraint"},
-            "str": _SIZES | {"pattern", "to_lower", "to_upper"},
-        },
-        **{"int": {*_BOUNDS, "multiple_of"}, "float": {*_BOUNDS, "allow_inf_nan"}, "literal": {"expected"}},
-        **{
-            "decimal": {*_BOUNDS, "max_digits", "decimal_places", "allow_inf_nan"},
-            "enum": {"cls", "members", "sub_type"},
-        },
-        **dict.fromkeys(("list", "set", "frozenset"), _SIZES | {"items_schema"}),
-        **{
-            "tuple": _SIZES | {"items_schema", "variadic_item_index"},
-            "dict": _SIZES | {"keys_schema", "values_schema"},
-        },
+        kind: rules
+        for kinds, rules in (
+            ("any none bool date uuid", set()),
+            ("time", {"microseconds_precision"}),
+            ("datetime", {"microseconds_precision", "tz_constraint"}),
+            ("str", _SIZES | {"pattern", "to_lower", "to_upper"}),
+            ("int", {*_BOUNDS, "multiple_of"}),
+            ("float", {*_BOUNDS, "allow_inf_nan"}),
+            ("decimal", {*_BOUNDS, "max_digits", "decimal_places", "allow_inf_nan"}),
+            ("literal enum", {"expected", "cls", "members", "sub_type"}),
+            ("list set frozenset tuple", _SIZES | {"items_schema", "variadic_item_index"}),
+            ("dict", _SIZES | {"keys_schema", "values_schema"}),
+            (
+                "model model-fields model-field dataclass dataclass-args dataclass-field typed-dict typed-dict-field",
+                None,
+            ),
+            ("nullable default union tagged-union definitions definition-ref function-after", None),
+        )
+        for kind in kinds.split()
     }
-)
-_STRUCTURES = frozenset(
-    [
-        "model",
-        "model-fields",
-        "model-field",
-        "dataclass",
-        "dataclass-args",
-        "dataclass-field",
-        "typed-dict",
-        "typed-dict-field",
-        "nullable",
-        "default",
-        "union",
-        "tagged-union",
-        "definitions",
-        "definition-ref",
-        "function-after",
-    ]
 )
 _CONFIG = {"str_strip_whitespace", "str_min_length", "str_max_length", "coerce_numbers_to_str", "regex_engine"}
 _PARTS = ("schema", "items_schema", "keys_schema", "values_schema", "fields", "choices", "definitions")
@@ -95,7 +73,8 @@ _AMBIGUOUS = re.compile(r"\.|\(\?|\\[dDwWsSbBAzZ]|\[.*(?:\\[dDwWsS]|\[|&&|--|~~)
 _CONVERT = "take a str with max_length and convert it in the tool"
 _INSTEAD: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(_STRUCTURES, "declare what may be sent, with one name each; the guard accepts no more"),
+        **dict.fromkeys(_RULES, "declare what may be sent, with one name each; the guard accepts no more"),
+        **dict.fromkeys(("date", "float", "int", "uuid", "literal", "enum"), _CONVERT),
         **{"generator": "take a list", "set": "take a list", "frozenset": "take a list"},
         **dict.fromkeys(("function-before", "function-wrap", "function-plain"), f"use AfterValidator, or {_CONVERT}"),
         "named-tuple": "take a model",
@@ -125,12 +104,6 @@ class _Published(GenerateJsonSchema):
             return {"type": "string", "pattern": pattern, "maxLength": schema["max_digits"] + 2}
         bounds: Any = {name: float(schema[name]) for name in _BOUNDS if name in schema}  # type: ignore[literal-required]
         return self.float_schema(core_schema.float_schema(**bounds))
-
-    def set_schema(self, schema: core_schema.SetSchema) -> dict[str, Any]:
-        return {name: part for name, part in super().set_schema(schema).items() if name != "uniqueItems"}
-
-    def frozenset_schema(self, schema: core_schema.FrozenSetSchema) -> dict[str, Any]:
-        return {name: part for name, part in super().frozenset_schema(schema).items() if name != "uniqueItems"}
 
     def dict_schema(self, schema: core_schema.DictSchema) -> dict[str, Any]:
         made = super().dict_schema(schema)
@@ -183,14 +156,15 @@ class _Rewriter:
         parts = {part: self.rewritten(node[part], place) for part in _PARTS if part in node}
         if kind in {"set", "frozenset"}:
             return _after({**node, **parts, "type": "list"}, set if kind == "set" else frozenset)
-        return {**node, **parts} if kind in _STRUCTURES and not _format_of(node) else _leaf({**node, **parts}, kind)
+        return _leaf({**node, **parts}, kind)
 
     def _problems(self, node: dict[str, Any], kind: str) -> Iterator[str]:
         """Yield why JSON Schema cannot say the same as this node alone."""
         config = node.get("config") or {}
-        if kind not in _STRUCTURES and kind not in _RULES:
+        if kind not in _RULES:
             yield f"JSON Schema has no such type ({kind})"
-        elif rules := node.keys() - _NOTES - _RULES[kind] if kind in _RULES else config.keys() & _CONFIG:
+        known = _RULES.get(kind)
+        if rules := config.keys() & _CONFIG if known is None else node.keys() - _NOTES - known:
             yield f"{', '.join(sorted(rules))} cannot be published"
         if "allow" in (node.get("extra_behavior"), config.get("extra_fields_behavior")) or node.get("custom_init"):
             yield 'extra="allow" or a custom __init__ accepts any member'
@@ -313,7 +287,7 @@ def _number(node: Mapping[str, Any]) -> Callable[[Any], Decimal]:
 
 
 def _closed(schema: Any) -> Any:
-    """Return `schema` with every object in it closed to further members."""
+    """Return `schema` with every object in it closed to further members, and every set an array."""
     if isinstance(schema, list):
         return [_closed(part) for part in schema]
     if not isinstance(schema, dict):
@@ -321,6 +295,8 @@ def _closed(schema: Any) -> Any:
     closed = {name: _closed(part) for name, part in schema.items()}
     if isinstance(closed.get("properties"), dict) and closed.get("type") == "object":
         closed.setdefault("additionalProperties", False)
+    if closed.get("type") == "array":
+        closed.pop("uniqueItems", None)  # duplicates in a set count once
     return closed
 
 

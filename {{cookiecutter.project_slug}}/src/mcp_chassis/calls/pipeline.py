@@ -16,6 +16,7 @@ from ..counters import count_decision
 from ..events.log import EventLog, Kind
 from ..limits.rate_limiter import LimiterFactory, RateLimiter
 from ..limits.slots import Slots, current_slot
+from ..mcp import sdk
 from ..sinks.hidden import without_hidden
 from ..sinks.http import call_deadline
 from .arguments import Arguments
@@ -27,6 +28,10 @@ from .running import Keeping, RunningCall, begin
 from .scopes import require
 from .tools import GuardedTool
 
+_ASK_BY_RESOLVE = (
+    "while it runs, which this connection cannot carry. Over HTTP a tool asks before it runs: its author declares a "
+    "parameter Annotated[..., Resolve(function)] instead of calling ctx.elicit; sampling and roots need stdio."
+)
 Result = CallToolResult | InputRequiredResult
 Run = Callable[[dict[str, Any]], Awaitable[Result]]
 
@@ -96,6 +101,9 @@ class ToolGuard:
         with audited(self._recorder, "tool_call", arguments.encoded, tool=name) as audit:
             try:
                 return await self._admitted(guarded, arguments, context, run, audit)
+            except sdk.NoBackChannelError as error:
+                text = f"{name} sends {error.method} {_ASK_BY_RESOLVE}"
+                return self._refused(audit, "cannot_ask", text, severity="medium")
             except BaseException as error:
                 outcome = classify(error)
                 if outcome is None:

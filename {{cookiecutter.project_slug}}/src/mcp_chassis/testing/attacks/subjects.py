@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from mcp.shared.uri_template import UriTemplate
 
@@ -44,32 +44,22 @@ def _strings(names: Iterable[str]) -> dict[str, Any]:
     return {"type": "object", "properties": {name: {"type": "string"} for name in names}}
 
 
-@dataclass(frozen=True)
 class Fixture:
-    """What the team's tools need to be attacked in earnest: three names in a module, each of which may be left out.
+    """What tools need to be attacked in earnest: `prepare`, `SAMPLES` and `UNPROVED` of a module, if it has them.
 
     Args:
-        module: its name.
-        prepare: called with the attacked server's directory before every start; it makes the state to start from.
-        samples: `SAMPLES`, for each tool a list of valid arguments.
-        unproved: `UNPROVED`, for each tool that cannot succeed here (it needs the internet), the reason.
+        module: its name; without one that of the project, if there is one.
     """
 
-    module: str = ""
-    prepare: Callable[[Path], None] = lambda _: None
-    samples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    unproved: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, module: str) -> Self:
-        """Return the fixture in a module; without a name that of the project, if it has one."""
-        if not module and not Path("tests/attacks/fixture.py").is_file():
-            return cls()
-        module = module or "tests.attacks.fixture"
+    def __init__(self, module: str = "") -> None:
+        if not module and Path("tests/attacks/fixture.py").is_file():
+            module = "tests.attacks.fixture"
         sys.path.append(str(Path.cwd()))
-        names = vars(import_module(module))
-        given = {"prepare": "prepare", "samples": "SAMPLES", "unproved": "UNPROVED"}
-        return cls(module, **{name: names[theirs] for name, theirs in given.items() if theirs in names})
+        names = vars(import_module(module)) if module else {}
+        self.module = module
+        self.prepare: Callable[[Path], None] = names.get("prepare", lambda _: None)
+        self.samples: Mapping[str, Sequence[Mapping[str, Any]]] = names.get("SAMPLES", {})
+        self.unproved: Mapping[str, str] = names.get("UNPROVED", {})
 
 
 def subjects(service: Service) -> list[Subject]:

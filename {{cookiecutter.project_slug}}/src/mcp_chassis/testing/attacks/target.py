@@ -44,7 +44,7 @@ def target(
 def serve(module: str, fixture: str) -> None:
     """Serve what a module holds as `SERVER` until killed, in the process under attack."""
     service = imported_service(module)
-    Fixture.of(fixture).prepare(Path.cwd())
+    Fixture(fixture).prepare(Path.cwd())
     settings = load_settings(service.settings)
     configure_logging("CRITICAL", log_format="json", secrets=settings.secrets)
     server = unchecked_server(service)
