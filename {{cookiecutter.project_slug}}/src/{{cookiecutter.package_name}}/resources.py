@@ -2,13 +2,14 @@
 
 from mcp_chassis import resource
 
-from . import __version__
+from .desk import Rows
+from .orders import the_order
 
 
-@resource("about://server", title="About this server")
-def about() -> str:
-    """Return what this server is and which version runs."""
-    return f"A secured MCP server, version {__version__}."
+@resource("orders://{number}", title="An order", mime_type="application/json", scopes=("orders:read",))
+def order(number: int, rows: Rows) -> str:
+    """Return one order."""
+    return the_order(rows("SELECT * FROM orders WHERE tenant = ? AND id = ?", number)).model_dump_json()
 
 
-RESOURCES = (about,)
+RESOURCES = (order,)
