@@ -1,7 +1,6 @@
 """What an order is: as callers send it, as they get it, and as it is kept."""
 
 import json
-from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -12,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from mcp_chassis.sinks import Name
 
-Item = Annotated[str, Field(pattern="^[A-Z]{2}-[0-9]{3}$", max_length=6, description="Item number", examples=["TE-100"])]
+Item = Annotated[str, Field(pattern="^[A-Z]{2}-[0-9]{3}$", max_length=6, description="Item", examples=["TE-100"])]
 Number = Annotated[int, Field(ge=1, le=2**31 - 1, description="Number of the order")]
 
 
@@ -29,7 +28,7 @@ class Line(BaseModel):
 
     item: Item
     quantity: Annotated[int, Field(ge=1, le=1000)]
-    price: Annotated[Decimal, Field(ge=0, le=10_000, decimal_places=2, description="Price of one piece")]
+    price: Annotated[Decimal, Field(ge=0, max_digits=7, decimal_places=2, description="Price of one piece")]
 
 
 class NewOrder(BaseModel):
@@ -49,12 +48,12 @@ class Order(NewOrder):
     total: Decimal
 
 
-def to_order(row: Mapping[str, Any]) -> Order:
+def to_order(row: dict[str, Any]) -> Order:
     """Return the order in a row of the database."""
     return Order.model_validate(row | {"lines": json.loads(row["lines"])})
 
 
-def the_order(rows: Sequence[Mapping[str, Any]]) -> Order:
+def the_order(rows: list[dict[str, Any]]) -> Order:
     """Return the order that a statement has found or changed."""
     if not rows:
         raise ToolError("There is no such order, or it is not open.")

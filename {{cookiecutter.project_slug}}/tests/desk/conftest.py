@@ -1,5 +1,6 @@
 """The order desk on a database of its own, beside a stock service that is played on this machine."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +19,7 @@ class _StockService(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         item = self.path.removeprefix("/items/")
-        body = f'{{"item": "{item}", "available": 7}}'.encode()
+        body = json.dumps({"item": item, "available": 7}).encode()
         self.send_response(404 if item == "TE-404" else 200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -40,6 +41,7 @@ def stock_url() -> Iterator[str]:
 @pytest.fixture
 async def desk(tmp_path: Path, stock_url: str) -> AsyncIterator[Desk]:
     """What the tools share, opened as the server opens it."""
-    settings = load_settings(Settings, _env_file=None, database=tmp_path / "orders.sqlite", stock_url=stock_url)
+    own = {"database": tmp_path / "orders.sqlite", "stock_url": stock_url}
+    settings = load_settings(Settings, _env_file=None, enable_auth=False, **own)
     async with open_desk(settings) as opened:
         yield opened

@@ -1,4 +1,4 @@
-"""The tools of the order desk: called as functions where their result matters, through the guard where the guard does."""
+"""The tools of the order desk: as functions, and through the guard."""
 
 import struct
 import zlib
@@ -41,12 +41,12 @@ def rows(desk: Desk) -> Any:
         ({"customer": "' OR 1=1 --"}, []),
     ],
 )
-def test_orders_are_found_by_what_is_given(rows: Any, asked: dict[str, Any], found: list[int]) -> None:
+async def test_orders_are_found_by_what_is_given(rows: Any, asked: dict[str, Any], found: list[int]) -> None:
     assert [order.id for order in find_orders(rows, **asked)] == found
 
 
-def test_an_order_is_kept_with_its_total_to_the_cent(rows: Any) -> None:
-    lines = [Line(item="TE-100", quantity=3, price=Decimal("0.10")), Line(item="CO-200", quantity=1, price=Decimal("0.20"))]
+async def test_an_order_is_kept_with_its_total_to_the_cent(rows: Any) -> None:
+    lines = [Line(item="TE-100", quantity=number, price=Decimal("0.10")) for number in (3, 2)]
     placed = place_order(NewOrder(customer="Zoë O'Brien", lines=lines), rows)
     assert placed.total == Decimal("0.50")
     assert placed.status is Status.OPEN
@@ -56,8 +56,7 @@ def test_an_order_is_kept_with_its_total_to_the_cent(rows: Any) -> None:
 async def test_a_nested_order_comes_through_the_guard(desk: Desk) -> None:
     result = await call_tool(place_order, {"order": NEW}, state=desk)
     assert result.structured_content is not None
-    kept = result.structured_content
-    assert (kept["customer"], kept["due"], kept["total"], kept["status"]) == ("Ada Lovelace", "2026-12-24", "13.50", "open")
+    assert result.structured_content.items() >= {"due": "2026-12-24", "total": "13.50", "status": "open"}.items()
 
 
 @pytest.mark.parametrize(
@@ -115,14 +114,13 @@ async def test_an_order_is_cancelled_only_if_the_user_says_so(
         assert '"number": 1' in question.message
         return ElicitResult(action="accept", content={"confirm": confirm})
 
-    result = await call_tool(
-        cancel_order, {"number": 1}, state=desk, **({} if confirm is None else {"elicitation_callback": ask})
-    )
+    can_ask: dict[str, Any] = {} if confirm is None else {"elicitation_callback": ask}
+    result = await call_tool(cancel_order, {"number": 1}, state=desk, **can_ask)
     assert find_orders(rows)[0].status is status
     assert result.is_error is (status is Status.OPEN)
 
 
-def test_what_is_shipped_is_not_cancelled(rows: Any) -> None:
+async def test_what_is_shipped_is_not_cancelled(rows: Any) -> None:
     with pytest.raises(ToolError, match="not open"):
         cancel_order(2, rows)
 

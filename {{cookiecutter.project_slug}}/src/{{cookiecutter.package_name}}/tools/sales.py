@@ -17,10 +17,10 @@ from ..desk import Rows
 @tool(title="Sales of a year", scopes=("orders:read",), read_only=True, open_world=False, timeout=120)
 async def sales_chart(rows: Rows, year: Annotated[int, Field(ge=2000, le=2100)], context: Context) -> Image:
     """Draw the sales of a year, a column for each month."""
-    query = "SELECT total FROM orders WHERE tenant = ? AND status <> 'cancelled' AND substr(placed, 1, 7) = ?"
+    query = "SELECT total FROM orders WHERE tenant = ? AND status <> 'cancelled' AND CAST(placed AS TEXT) LIKE ?"
     sales = []
     for month in range(1, 13):
-        found = await asyncio.to_thread(rows, query, f"{year}-{month:02}")
+        found = await asyncio.to_thread(rows, query, f"{year}-{month:02}-%")
         sales.append(sum(Decimal(row["total"]) for row in found))
         await context.report_progress(month, 12)
     return Image(data=_png([float(one / (max(sales) or 1)) for one in sales]), format="png")
