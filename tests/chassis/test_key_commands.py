@@ -116,7 +116,7 @@ def test_list_shows_everything_but_secrets(run: Run, path: Path, monkeypatch: py
     code, out, err = run("list")
     lines = out.splitlines()
     assert (code, err, len(lines)) == (0, "", 3)
-    assert lines[0].split() == ["ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "STATE"]
+    assert lines[0].split() == ["ID", "NAME", "SCOPES", "LABELS", "CREATED", "EXPIRES", "STATE"]
     assert lines[1].startswith(f"{id_of(key)}  ci    notes:read notes:write  ")
     assert lines[1].endswith("  valid")
     assert lines[2].startswith("fromkeys00  zoe")
@@ -133,6 +133,54 @@ def test_revoke_ends_a_key_for_good(run: Run, path: Path) -> None:
         code, out, err = run(command, id_of(key))
         assert (code, out) == (1, "")
         assert "is revoked already" in err
+
+
+def test_a_name_works_beside_the_id(run: Run, path: Path) -> None:
+    run("create", "--name", "alice@laptop", "--scopes", "a")
+    assert "alice@laptop" in run("rotate", "alice@laptop")[2]
+    assert run("revoke", "alice@laptop")[0] == 0
+    assert [record.revoked is not None for record in read_keys(path).values()] == [True]
+    assert "is revoked already" in run("revoke", "alice@laptop")[2]
+    run("create", "--name", "alice@laptop", "--scopes", "a")
+    assert run("revoke", "alice@laptop")[0] == 0, "the one of that name that is not revoked yet"
+
+
+def test_a_name_of_two_keys_is_answered_with_their_ids(run: Run, path: Path) -> None:
+    first = id_of(run(*CREATE)[1].strip())
+    with changing_keys(path) as keys:
+        keys[first] = keys[first].model_copy(update={"expires": keys[first].created})
+    second = id_of(run(*CREATE)[1].strip())
+    for command in ("revoke", "rotate"):
+        code, out, err = run(command, "ci")
+        assert (code, out) == (1, "")
+        assert first in err
+        assert second in err
+    assert not any(record.revoked for record in read_keys(path).values())
+
+
+def test_an_id_is_never_taken_for_the_name_of_another_key(run: Run, path: Path) -> None:
+    wanted = id_of(run(*CREATE)[1].strip())
+    other = id_of(run("create", "--name", wanted, "--scopes", "a")[1].strip())
+    assert run("revoke", wanted)[0] == 0
+    assert [read_keys(path)[key].revoked is not None for key in (wanted, other)] == [True, False]
+
+
+def test_labels_are_kept_and_listed(run: Run, path: Path) -> None:
+    labels = ("--label", "tenant=acme", "--label", "groups=a", "--label", "groups=b")
+    assert run(*CREATE, *labels)[0] == 0
+    (record,) = read_keys(path).values()
+    assert record.claims == {"tenant": "acme", "groups": ("a", "b")}
+    assert "  tenant=acme groups=a groups=b  " in run("list")[1]
+    run("rotate", "ci")
+    assert next(iter(read_keys(path).values())).claims == record.claims
+
+
+@pytest.mark.parametrize("label", ["", "tenant", "tenant=", "=acme", "a-b=c", "a=\n", "a=" + "b" * 65])
+def test_a_wrong_label_makes_no_key(run: Run, path: Path, label: str) -> None:
+    code, out, err = run(*CREATE, "--label", label)
+    assert (code, out) == (2, "")
+    assert err.startswith("--label: write")
+    assert not path.exists()
 
 
 def test_a_key_in_the_settings_is_not_said_to_be_revoked(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

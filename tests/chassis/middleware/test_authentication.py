@@ -31,7 +31,7 @@ class KnowsAlice(Verifier):
         if token == "away":
             raise IssuerUnavailable
         if token == "bob":
-            raise InvalidCredential("revoked", "key:bob")
+            raise InvalidCredential("revoked", Principal("key:bob", "key", name="bob"))
         if token != "alice":
             raise InvalidCredential("expired")
         return ALICE

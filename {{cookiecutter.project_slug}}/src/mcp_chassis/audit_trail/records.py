@@ -54,6 +54,7 @@ class TrailRecorder(Recorder):
         if error:
             record["error.code"] = str(error)
         record |= {f"mcp.{kind}": facts[kind] for kind in ("tool", "prompt", "resource") if kind in facts}
+        record |= _user_name(facts)
         if (span := get_current_span().get_span_context()).is_valid:
             record["trace.id"] = format_trace_id(span.trace_id)
         request = current_request.get()
@@ -82,8 +83,13 @@ class TrailRecorder(Recorder):
             "event.outcome": "failure",
         }
         if line["principal"] is not None:
-            refusal["user.id"] = line["principal"]
+            refusal |= {"user.id": line["principal"], **_user_name(line)}
         if "count" in line:
             refusal["mcp.requests"] = line["count"]
         for record in request.calls or [refusal]:
             self._trail.put(record | http)
+
+
+def _user_name(facts: Mapping[str, Any]) -> Record:
+    """Return the operator's name of the key that called, if it was one."""
+    return {"user.name": facts["key_name"]} if "key_name" in facts else {}

@@ -10,18 +10,23 @@ class InvalidCredential(Exception):
 
     Args:
         reason: one word for the security event: `unknown`, `expired`, `audience`, ... The client never sees it.
-        whose: the principal's id if the credential was genuine once, so that an operator knows whom to tell.
+        owner: the principal, if the credential was genuine once: then the operator knows whom to tell.
     """
 
-    def __init__(self, reason: str, whose: str | None = None) -> None:
+    def __init__(self, reason: str, owner: Principal | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.whose = whose
+        self.owner = owner
+
+    @property
+    def whose(self) -> str | None:
+        """The id of the owner."""
+        return self.owner.id if self.owner is not None else None
 
     @property
     def was_good(self) -> bool:
         """Whether the credential was genuine once. Clients present those in good faith: it is no guess."""
-        return self.whose is not None or self.reason == "expired"
+        return self.owner is not None or self.reason == "expired"
 
 
 class Unavailable(Exception):

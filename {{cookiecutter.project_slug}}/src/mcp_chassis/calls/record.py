@@ -69,7 +69,9 @@ class audited:
         self, recorder: Recorder, action: str, arguments: Mapping[str, bytes | None] | None = None, /, **facts: str
     ) -> None:
         self._recorder, self._action = recorder, action
-        self._audit: dict[str, Any] = {"principal": caller(), **facts, "outcome": "ok"}
+        principal = current_principal.get()
+        name = principal.name_field if principal is not None else {}
+        self._audit: dict[str, Any] = {"principal": caller(), **name, **facts, "outcome": "ok"}
         known = {named(name): value for name, value in list((arguments or {}).items())[:_MAX_ARGUMENTS]}
         if arguments is not None:
             self._audit["arguments"] = {name: None if value is None else len(value) for name, value in known.items()}

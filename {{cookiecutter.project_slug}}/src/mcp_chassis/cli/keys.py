@@ -19,13 +19,14 @@ from ..settings import Settings, SettingsError
 from .options import Commands
 from .terminal import table
 
-_COLUMNS = ("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "STATE")
+_COLUMNS = ("ID", "NAME", "SCOPES", "LABELS", "CREATED", "EXPIRES", "STATE")
 _PAGE_SCOPES = {"events:read", "metrics:read"}
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _MAX_LIFETIME = timedelta(days=3650)
 _FORMS = {
     "name": "--name: write 1 to 64 letters, digits, spaces or . _ @ / - and begin with a letter or digit.",
     "scopes": "--scopes: write at least one, separated by commas, such as notes:read,notes:write.",
+    "labels": "--label: write name=value, such as tenant=acme: the name in letters and digits, the value as for --name.",
 }
 
 
@@ -38,6 +39,8 @@ def add_commands(commands: Commands) -> None:
     create.add_argument("--name", required=True, help="whose it is, for lists: ci, grafana, alice@laptop")
     create.add_argument("--scopes", required=True, help="what it may do, separated by commas; * is everything")
     create.add_argument("--expires", type=_lifetime, default="90d", help="90d, 12h, 30m, or never (default: 90d)")
+    create.add_argument("--label", action="append", default=[], dest="labels", metavar="NAME=VALUE",
+                        help="a claim of its caller, such as tenant=acme; repeat it for more")  # fmt: skip
     create.set_defaults(change=_create)
     sub.add_parser("list", help="print a table of the keys, without any secret").set_defaults(change=_list)
     revoke = sub.add_parser("revoke", help="end a key now")
@@ -46,7 +49,7 @@ def add_commands(commands: Commands) -> None:
     rotate.add_argument("--overlap", type=_duration, default="24h", help="how long: 24h, 7d, 0m (default: 24h)")
     rotate.set_defaults(change=_rotate)
     for command in (revoke, rotate):
-        command.add_argument("id", metavar="ID", help="as `keys list` shows it")
+        command.add_argument("key", metavar="ID|NAME", help="as `keys list` shows it")
 
 
 def _run(options: argparse.Namespace, service: Service, settings: Settings) -> int:
@@ -83,9 +86,18 @@ def _create(path: Path, options: argparse.Namespace, service: Service, _: Settin
     key = new_key(key_id)
     scopes = sorted({scope.strip() for scope in options.scopes.split(",")} - {""})
     expires = None if options.expires is None else now + options.expires
+    labels: dict[str, list[str]] = {}
+    for name, _, value in (label.partition("=") for label in options.labels):
+        labels.setdefault(name, []).append(value)
     try:
         record = KeyRecord(
-            id=key_id, name=options.name, scopes=tuple(scopes), sha256=digest(key), created=now, expires=expires
+            id=key_id,
+            name=options.name,
+            scopes=tuple(scopes),
+            labels={name: tuple(values) for name, values in labels.items()} or None,
+            sha256=digest(key),
+            created=now,
+            expires=expires,
         )
     except ValidationError as error:
         _say(_FORMS[str(error.errors()[0]["loc"][0])])
@@ -107,15 +119,14 @@ def _revoke(path: Path, options: argparse.Namespace, service: Service, settings:
     """Revoke a key here and on all replicas, where it may be in the settings, or in another machine's file."""
     revokers = [room.revoker(service, settings) for room in rooms().values()]
     elsewhere = next((revoke for revoke in revokers if revoke is not None), None)
-    key_id: str = options.id
     with changing_keys(path) as keys:
-        record = _find(keys if elsewhere is None else {**fixed_keys(settings), **keys}, key_id)
+        record = _find(keys if elsewhere is None else {**fixed_keys(settings), **keys}, options.key)
         if elsewhere is None and record.revoked is not None:
             raise KeysError(f"{record.id} is revoked already")
-        if key_id in keys and record.revoked is None:
-            keys[key_id] = record.model_copy(update={"revoked": _now()})
-    if elsewhere is not None and not elsewhere(key_id):
-        _say(f"Redis could not be reached, so not every replica knows that {key_id} is revoked. Run this again.")
+        if record.id in keys and record.revoked is None:
+            keys[record.id] = record.model_copy(update={"revoked": _now()})
+    if elsewhere is not None and not elsewhere(record.id):
+        _say(f"Redis could not be reached, so not every replica knows that {record.id} is revoked. Run this again.")
         return 1
     _say(f"Revoked {record.id} ({record.name}). Running servers refuse it within two seconds.")
     return 0
@@ -125,7 +136,7 @@ def _rotate(path: Path, options: argparse.Namespace, *_: object) -> int:
     """Give a key a new secret with the lifetime of the old one, which keeps its own end if that is earlier."""
     now = _now()
     with changing_keys(path) as keys:
-        record = _find(keys, options.id)
+        record = _find(keys, options.key)
         if record.revoked is not None:
             raise KeysError(f"{record.id} is revoked already")
         key, expires, end = new_key(record.id), record.expires, now + options.overlap
@@ -143,10 +154,17 @@ def _rotate(path: Path, options: argparse.Namespace, *_: object) -> int:
     return 0
 
 
-def _find(keys: Mapping[str, KeyRecord], key_id: str) -> KeyRecord:
-    if key_id not in keys:
-        raise KeysError(f"there is no key {key_id!r} in it. `keys list` shows those there are")
-    return keys[key_id]
+def _find(keys: Mapping[str, KeyRecord], key: str) -> KeyRecord:
+    """Return the key with that id or, if it is no id, the one with that name; revoked ones only if no other has it."""
+    if key in keys:
+        return keys[key]
+    named = [record for record in keys.values() if record.name == key]
+    found = [record for record in named if record.revoked is None] or named
+    if not found:
+        raise KeysError(f"there is no key {key!r} in it. `keys list` shows those there are")
+    if len(found) > 1:
+        raise KeysError(f"{len(found)} keys have the name {key!r}: give the id, {' or '.join(r.id for r in found)}")
+    return found[0]
 
 
 def _list(path: Path, _: argparse.Namespace, __: Service, settings: Settings) -> int:
@@ -161,7 +179,8 @@ def _row(record: KeyRecord, now: datetime) -> tuple[str, ...]:
     if state == "valid" and record.previous_until is not None and now < record.previous_until:
         state = f"valid, the one before until {_time(record.previous_until)}"
     times = _time(record.created), _time(record.expires)
-    return record.id, record.name, " ".join(record.scopes), *times, state
+    labels = (f"{name}={value}" for name, values in (record.labels or {}).items() for value in values)
+    return record.id, record.name, " ".join(record.scopes), " ".join(labels), *times, state
 
 
 def _now() -> datetime:

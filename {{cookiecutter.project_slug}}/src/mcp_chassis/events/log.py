@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 import structlog
 
+from ..auth.principal import current_principal
 from ..counters import count_event
 from ..http.current_request import current_request
 from ..limits.client_address import client_key
@@ -81,7 +82,9 @@ class EventLog:
             severity: other than the kind's own.
             details: short facts, which pass `shown`; never the value of an argument.
         """
-        request = current_request.get()
+        request, principal = current_request.get(), current_principal.get()
+        if principal is not None and principal.id == identifier:
+            details |= principal.name_field
         if request is not None:
             request.event_recorded = True
             details["request_id"] = request.request_id

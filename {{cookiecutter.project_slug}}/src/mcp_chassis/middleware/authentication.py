@@ -78,7 +78,8 @@ class AuthenticationLayer(Gate):
             self.events.record("rate_limit_exceeded", reason="wrong_credentials", retry_after=wait)
             detail = "Too many wrong credentials. Wait for the number of seconds in Retry-After."
             return Refusal(429, detail, headers=[(b"retry-after", b"%d" % wait)])
-        self.events.record("authentication_failed", error.whose, path=path, reason=error.reason)
+        name = error.owner.name_field if error.owner is not None else {}
+        self.events.record("authentication_failed", error.whose, path=path, reason=error.reason, **name)
         if isinstance(error, AmbiguousCredential):
             count_authentication("ambiguous")
             return _AMBIGUOUS

@@ -98,6 +98,7 @@ class RequestContextLayer:
             "duration_ms": round(seconds * 1000, 2),
             "client": request.client,
             "principal": identifier,
+            **(principal.name_field if principal is not None else {}),
         }
         if status >= 400 and not request.event_recorded:
             severity: Severity = "high" if status >= 500 else "medium"

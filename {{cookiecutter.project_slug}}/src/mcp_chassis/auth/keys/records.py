@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from ..principal import ALL_SCOPES, SCOPE_CHARACTER
+from ..principal import ALL_SCOPES, SCOPE_CHARACTER, Claims
 from .format import ID_PATTERN, digest
 
 KeyId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@/-]{0,63}$")]
 Scope = Annotated[str, Field(pattern=f"^{SCOPE_CHARACTER}{{1,128}}$")]
+Label = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+LabelValues = Annotated[tuple[Name, ...], Field(min_length=1, max_length=32)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -29,12 +31,18 @@ class KeyRecord(_Strict):
     id: KeyId
     name: Name
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)]
+    labels: Annotated[dict[Label, LabelValues], Field(max_length=32)] | None = None
     sha256: Digest
     created: AwareDatetime
     expires: AwareDatetime | None = None
     revoked: AwareDatetime | None = None
     previous_sha256: Digest | None = None
     previous_until: AwareDatetime | None = None
+
+    @property
+    def claims(self) -> Claims:
+        """The labels as claims of the caller: one value is plain text."""
+        return {name: values if len(values) > 1 else values[0] for name, values in (self.labels or {}).items()}
 
     def state(self, now: datetime) -> Literal["valid", "expired", "revoked"]:
         """Return the state of the key at `now`."""

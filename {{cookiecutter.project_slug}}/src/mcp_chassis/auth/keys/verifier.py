@@ -59,18 +59,19 @@ class KeyVerifier(Verifier):
         if not (is_current or is_previous):
             # The secret decides before anything else is said of a key, even to our own log.
             raise InvalidCredential("unknown")
-        now, name = datetime.now(UTC), f"key:{record.id}"
+        now = datetime.now(UTC)
+        principal = Principal(f"key:{record.id}", "key", frozenset(record.scopes), record.claims, record.name)
         if record.revoked is not None or record.id in self._revoked:
-            raise InvalidCredential("revoked", name)
+            raise InvalidCredential("revoked", principal)
         end = record.expires if is_current else record.previous_until or _EPOCH
         if end is not None and now >= end:
-            raise InvalidCredential("expired" if is_current else "rotated", name)
+            raise InvalidCredential("expired" if is_current else "rotated", principal)
         if is_previous and record.sha256 not in self._logged:
             self._logged.add(record.sha256)
             log.warning(
                 "the secret of before the rotation is still in use", key=record.id, until=str(record.previous_until)
             )
-        return Principal(name, "key", frozenset(record.scopes))
+        return principal
 
 
 def _matches(presented: str, record: KeyRecord) -> tuple[bool, bool]:

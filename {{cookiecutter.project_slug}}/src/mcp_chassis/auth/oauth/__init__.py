@@ -44,8 +44,10 @@ def _verifiers(settings: "Settings", own: OAuthSettings, issuer: str) -> "list[V
 
     audience = own.oauth_audience or settings.resource_url
     keys = IssuerKeys(issuer, networks=own.oauth_networks)
-    lifetime = own.oauth_max_token_lifetime
-    verifiers: list[Verifier] = [JwtVerifier(issuer=issuer, audience=audience, keys=keys, max_lifetime=lifetime)]
+    lifetime, shown = own.oauth_max_token_lifetime, dict(own.oauth_claims)
+    verifiers: list[Verifier] = [
+        JwtVerifier(issuer=issuer, audience=audience, keys=keys, max_lifetime=lifetime, shown=shown)
+    ]
     if own.oauth_introspection_url is not None and own.oauth_client_secret is not None:
         api_key = settings.api_key.get_secret_value() if settings.api_key is not None else None
         verifiers.append(
@@ -57,6 +59,7 @@ def _verifiers(settings: "Settings", own: OAuthSettings, issuer: str) -> "list[V
                 audience=audience,
                 fetcher=issuer_fetcher(own.oauth_introspection_url, own.oauth_networks),
                 may_be_key=partial(may_be_key, api_key=api_key),
+                shown=shown,
             )
         )
     return verifiers

@@ -1,17 +1,27 @@
 """Reads claims, whether they come from a token or from the issuer's introspection endpoint."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ..principal import Principal
 from ..verifier import InvalidCredential
 
+_MAX_CLAIM = 8192  # characters of one claim, all items of a list together
+_MAX_NUMBER = 2**64
+_NONE: Mapping[str, str] = MappingProxyType({})
+
 LATEST = 2**53
 """Seconds. Beyond it, arithmetic with floats loses precision or raises."""
 
 
-def principal_of(claims: Mapping[str, Any], *, subject: str = "sub") -> Principal:
+def principal_of(claims: Mapping[str, Any], shown: Mapping[str, str] = _NONE, *, subject: str = "sub") -> Principal:
     """Return the principal that verified claims describe.
+
+    Args:
+        claims: of the token.
+        shown: the claims that tools may see, by the names they get.
+        subject: the claim that names the caller.
 
     Raises:
         InvalidCredential: if the subject cannot be a principal's name.
@@ -19,7 +29,9 @@ def principal_of(claims: Mapping[str, Any], *, subject: str = "sub") -> Principa
     name = claims.get(subject)
     if not (isinstance(name, str) and 0 < len(name) <= 255 and name.isprintable()):
         raise InvalidCredential("subject")
-    return Principal(f"oauth:{name}", "oauth", _scopes(claims))
+    found = {name: _texts(_at(claims, path)) for name, path in shown.items()}
+    present = {name: value for name, value in found.items() if value is not None}
+    return Principal(f"oauth:{name}", "oauth", _scopes(claims), present)
 
 
 def number(value: object) -> float:
@@ -39,3 +51,25 @@ def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
     granted = claims.get("scope", claims.get("scp", ""))
     names = granted.split() if isinstance(granted, str) else granted if isinstance(granted, list) else ()
     return frozenset(name for name in names if isinstance(name, str)) - {"*"}
+
+
+def _at(claims: Any, path: str) -> object:
+    """Return a claim; `realm_access.roles` is one of that name or, without it, a member of the object `realm_access`."""
+    if not isinstance(claims, dict):
+        return None
+    first, _, rest = path.partition(".")
+    return claims[path] if path in claims else _at(claims.get(first), rest) if rest else None
+
+
+def _texts(value: object) -> str | tuple[str, ...] | None:
+    """Return a claim as text or texts. None if a part of it cannot be: half a list of groups may deny less."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value) if abs(value) < _MAX_NUMBER else None  # false for NaN
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) and item.isprintable() for item in items):
+        return None
+    if sum(len(item) + 1 for item in items) > _MAX_CLAIM:
+        return None
+    return value if isinstance(value, str) else tuple(items)

@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
@@ -37,6 +37,7 @@ class IntrospectionVerifier(Verifier):
         audience: must be among `aud`, which the answer must have: a token for another server is active as well.
         fetcher: sends the requests.
         may_be_key: whether a token may be an API key, which the issuer must not see.
+        shown: the claims that tools may see, by the names they get.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class IntrospectionVerifier(Verifier):
         audience: str,
         fetcher: SafeFetcher,
         may_be_key: Callable[[str], bool],
+        shown: Mapping[str, str] | None = None,
     ) -> None:
         self._url = url
         self._issuer = issuer
         self._audience = audience
         self._fetcher = fetcher
         self._may_be_key = may_be_key
+        self._shown = shown or {}
         # Both parts are form-encoded first (RFC 6749, section 2.3.1): a colon in an id would end it.
         user = f"{quote_plus(client_id)}:{quote_plus(client_secret)}".encode()
         self._headers = {
@@ -84,18 +87,18 @@ class IntrospectionVerifier(Verifier):
 
     async def _judge(self, token: str) -> Verdict:
         before = self._verdicts.last(token)
-        whose = before.principal.id if before is not None else None
+        owner = before.principal if before is not None else None
         async with self._at_once:
             now = self._verdicts.last(token)
             if now is not before:  # a concurrent request with this token has asked
                 if now is None:
-                    raise InvalidCredential("inactive", whose)
+                    raise InvalidCredential("inactive", owner)
                 return now
             try:
                 verdict = self._verdict(await self._ask(token))
             except InvalidCredential as error:
                 self._verdicts.drop(token)
-                raise InvalidCredential(error.reason, whose) from None
+                raise InvalidCredential(error.reason, owner) from None
             self._verdicts.put(token, verdict)
         return verdict
 
@@ -103,7 +106,7 @@ class IntrospectionVerifier(Verifier):
         if claims.get("active") is not True:
             raise InvalidCredential("inactive")
         self._check(claims)
-        principal = principal_of(claims, subject="sub" if "sub" in claims else "client_id")
+        principal = principal_of(claims, self._shown, subject="sub" if "sub" in claims else "client_id")
         return Verdict(principal, min(time.time() + _REMEMBERED, number(claims.get("exp", LATEST)) + _LEEWAY))
 
     async def _ask(self, token: str) -> dict[str, Any]:

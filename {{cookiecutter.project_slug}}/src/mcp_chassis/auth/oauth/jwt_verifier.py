@@ -1,5 +1,6 @@
 """OAuth 2.1 access tokens in JWT form (RFC 9068), verified with the issuer's public keys (RFC 8725, best practices)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jwt
@@ -35,13 +36,23 @@ class JwtVerifier(Verifier):
         audience: this server's resource URL; must be among `aud` (RFC 8707, MCP authorization).
         keys: of the issuer.
         max_lifetime: maximum accepted seconds from `iat` to `exp`.
+        shown: the claims that tools may see, by the names they get.
     """
 
-    def __init__(self, *, issuer: str, audience: str, keys: IssuerKeys, max_lifetime: int = 86_400) -> None:
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        audience: str,
+        keys: IssuerKeys,
+        max_lifetime: int = 86_400,
+        shown: Mapping[str, str] | None = None,
+    ) -> None:
         self._issuer = issuer
         self._audience = audience
         self._keys = keys
         self._max_lifetime = max_lifetime
+        self._shown = shown or {}
         self._verdicts = VerdictCache()
 
     async def verify(self, token: str) -> Principal | None:
@@ -81,7 +92,7 @@ class JwtVerifier(Verifier):
         expires = number(claims["exp"])
         if expires - number(claims["iat"]) > self._max_lifetime:
             raise InvalidCredential("lifetime")  # a stolen token must not be good for years
-        return Verdict(principal_of(claims), expires + _LEEWAY, kid, jwk)
+        return Verdict(principal_of(claims, self._shown), expires + _LEEWAY, kid, jwk)
 
     def _claims(self, token: str, algorithm: str, jwk: dict[str, Any]) -> dict[str, Any]:
         try:

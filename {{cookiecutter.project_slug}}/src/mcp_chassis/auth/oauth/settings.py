@@ -1,12 +1,30 @@
 """The settings of OAuth and their rules."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
 
 from ...http.origins import is_loopback, is_plain_port
-from ...settings.fields import Networks, RoomSettings, SettingsFields
+from ...settings.fields import Networks, RoomSettings, SettingsFields, parts
+
+_MAX_CLAIMS = 32
+
+
+def _claims(value: Any) -> Any:
+    """Read `tenant:tid,email`: claims that tools may see, each with the name it gets or by its own."""
+    if not isinstance(value, str):
+        return value
+    entries = [entry.partition(":") for entry in parts(value)]
+    names = {name.strip(): (claim if colon else name).strip() for name, colon, claim in entries}
+    if len(names) < len(entries) or len(names) > _MAX_CLAIMS:
+        raise ValueError(f"names a claim twice, or more than {_MAX_CLAIMS}")
+    for name, claim in names.items():
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name) or not claim or claim.startswith("//"):
+            raise ValueError(f"{name!r} is not `name` or `name:claim`, such as tenant:tid,email,groups")
+    return tuple(names.items())
 
 
 class OAuthSettings(RoomSettings):
@@ -18,6 +36,7 @@ class OAuthSettings(RoomSettings):
     oauth_networks: Networks = ()
     oauth_allow_http_issuer: bool = False
     oauth_max_token_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
+    oauth_claims: Annotated[tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_claims)] = ()
     oauth_introspection_url: str | None = None
     oauth_client_id: str | None = None
     oauth_client_secret: SecretStr | None = None
