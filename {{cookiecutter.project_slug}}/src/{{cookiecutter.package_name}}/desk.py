@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Resolve
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ResourceError
 
 from mcp_chassis import Shared, get_principal
 from mcp_chassis.sinks import Upstream
@@ -37,7 +37,7 @@ def rows_of_caller(desk: Shared[Desk]) -> Callable[..., list[dict[str, Any]]]:
     caller = get_principal()
     tenant = caller.claims.get("tenant", None if caller.kind == "oauth" else "main")
     if not isinstance(tenant, str):
-        raise ToolError("The token has to name one tenant.")
+        raise ResourceError("The token has to name one tenant.")  # as an error of tools, too
     return partial(desk.database.rows, tenant)
 
 

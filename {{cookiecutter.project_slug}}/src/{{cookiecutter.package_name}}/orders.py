@@ -6,7 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
 
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from pydantic import BaseModel, Field
 
 from mcp_chassis.sinks import Name
@@ -56,5 +56,5 @@ def to_order(row: dict[str, Any]) -> Order:
 def the_order(rows: list[dict[str, Any]]) -> Order:
     """Return the order that a statement has found or changed."""
     if not rows:
-        raise ToolError("There is no such order, or it is not open.")
+        raise ResourceNotFoundError("There is no such order, or it is not open.")
     return to_order(rows[0])

@@ -1,4 +1,4 @@
-"""The order desk on a database of its own, beside a stock service that is played on this machine."""
+"""The order desk with a database of its own, and a stock service that runs in these tests."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
