@@ -1,10 +1,15 @@
 """What tools share: opened once per process before the first request, closed after the last, and never in a schema."""
 
 import asyncio
+import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -17,11 +22,12 @@ from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.parts import Parts
 from mcp_chassis.service import build_server
 from mcp_chassis.settings import load_settings
-from mcp_chassis.state import ApplicationState, StartError
+from mcp_chassis.state import EXIT_UNAVAILABLE, ApplicationState, StartError
 from mcp_chassis.testing import call_tool
 from mcp_chassis.testing.running import running_server
 
-from .support.running import text
+from .support.redis import running_redis
+from .support.running import environment, free_port, new_secret, server_process, text, wait_until
 
 
 @dataclass
@@ -173,7 +179,7 @@ def test_a_failing_start_names_the_cause_first_and_the_line_and_no_secret() -> N
     with pytest.raises(StartError) as failure, running_server(service(broken), api_key=key):
         raise AssertionError("it started")
     sentence = str(failure.value)
-    assert sentence.startswith("ConnectionRefusedError: [Errno 111] Connect call failed")
+    assert sentence.startswith("The server cannot start: ConnectionRefusedError: [Errno 111] Connect call failed")
     assert "(test_state.py, line " in sentence
     assert key not in sentence
     assert "\n" not in sentence
@@ -249,3 +255,151 @@ async def test_a_tool_is_called_with_a_given_state_and_caller_through_the_guard(
 @pytest.mark.anyio
 async def test_a_tool_is_called_without_the_guard_as_the_function_it_is() -> None:
     assert await count(desk=Desk(["x"]), more=1) == 2
+
+
+# --- in a process of its own ---
+
+DESK = '''
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+from pydantic import Field
+from mcp_chassis import Service, Settings, Shared, tool
+from mcp_chassis.cli import run
+
+class DeskSettings(Settings):
+    """With the file that notes what happens."""
+    notes: Path
+    broken: bool = False
+
+class Desk:
+    pass
+
+def note(settings: DeskSettings, what: str) -> None:
+    with settings.notes.open("a") as file:
+        file.write(f"{what} {os.getpid()}\\n")
+
+@asynccontextmanager
+async def open_desk(settings: DeskSettings) -> AsyncIterator[Desk]:
+    if settings.broken:
+        raise ConnectionRefusedError("nothing listens on 127.0.0.1:5432")
+    note(settings, "opened")
+    yield Desk()
+    note(settings, "closed")
+
+@tool(read_only=True)
+async def pid(desk: Shared[Desk]) -> int:
+    """Return the process."""
+    return os.getpid()
+
+SERVER = Service(module="desk", settings=DeskSettings, tools=(pid,), lifespan=open_desk)
+
+if __name__ == "__main__":
+    raise SystemExit(run(SERVER))
+'''
+SENTENCE = (
+    "The server cannot start: ConnectionRefusedError: nothing listens on 127.0.0.1:5432, at `raise "
+    'ConnectionRefusedError("nothing listens on 127.0.0.1:5432")` in open_desk (desk.py, line 26).\n'
+)
+MAIN = ("-c", "import desk; raise SystemExit(desk.run(desk.SERVER))")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """Where the server notes that it opened and closed its state."""
+    (tmp_path / "desk.py").write_text(DESK)
+    return tmp_path / "notes"
+
+
+@posix
+def test_a_served_process_opens_its_state_once_and_closes_it_on_sigterm(notes: Path) -> None:
+    with server_process(notes.parent, program=(*MAIN, "serve"), notes=str(notes)) as server:
+        for _ in range(3):
+            answer = server.running.call("pid", {}).json()
+            assert answer["result"]["structuredContent"] == {"result": server.process.pid}
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+    assert notes.read_text().split() == ["opened", str(server.process.pid), "closed", str(server.process.pid)]
+
+
+@posix
+def test_every_worker_opens_its_own_state_once_and_closes_it_on_sigterm(notes: Path) -> None:
+    with running_redis() as redis:
+        settings = {"redis_url": redis.url, "state_secret": new_secret(), "workers": "2", "redis_timeout": "5"}
+        with server_process(notes.parent, program=(*MAIN, "serve"), notes=str(notes), **settings) as server:
+            wait_until(lambda: notes.read_text().count("opened") == 2)
+            called = {server.running.call("pid", {}).json()["result"]["structuredContent"]["result"] for _ in range(20)}
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(15) == 0
+    lines = [line.split() for line in notes.read_text().splitlines()]
+    opened, closed = ([pid for what, pid in lines if what == wanted] for wanted in ("opened", "closed"))
+    assert len(opened) == len({*opened}) == 2
+    assert sorted(closed) == sorted(opened)
+    assert {*map(str, called)} <= {*opened}
+
+
+def stdio_process(notes: Path, **settings: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, *MAIN, "stdio"],
+        cwd=notes.parent,
+        env=environment(log_format="json", notes=str(notes), **settings),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@posix
+@pytest.mark.parametrize("end", ["end of input", "SIGTERM", "SIGINT"])
+def test_over_stdio_the_state_is_opened_once_and_closed_at_the_end(notes: Path, end: str) -> None:
+    with stdio_process(notes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in (1, 2):
+            process.stdin.write('{"jsonrpc": "2.0", "id": %d, "method": "ping"}\n' % number)
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["id"] == number
+        if end == "end of input":
+            process.stdin.close()
+        else:
+            process.send_signal(getattr(signal, end))
+        assert process.wait(10) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    assert notes.read_text().split() == ["opened", str(process.pid), "closed", str(process.pid)]
+
+
+def test_over_stdio_a_failing_start_is_one_sentence_and_exit_code_69(notes: Path) -> None:
+    with stdio_process(notes, broken="true") as process:
+        output, errors = process.communicate(timeout=30)
+    assert process.returncode == EXIT_UNAVAILABLE == 69
+    assert output == ""
+    assert errors.endswith(SENTENCE)
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_failing_start_is_one_sentence_and_exit_code_69(notes: Path, workers: str) -> None:
+    shared = (
+        {} if workers == "1" else {"redis_url": "redis://127.0.0.1:1", "workers": workers, "state_secret": new_secret()}
+    )
+    variables = environment(
+        notes=str(notes),
+        broken="true",
+        port=str(free_port()),
+        api_key=f"mcp_{new_secret()}",
+        log_level="ERROR",
+        **shared,
+    )
+    found = subprocess.run(
+        [sys.executable, *MAIN, "serve"], cwd=notes.parent, env=variables, capture_output=True, text=True, timeout=60
+    )
+    assert found.returncode == EXIT_UNAVAILABLE
+    assert SENTENCE in found.stderr
+    assert "Traceback" not in found.stderr
+    if workers == "1":
+        assert found.stderr == SENTENCE

@@ -38,8 +38,11 @@ _SERVE = """
 import importlib, sys
 from mcp_chassis.events.logging import configure_logging
 from mcp_chassis.mcp.stdio import serve_stdio
+from mcp_chassis.parts import Parts
+from mcp_chassis.settings import load_settings
 configure_logging("WARNING", log_format="json")
-serve_stdio(getattr(importlib.import_module(sys.argv[1]), sys.argv[2])())
+parts = Parts(settings=load_settings(_env_file=None, enable_auth=False), name="test", version="", transport="stdio")
+serve_stdio(getattr(importlib.import_module(sys.argv[1]), sys.argv[2])(), parts)
 """
 
 

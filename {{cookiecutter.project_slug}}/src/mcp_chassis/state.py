@@ -120,12 +120,14 @@ class ApplicationState:
             try:
                 manager = self._lifespan(self._settings)
                 if not isinstance(manager, AbstractAsyncContextManager):
-                    raise StartError(f"write @asynccontextmanager above {_code(self._lifespan).co_name}")
+                    raise StartError(
+                        f"The server cannot start: write @asynccontextmanager above {_code(self._lifespan).co_name}."
+                    )
                 self.value = await manager.__aenter__()
             except (SettingsError, StartError):
                 raise
             except Exception as error:
-                raise StartError(self._sentence(error)) from error
+                raise StartError(f"The server cannot start: {self._sentence(error)}.") from error
         try:
             self._require_types()
             yield
@@ -146,7 +148,7 @@ class ApplicationState:
                 if not isinstance(self.value, kind):
                     got = type(self.value).__name__ if self._lifespan is not None else "no lifespan"
                     raise StartError(
-                        f"{function.__name__} takes {name}: Shared[{kind.__name__}], but the service has {got}. "
+                        f"The server cannot start: {function.__name__} takes {name}: Shared[{kind.__name__}], but the service has {got}. "
                         f"Yield a {kind.__name__} from its lifespan."
                     )
 

@@ -40,7 +40,7 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
         options.report(error.problems)
         return EXIT_CONFIG
     except StartError as error:
-        print(f"The server cannot start: {error}.", file=sys.stderr)
+        print(error, file=sys.stderr)
         return EXIT_UNAVAILABLE
 
 

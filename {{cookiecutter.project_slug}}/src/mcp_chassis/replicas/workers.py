@@ -7,17 +7,20 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 
 import structlog
 
-from ..settings import SettingsError
+from ..settings import EXIT_CONFIG, SettingsError
+from ..state import EXIT_UNAVAILABLE, StartError
 
 log = structlog.get_logger("workers")
 
 _CHECK_SECONDS = 0.5  # also the pause before a worker is replaced
+_CANNOT_START = {EXIT_CONFIG, EXIT_UNAVAILABLE}
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -45,6 +48,9 @@ def run_workers(count: int, work: Callable[[], None]) -> None:
     Args:
         count: of processes.
         work: what each does. It must end on SIGTERM, and it is pickled.
+
+    Raises:
+        SystemExit: if none of them can start.
     """
     stop = threading.Event()
     for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
@@ -52,6 +58,8 @@ def run_workers(count: int, work: Callable[[], None]) -> None:
             signal.signal(getattr(signal, name), lambda *_: stop.set())
     workers = [_start(work) for _ in range(count)]
     while not stop.wait(_CHECK_SECONDS):
+        if {worker.exitcode for worker in workers} <= _CANNOT_START:
+            raise SystemExit(workers[0].exitcode)
         for place, worker in enumerate(workers):
             if not worker.is_alive():
                 log.error("a worker has ended and is replaced", worker=worker.pid, exit_code=worker.exitcode)
@@ -72,7 +80,11 @@ def _start(work: Callable[[], None]) -> BaseProcess:
 
 def _run(work: Callable[[], None]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    work()
+    try:
+        work()
+    except (SettingsError, StartError) as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(EXIT_CONFIG if isinstance(error, SettingsError) else EXIT_UNAVAILABLE) from None
 
 
 def _end_with_parent() -> None:
