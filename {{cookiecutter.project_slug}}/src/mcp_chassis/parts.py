@@ -11,6 +11,7 @@ from .auth.keys.source import KeySource
 from .auth.verifier import Verifier
 from .calls.confirmation import OpenQuestions
 from .calls.record import Recorder
+from .calls.running import HandleStore
 from .events.log import EventLog, SecurityEvent
 from .events.route import SharedEvents
 from .events.untrusted import add_secrets
@@ -66,6 +67,7 @@ class Parts:
     bus: SubscriptionBus | None = None
     questions: OpenQuestions | None = None
     state_keys: tuple[bytes, ...] = ()
+    handles: HandleStore | None = None
     routes: list[Route] = field(default_factory=list)
     protected: dict[str, str] = field(default_factory=dict)
     """Paths of routes that show data of all callers, with the scope that each needs."""

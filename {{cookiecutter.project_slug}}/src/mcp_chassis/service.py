@@ -113,6 +113,7 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
         questions=parts.questions,
         state_keys=parts.state_keys,
         bus=parts.bus,
+        handles=parts.handles,
     )
     parts.scopes = server.access.scopes
     _require_approved(server, settings)

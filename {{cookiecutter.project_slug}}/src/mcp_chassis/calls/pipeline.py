@@ -21,6 +21,7 @@ from .confirmation import Confirmations, OpenQuestions, is_answer
 from .outcome import classify
 from .output import fit_to_send
 from .record import Recorder, audited, caller
+from .running import Keeping, RunningCall, begin
 from .scopes import require
 from .tools import GuardedTool
 
@@ -62,14 +63,22 @@ class ToolGuard:
         events: where refusals and failures are noted.
         limits: of all calls together.
         recorder: records every call.
+        keeping: what tools keep and seal with.
         questions: confirmations that all replicas share.
     """
 
     def __init__(
-        self, *, events: EventLog, limits: Limits, recorder: Recorder, questions: OpenQuestions | None = None
+        self,
+        *,
+        events: EventLog,
+        limits: Limits,
+        recorder: Recorder,
+        keeping: Keeping,
+        questions: OpenQuestions | None = None,
     ) -> None:
         self._events = events
         self._recorder = recorder
+        self._keeping = keeping
         self._slots = Slots(limits.max_concurrent_calls)
         self._confirmations = Confirmations(questions)
         self._max_result_bytes = limits.max_result_bytes
@@ -118,6 +127,7 @@ class ToolGuard:
             text = f"{name} is busy. Try again in a moment."
             return self._refused(audit, "busy", text, "rate_limit_exceeded")
         current_slot.set(slot)
+        begin(RunningCall(name, arguments, self._keeping))
         try:
             guarded.tool.fn_metadata.validate_arguments(arguments)  # before the user is asked about them
             return await self._confirmed(guarded, arguments, context, run, audit)

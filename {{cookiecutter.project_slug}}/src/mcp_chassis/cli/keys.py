@@ -26,7 +26,7 @@ _MAX_LIFETIME = timedelta(days=3650)
 _FORMS = {
     "name": "--name: write 1 to 64 letters, digits, spaces or . _ @ / - and begin with a letter or digit.",
     "scopes": "--scopes: write at least one, separated by commas, such as notes:read,notes:write.",
-    "labels": "--label: write name=value, such as tenant=acme: the name in letters and digits, the value as for --name.",
+    "labels": "--label: write name=value, such as tenant=acme: a name of letters and digits, a value as for --name.",
 }
 
 

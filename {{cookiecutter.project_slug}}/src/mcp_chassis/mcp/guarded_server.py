@@ -22,6 +22,7 @@ from ..calls.outcome import classify
 from ..calls.output import ResultTooLarge, fit_to_send
 from ..calls.pipeline import DEFAULT_LIMITS, Limits, ToolGuard
 from ..calls.record import Recorder, audited, caller
+from ..calls.running import HandleStore, Keeping
 from ..calls.scopes import NO_SCOPES, Access, require
 from ..calls.tools import GuardedTool, guarded_tool
 from ..events.log import EventLog
@@ -57,6 +58,7 @@ class GuardedServer(MCPServer[Any]):
         state_keys: 32 bytes or more each: the first seals what clients carry between rounds, all open it; random if
             not given.
         bus: carries change notifications; within this process if not given.
+        handles: keeps what tools put there; within this process if not given.
 
     Raises:
         ValueError: if two tools or two prompts have the same name, or two resources the same URI.
@@ -79,12 +81,19 @@ class GuardedServer(MCPServer[Any]):
         questions: OpenQuestions | None = None,
         state_keys: Sequence[bytes] = (),
         bus: sdk.SubscriptionBus | None = None,
+        handles: HandleStore | None = None,
     ) -> None:
         self.events = events
         self._recorder = recorder or Recorder()
         self._max_result_bytes = limits.max_result_bytes
         self._functions = {function.__name__ for function in (*resources, *prompts)}
-        self._guard = ToolGuard(events=events, limits=limits, recorder=self._recorder, questions=questions)
+        security = sdk.RequestStateSecurity(
+            keys=state_keys or [os.urandom(32)], ttl=LIFETIME, bind_principal=lambda _: caller()
+        )
+        keeping = Keeping(security.codec, handles)
+        self._guard = ToolGuard(
+            events=events, limits=limits, recorder=self._recorder, keeping=keeping, questions=questions
+        )
         self.bus = bus or sdk.InMemorySubscriptionBus()
         guarded = [guarded_tool(function, make_limiter=limits.make_limiter) for function in tools]
         _refuse_twice("tool", [entry.tool.name for entry in guarded])
@@ -100,9 +109,7 @@ class GuardedServer(MCPServer[Any]):
             lifespan=lambda _: nullcontext(state()),
             tools=[entry.tool for entry in guarded],
             subscriptions=self.bus,
-            request_state_security=sdk.RequestStateSecurity(
-                keys=state_keys or [os.urandom(32)], ttl=LIFETIME, bind_principal=lambda _: caller()
-            ),
+            request_state_security=security,
         )
         declare(self.access.names | {name for g in guarded for name in g.tool.parameters.get("properties", ())})
         self.middleware.insert(0, self._outermost)

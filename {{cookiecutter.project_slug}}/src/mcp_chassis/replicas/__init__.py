@@ -31,6 +31,7 @@ class Replicas(Room):
         from ..calls.confirmation import LIFETIME  # noqa: PLC0415
         from .connection import SharedRedis  # noqa: PLC0415
         from .fleet import Fleet  # noqa: PLC0415
+        from .handles import SharedHandles  # noqa: PLC0415
         from .rate_limiter import SharedRateLimiter  # noqa: PLC0415
 
         redis = SharedRedis(own.redis_url.get_secret_value(), project=parts.name, timeout=own.redis_timeout)
@@ -43,6 +44,7 @@ class Replicas(Room):
         )
         parts.failures, parts.shared_events, parts.revoked = fleet.failures, fleet.events, fleet.revocations
         parts.bus, parts.questions, parts.state_keys = fleet.bus, fleet.questions, own.state_keys
+        parts.handles = SharedHandles(redis, own.state_keys)
         parts.listeners.append(fleet.events.add)
         parts.problems.append(redis.problems)
         parts.degraded.append(lambda: redis.away)

@@ -54,7 +54,7 @@ def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _at(claims: Any, path: str) -> object:
-    """Return a claim; `realm_access.roles` is one of that name or, without it, a member of the object `realm_access`."""
+    """Return a claim; `realm_access.roles` is one of that name or, without it, `roles` in the object `realm_access`."""
     if not isinstance(claims, dict):
         return None
     first, _, rest = path.partition(".")

@@ -1,0 +1,109 @@
+"""State between calls: a tool gives the model a handle, and takes it back in a later call.
+
+    handle = await handles.put({"step": 2}, ttl=600)
+    value = await handles.get(handle)
+
+A handle cannot be guessed, and is unknown to every caller but the one it was made for (MCP security best practices,
+"State Handle Hijacking"). Values are kept in this process or, where replicas share a Redis, there.
+"""
+
+import hashlib
+import json
+import secrets
+import time
+from typing import Any, NoReturn
+
+import pydantic_core
+
+from .calls.running import HandleStore, owner, running_call
+from .mcp.sdk import ToolError
+from .sinks.errors import InvalidInput
+
+MAX_VALUE_BYTES = 32_768
+MAX_PER_CALLER = 32  # of more handles, those that end first are dropped
+MAX_HANDLES = 10_000
+MAX_TOTAL_BYTES = 67_108_864
+MAX_TTL = 86_400.0  # seconds
+_MAX_LENGTH = 64  # characters of a handle
+
+
+async def put(value: Any, *, ttl: float = 600) -> str:
+    """Keep a value for the caller, and return its handle.
+
+    Args:
+        value: what JSON can hold, at most 32,768 bytes of it. A model, a date or a tuple comes back as JSON has it.
+        ttl: seconds that it is kept, at most a day.
+
+    Raises:
+        ValueError: if the value or the time is not of that kind.
+        ToolError: if the server holds too many values, or Redis is unavailable.
+    """
+    text = pydantic_core.to_json(value).decode()
+    if len(text.encode()) > MAX_VALUE_BYTES or not 0 < ttl <= MAX_TTL:
+        raise ValueError(f"a value has at most {MAX_VALUE_BYTES} bytes as JSON, and is kept for at most {MAX_TTL:g} s")
+    handle = secrets.token_urlsafe(32)
+    await _store().put(owner(), _name(handle), text, ttl)
+    return handle
+
+
+async def get(handle: str) -> Any:
+    """Return the value that the caller was given this handle for.
+
+    Raises:
+        InvalidInput: if there is none: the handle is invented, has expired, or is of another caller.
+        ToolError: if that cannot be found out now.
+    """
+    text = await _store().get(owner(), _name(handle)) if len(handle) <= _MAX_LENGTH else None
+    return json.loads(text) if text is not None else _unknown_handle()
+
+
+def _unknown_handle() -> NoReturn:
+    raise InvalidInput("this handle is unknown: it may have expired. Begin again to get a new one")
+
+
+def _name(handle: str) -> str:
+    return hashlib.sha256(handle.encode("utf-8", "replace")).hexdigest()
+
+
+def _store() -> HandleStore:
+    keeping = running_call().keeping
+    if keeping.store is None:
+        keeping.store = MemoryHandles()
+    return keeping.store
+
+
+class MemoryHandles:
+    """Values in the memory of this process, bounded in number and size."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, dict[str, tuple[float, str]]] = {}
+        self._number = self._bytes = 0
+
+    async def put(self, owner: str, name: str, text: str, ttl: float) -> None:
+        """Keep `text`. Only the caller's own values make room for it."""
+        own = self._kept.setdefault(owner, {})
+        own[name] = time.monotonic() + ttl, text
+        self._number, self._bytes = self._number + 1, self._bytes + len(text)
+        if len(own) > MAX_PER_CALLER:
+            self._drop(owner, min(own, key=own.__getitem__))
+        if self._is_full():
+            for each, names in list(self._kept.items()):
+                for expired in [one for one, (until, _) in names.items() if until <= time.monotonic()]:
+                    self._drop(each, expired)
+        if self._is_full():
+            self._drop(owner, name)
+            raise ToolError("The server cannot keep anything more right now. Try again later.")
+
+    async def get(self, owner: str, name: str) -> str | None:
+        """Return what is kept, or None."""
+        until, text = self._kept.get(owner, {}).get(name, (0.0, None))
+        return text if time.monotonic() < until else None
+
+    def _is_full(self) -> bool:
+        return self._number > MAX_HANDLES or self._bytes > MAX_TOTAL_BYTES
+
+    def _drop(self, owner: str, name: str) -> None:
+        own = self._kept[owner]
+        self._number, self._bytes = self._number - 1, self._bytes - len(own.pop(name)[1])
+        if not own:
+            del self._kept[owner]
