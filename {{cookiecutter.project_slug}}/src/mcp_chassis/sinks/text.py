@@ -17,21 +17,24 @@ from pydantic import AfterValidator, Field
 from .errors import InvalidInput
 from .hidden import find_hidden
 
-# Letters, marks, digits and dashes of every script (UAX #44, general categories). Nl holds the Chinese zero.
-_NAME_CATEGORIES = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd", "Nl", "Pd"})
+# Letters, marks, digits, dashes and currencies of every script (UAX #44, general categories). Nl holds the Chinese zero.
+_NAME_CATEGORIES = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd", "Nl", "Pd", "Sc"})
+# A currency too, but shells, templates and format strings expand what follows.
+_DOLLARS = frozenset("$\ufe69\uff04")
 # What names, addresses and plain sentences need beside them. No backquote, dollar, semicolon, pipe, backslash,
-# bracket, brace, asterisk, tilde, percent sign or angle bracket: those are for shells, templates and markup.
+# bracket, brace, asterisk, tilde or angle bracket: those are for shells, templates and markup.
 _NAME_CHARACTERS = frozenset(
-    " .,'&()+#:@_"
+    " .,'()+#:@_"
     "\u00a0\u202f\u3000"  # spaces: no-break, narrow no-break (French, Mongolian), ideographic
-    "’‘«»„“”·№°½"  # typographic apostrophes and quotes, Catalan middle dot, numbers of houses
+    "’‘«»„“”·№°½¼¾²³"  # typographic apostrophes and quotes, Catalan middle dot, numbers of houses, areas
+    "¡¿…×®™©"  # Spanish, and what names of products and sizes have
     "׳״"  # Hebrew geresh, gershayim
     "،؛؟۔।॥॰"  # Arabic comma, semicolon, question mark, Urdu full stop, Devanagari danda, double danda, abbreviation
     "་།፡።፣፤၊။၌၍၎၏។՚՛՝։"  # Tibetan, Ethiopic, Burmese, Khmer, Armenian word and sentence marks
-    "、。・，（）「」『』〒"  # CJK comma, stop, middle dot, full-width comma and brackets, quotes, postal mark
+    "、。・，（）「」『』〒！？"  # CJK comma, stop, middle dot, full-width punctuation, quotes, postal mark
 )
-# A shell's «and», HTML's character reference (which browsers read without its semicolon), SQL's comment.
-_NAME_SEQUENCES = ("&&", "&#", "--")
+# Ends of words and of sentences, which may stand behind a percent sign, an exclamation or a question mark.
+_AFTER_MARK = frozenset(["", *" ,.:)'’”»"])
 
 _JOINERS = frozenset("\u200b\u200c\u200d\u180e")
 # Hebrew with points and accents has five marks on a letter, Tibetan no more. Zalgo has dozens.
@@ -40,17 +43,16 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
 
 
 def check_name(text: str, *, max_length: int = 1000) -> str:
-    """Return `text` in NFC if every character may occur in a name, an address or a plain sentence."""
+    """Return `text` in NFC if every character may occur where it stands in a name, an address or a plain sentence."""
     normal = _normal(text, max_length)
     _refuse_leading_dash(normal)
     if _is(normal[:1], "M"):
         raise InvalidInput("character 1 is a combining mark without a letter before it")
-    for sequence in _NAME_SEQUENCES:
-        if (index := normal.find(sequence)) >= 0:
-            raise InvalidInput(f"'{sequence}' at character {index + 1} is not allowed in a name")
+    if (index := normal.find("--")) >= 0:  # SQL's comment
+        raise InvalidInput(f"'--' at character {index + 1} is not allowed in a name")
     _refuse_hidden(normal, "a name")
-    for index, around in enumerate(zip(["", *normal], normal, [*normal[1:], ""], strict=False)):
-        if not _is_in_name(*around):
+    for index, character in enumerate(normal):
+        if character not in _NAME_CHARACTERS and not _is_in_name(normal, index):
             raise _not_allowed(normal, index, "a name")
     return normal
 
@@ -91,13 +93,13 @@ _CHECKS: dict[Profile, Callable[..., str]] = {
 }
 
 
-def sanitize_input(text: str, profile: Profile = "name", *, max_length: int | None = None) -> str:
+def sanitize_input(text: str, max_length: int | None = None, *, profile: Profile = "name") -> str:
     """Return `text` in NFC if it fits `profile`; nothing is removed or replaced.
 
     Args:
         text: what the caller sent.
-        profile: which check.
         max_length: in characters. Default: the profile's own.
+        profile: which check.
 
     Raises:
         InvalidInput: naming the rule and the position, not the value.
@@ -151,16 +153,30 @@ def _not_allowed(text: str, index: int, what: str) -> InvalidInput:
     return InvalidInput(f"character {index + 1} (U+{ord(text[index]):04X}) is not allowed there in {what}")
 
 
-def _is_in_name(before: str, character: str, after: str) -> bool:
-    if character in _NAME_CHARACTERS:
-        return True
-    if character == "/":  # 5/2, c/o, C/ Mayor; not the start or end of a path
-        return before.isalnum() and (after.isalnum() or after == " ")
+def _is_in_name(text: str, index: int) -> bool:
+    """Whether a character may stand where it does: what shells, templates and markup begin with, beside words only."""
+    character, before, after = text[index], text[max(0, index - 4) : index], text[index + 1 : index + 4]
+    spaced = before.endswith(" ") and after.startswith(" ")
+    left, right = (before[:-1], after[1:]) if spaced else (before, after)
+    if character in "/／":  # 5/2, c/o, C/ Mayor, Viana / RO; not the start or end of a path
+        return _is_word(left[-1:]) and _is_word(right.removeprefix(" ")[:1])
+    if character == "&":  # AT&T, Smith & Sons, Bros. & Co; not `& id`, `1 & id`, `a&id`, `&lt`
+        letter, follows = left.rstrip(".+#)'’")[-1:], right.lstrip(".('‘")[:1]
+        return _is(letter, "L", "M") and _is_word(follows) and (spaced or not follows.islower())
+    if character == "%":  # 50%, 50 %; not %41, %PATH%
+        return _is(before.removesuffix(" ")[-1:], "N") and after[:1] in _AFTER_MARK | {"!", "?"}
+    if character in "!?":  # of a sentence; no history, pattern or query
+        marks = {"!", "?"} if character == "?" else {"?"}
+        return (_is_word(before[-1:]) or before[-1:] in {*marks, *"%)'’”»"}) and after[:1] in _AFTER_MARK | marks
     if character == '"':  # the Hebrew abbreviation mark, as it is usually typed
-        return "\u05d0" <= before <= "\u05ea" and "\u05d0" <= after <= "\u05ea"
+        return "\u05d0" <= before[-1:] <= "\u05ea" and "\u05d0" <= after[:1] <= "\u05ea"
     if character in _JOINERS:  # spelling, and inside of a word
-        return _is(after, "L", "M")
-    return unicodedata.category(character) in _NAME_CATEGORIES
+        return _is(after[:1], "L", "M")
+    return character not in _DOLLARS and unicodedata.category(character) in _NAME_CATEGORIES
+
+
+def _is_word(character: str) -> bool:
+    return _is(character, "L", "M", "N")
 
 
 def _is(character: str, *categories: str) -> bool:
