@@ -19,6 +19,7 @@ from mcp_chassis.testing.running import RunningServer, running_server, text
 from {{ cookiecutter.package_name }}.desk import Desk
 from {{ cookiecutter.package_name }}.server import SERVER
 from {{ cookiecutter.package_name }}.tools.orders import cancel_order, find_orders
+from {{ cookiecutter.package_name }}.tools.sales import sales_chart
 
 TENANTS = ("north", "south")
 CALLS = 1000
@@ -129,6 +130,15 @@ async def test_no_tenant_cancels_an_order_of_another(desk: Desk) -> None:
             cancel_order, {"number": 4}, state=desk, principal=caller(tenant=tenant), elicitation_callback=agree
         )
         assert result.is_error is not done
+
+
+@pytest.mark.anyio
+async def test_no_tenant_sees_the_sales_of_another(desk: Desk) -> None:
+    async def chart(year: int, tenant: str) -> Any:
+        return (await call_tool(sales_chart, {"year": year}, state=desk, principal=caller(tenant=tenant))).content
+
+    assert await chart(2026, "north") == await chart(2000, "main"), "an empty one"
+    assert await chart(2026, "main") != await chart(2026, "acme")
 
 
 @pytest.mark.anyio

@@ -1,0 +1,200 @@
+"""The examples: the documented swap to PostgreSQL against a real one, and the rule for tenants taken out."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from baking import bake
+
+import dev
+from mcp_chassis.testing.process import ServerProcess, server_process
+from mcp_chassis.testing.running import wait_until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM, and PostgreSQL as another user"),
+]
+
+POOL = 4
+BLOCK = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
+
+
+def found(name: str) -> Path:
+    """Return a program of PostgreSQL, or skip the test; in CI it may not be missing."""
+    places = [path.parent for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))]
+    program = shutil.which(name, path=os.pathsep.join([*map(str, places), os.environ.get("PATH", os.defpath)]))
+    if program is None:
+        reason = f"there is no {name} here: apt-get install postgresql"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return Path(program)
+
+
+class Cluster:
+    """A PostgreSQL of the tests' own on a socket in its directory, run by a user without rights."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.log = directory, directory / "log"
+        self.url = f"postgresql://desk@/postgres?host={directory}"
+        self._as: dict[str, str] = {"user": "nobody"} if os.getuid() == 0 else {}
+        if self._as:
+            shutil.chown(directory, "nobody")
+        data, quiet = directory / "data", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        initdb = [
+            found("initdb"),
+            "--no-sync",
+            "--auth=trust",
+            "--username=desk",
+            "--encoding=UTF8",
+            "--locale=C",
+            data,
+        ]
+        subprocess.run(initdb, check=True, cwd=directory, **self._as, **quiet)  # type: ignore[call-overload]
+        options = {
+            "listen_addresses": "",
+            "unix_socket_directories": directory,
+            "fsync": "off",
+            "log_connections": "on",
+        }
+        command = [found("postgres"), "-D", data, *(f"--{name}={value}" for name, value in options.items())]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, cwd=directory, stderr=log, stdin=subprocess.DEVNULL, **self._as)
+        wait_until(lambda: b"ready to accept connections" in self.log.read_bytes(), seconds=30)
+
+    def connected(self) -> int:
+        """Return how often the order desk has ever connected."""
+        return self.log.read_text().count("application_name=order-desk")
+
+    def connections(self) -> set[int]:
+        """Return the processes of the order desk's connections."""
+        import psycopg
+
+        with psycopg.connect(self.url) as connection:
+            query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'order-desk'"
+            return {row[0] for row in connection.execute(query)}
+
+    def stop(self) -> None:
+        """End it at once."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    # Not below the directory of pytest, which other users cannot enter. A path of a socket is short.
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as directory:
+        started = Cluster(Path(directory))
+        yield started
+        started.stop()
+
+
+def swapped(directory: Path) -> Path:
+    """Bake a project and do what docs/order-desk.md says; return its package."""
+    project = bake(directory)
+    package = project / "src" / dev.package_of(project)
+    page = (project / "docs/order-desk.md").read_text(encoding="utf-8")
+    blocks = dict(BLOCK.findall(page))
+    assert blocks.keys() == {"schema.sql", "database.py"}
+    for name, text in blocks.items():
+        assert (package / name).exists()
+        (package / name).write_text(text, encoding="utf-8")
+    settings = (package / "settings.py").read_text(encoding="utf-8")
+    (field,) = re.findall(r"`(database: SecretStr = .*?)`", page)
+    settings, number = re.subn(r"    database: Path = .*\n", f"    {field}\n", settings)
+    assert number == 1
+    settings = settings.replace("from pydantic import Field", "from pydantic import Field, SecretStr")
+    (package / "settings.py").write_text(settings.replace("from pathlib import Path\n\n", ""), encoding="utf-8")
+    return package
+
+
+def use(server: ServerProcess) -> list[int]:
+    """Place 40 orders, eight at a time, and return what is then found."""
+    line = {"item": "TE-100", "quantity": 3, "price": "0.10"}
+
+    def place(number: int) -> None:
+        order = {"customer": f"Customer {number}", "due": "2026-12-24", "lines": [line]}
+        result = server.running.call("place_order", {"order": order}).json()["result"]
+        assert result["structuredContent"]["total"] == "0.30", result
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(place, range(40)))
+    asked = {"status": "open", "due_by": "2026-12-31"}
+    result = server.running.call("find_orders", asked).json()["result"]
+    return [order["id"] for order in result["structuredContent"]["result"]]
+
+
+@pytest.fixture
+def served(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], ServerProcess]]:
+    package = swapped(tmp_path / "baked")
+    monkeypatch.syspath_prepend(str(package.parent))
+    (tmp_path / "work").mkdir()
+    with server_process(tmp_path / "work", program=("-m", package.name, "serve"), database=cluster.url) as server:
+        yield lambda: server
+
+
+def test_on_postgresql_the_pool_is_opened_once_and_closed_on_sigterm(
+    served: Callable[[], ServerProcess], cluster: Cluster
+) -> None:
+    server, before = served(), cluster.connections()
+    assert len(before) == POOL, "it is open before the first request"
+    assert use(server) == [1, *range(5, 45)]
+    chart = server.running.call("sales_chart", {"year": 2026}).json()["result"]
+    assert chart["content"][0]["type"] == "image"
+    shipped = server.running.call("ship_order", {"number": 5, "carrier": "post"}).json()["result"]
+    assert shipped["isError"] is False
+    assert server.running.call("ship_order", {"number": 4, "carrier": "post"}).json()["result"]["isError"] is True
+    assert cluster.connections() == before, "no call opens a connection, none closes one"
+    assert cluster.connected() == POOL
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(15) == 0
+    wait_until(lambda: cluster.connections() == set())
+    assert server.running.key not in server.written()
+
+
+def test_without_its_database_the_server_does_not_start(cluster: Cluster, tmp_path: Path) -> None:
+    package = swapped(tmp_path / "baked")
+    environment = {"PYTHONPATH": str(package.parent), "DATABASE": f"postgresql://desk@/postgres?host={tmp_path}"}
+    environment |= {"API_KEY": "mcp_" + "x" * 43, "PATH": os.environ["PATH"], "SECRETS_DIR": os.devnull}
+    done = subprocess.run(
+        [sys.executable, "-m", package.name, "serve"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 69, done.stderr
+    assert "The server cannot start" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def statements(package: Path) -> list[tuple[Path, int]]:
+    """Return the places where a statement asks for the tenant."""
+    return [
+        (path, match.start())
+        for path in sorted(package.rglob("*.py"))
+        for match in re.finditer(r"\btenant = \?", path.read_text(encoding="utf-8"))
+    ]
+
+
+@pytest.mark.parametrize("nth", range(5))
+def test_a_statement_that_forgets_the_tenant_is_found_by_the_tests_of_the_project(nth: int, tmp_path: Path) -> None:
+    """The value stays bound, as `? IS NOT NULL`: otherwise the statement fails at once, which is found as well."""
+    project = bake(tmp_path)
+    package = project / "src" / dev.package_of(project)
+    places = statements(package)
+    assert len(places) == 5, "as many as there are cases"
+    path, start = places[nth]
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text[:start] + text[start:].replace("tenant = ?", "? IS NOT NULL", 1), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/desk/test_tenants.py"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout
+    assert "1 failed" in done.stdout
