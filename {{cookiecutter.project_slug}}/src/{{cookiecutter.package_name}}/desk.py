@@ -27,7 +27,7 @@ class Desk:
 @asynccontextmanager
 async def open_desk(settings: Settings) -> AsyncIterator[Desk]:
     """Open both, and close both in the end."""
-    async with Upstream(settings.stock_url, networks=(settings.stock_network,)) as stock:
+    async with Upstream(settings.stock_url) as stock:
         with closing(Database(settings.database)) as database:
             yield Desk(database, stock)
 

@@ -11,5 +11,4 @@ class Settings(mcp_chassis.Settings):
     """Add fields here: `max_orders: int = 10` reads `MAX_ORDERS`."""
 
     database: Path = Field(Path("data/orders.sqlite"), description="The SQLite file of the order desk.")
-    stock_url: str = Field("http://127.0.0.1:8081", description="The internal service that knows what is in stock.")
-    stock_network: str = Field("127.0.0.0/8", description="The network in which that service may be.")
+    stock_url: str = Field("http://localhost:8081", description="The internal service that knows what is in stock.")

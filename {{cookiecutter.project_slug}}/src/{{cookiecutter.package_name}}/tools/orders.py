@@ -77,5 +77,4 @@ def cancel_order(number: Number, rows: Rows) -> Order:
 @tool(title="Stock of an item", scopes=("orders:read",), read_only=True, open_world=False)
 async def stock_of(item: Item, desk: Shared[Desk]) -> Stock:
     """Return how many pieces of an item are in stock."""
-    response = await desk.stock.get(f"/items/{item}")
-    return Stock.model_validate_json(response.content)
+    return (await desk.stock.get("/items", item)).json_as(Stock)
