@@ -205,3 +205,24 @@ def test_what_the_server_says_of_itself(server: RunningServer) -> None:
     about = answer.json()["result"]["serverInfo"]
     assert about["name"] == SERVER.name
     assert json.dumps(about).isascii()
+
+
+@pytest.mark.parametrize("method", ["tools/list", "ping", "prompts/list", "resources/list"])
+def test_params_that_are_null_are_params_that_are_left_out(server: RunningServer, method: str) -> None:
+    """JSON-RPC leaves the member out; clients in use send null."""
+    message = {"jsonrpc": "2.0", "id": 7, "method": method}
+    expected, got = server.post(message), server.post(message | {"params": None})
+    assert (got.status_code, got.json()) == (200, expected.json())
+    assert "result" in got.json()
+
+
+def test_a_notification_may_have_null_params(server: RunningServer) -> None:
+    message = {"jsonrpc": "2.0", "method": "notifications/initialized", "params": None}
+    assert server.post(message).status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/mcp/", "/MCP", "/", "/sse"])
+def test_a_path_that_is_nearly_right_is_answered_with_the_right_one(server: RunningServer, path: str) -> None:
+    answer = server.post({"jsonrpc": "2.0", "id": 1, "method": "ping"}, path=path)
+    assert answer.status_code == 404
+    assert answer.json()["detail"].endswith("The MCP endpoint is /mcp.")

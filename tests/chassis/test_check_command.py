@@ -1,16 +1,21 @@
 """The report of `check`: what is good, what is worth a look, what keeps the server from starting."""
 
 import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated
 
 import pytest
+from pydantic import Field, SecretStr
 
-from mcp_chassis import cli
-from mcp_chassis.settings import EXIT_CONFIG
+from mcp_chassis import Service, cli, rooms
+from mcp_chassis.cli import check
+from mcp_chassis.settings import EXIT_CONFIG, Settings
 from secure_mcp_server.server import SERVER
 
 from .support.keys import add_key
@@ -26,16 +31,19 @@ class Report:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch = monkeypatch
         self._capsys = capsys
+        self.service = SERVER
         self.code = -1
+        self.said = ""
 
     def __call__(self, *arguments: str, **settings: str) -> dict[str, str]:
         """Return the lines: what they are about, and the level and text."""
         with self._monkeypatch.context() as patched:
             for name, value in settings.items():
                 patched.setenv(name, value)
-            self.code = cli.run(SERVER, ["check", *arguments])
+            self.code = cli.run(self.service, ["check", *arguments])
         said = self._capsys.readouterr()
         assert KEY not in said.out + said.err
+        self.said = said.out
         return {line[6:21].strip(): line for line in said.out.splitlines()}
 
 
@@ -232,4 +240,94 @@ def test_an_audit_trail_that_can_be_written_and_one_that_cannot(report: Report) 
     assert report(AUDIT_FILE="audit.log", **secret)["audit trail"].startswith("OK")
     assert not Path("audit.log").exists()
     assert report(AUDIT_FILE="absent/audit.log", **secret)["audit trail"].startswith("FAIL")
+    assert report.code == 1
+
+
+# --- the team's own settings, and what it shares ---
+
+
+class OwnSettings(Settings):
+    """Of a team."""
+
+    max_orders: Annotated[int, Field(description="Orders in one list.")] = 10
+    database_url: SecretStr = SecretStr("none")
+    broken: bool = False
+
+
+@asynccontextmanager
+async def open_desk(settings: OwnSettings) -> AsyncIterator[list[str]]:
+    """Open nothing, or fail."""
+    if settings.broken:
+        raise ConnectionRefusedError("no database")
+    OPENED.append("opened")
+    yield OPENED
+    OPENED.append("closed")
+
+
+async def ping(opened: list[str]) -> None:
+    """Fail where a test says so."""
+    if "fail" in opened:
+        raise ConnectionError
+
+
+OPENED: list[str] = []
+OWN = Service(
+    module=SERVER.module,
+    settings=OwnSettings,
+    tools=SERVER.tools,
+    resources=SERVER.resources,
+    prompts=SERVER.prompts,
+    lifespan=open_desk,
+    checks={"database": ping},
+)
+
+
+def test_the_team_s_settings_are_listed_without_secrets(report: Report) -> None:
+    password = new_secret()
+    report.service = OWN
+    found = report(MAX_ORDERS="7", DATABASE_URL=password)
+    assert password not in report.said
+    assert re.findall(r"own settings +(.*)", report.said) == [
+        "MAX_ORDERS is 7",
+        "DATABASE_URL is (secret)",
+        "BROKEN is False, the default",
+    ]
+    assert found["own settings"].startswith("OK")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("MAX_ORDER", "MAX_ORDERS"), ("DATABSE_URL", "DATABASE_URL"), ("API_KEYS", "API_KEY"), ("LOGLEVEL", "LOG_LEVEL")],
+)
+def test_a_name_in_env_that_resembles_a_setting_is_worth_a_look(report: Report, name: str, meant: str) -> None:
+    report.service = OWN
+    Path(".env").write_text(f"{name}=7\nDOMAIN=mcp.example.com\nPORT=8081\n", encoding="utf-8")
+    Path(".env").chmod(0o600)
+    found = report()
+    assert found[".env"].endswith(f"{name} is no setting. Did you mean {meant}?")
+    assert found[".env"].startswith("WARN")
+    assert report.said.count("Did you mean") == 1
+
+
+def test_traces_that_nothing_sends_are_worth_a_look(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    present = {name: room for name, room in rooms.rooms().items() if name != "tracing"}
+    monkeypatch.setattr(check, "rooms", lambda: present)
+    found = report(OTEL_SERVICE_NAME="orders")
+    assert found["tracing"].startswith("WARN")
+    assert "OTEL_SERVICE_NAME is set, and nothing is traced. This project was made without tracing." in found["tracing"]
+    assert "metrics-and-traces" in found["tracing"]
+
+
+def test_start_opens_checks_and_closes_what_the_tools_share(report: Report) -> None:
+    report.service = OWN
+    OPENED.clear()
+    report()
+    assert OPENED == [], "only when asked to"
+    assert report("--start")["start"].startswith("OK")
+    assert (report.code, OPENED) == (0, ["opened", "closed"])
+    OPENED[:] = ["fail"]
+    assert "FAIL  start           the check database fails" in report("--start")["start"]
+    assert report.code == 1
+    found = report("--start", BROKEN="yes")
+    assert "The server cannot start: ConnectionRefusedError: no database, at" in found["start"]
     assert report.code == 1

@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcp_chassis import cli
+from mcp_chassis import Service, cli
 from mcp_chassis.settings import EXIT_CONFIG
 from secure_mcp_server import __main__, __version__
 from secure_mcp_server.server import SERVER
@@ -209,6 +209,7 @@ def test_in_production_the_server_does_not_start_without_the_lock(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setattr(Service, "project", None)  # over stdio the lock is the project's, wherever the process starts
     for command in ("serve", "stdio"):
         assert cli.run(SERVER, [command]) == EXIT_CONFIG
         assert "tools.lock.json is missing: review the tools" in capsys.readouterr().err

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from mcp_chassis import cli
 from mcp_chassis.settings import all_fields, load_settings
+from secure_mcp_server.server import SERVER
 
 from .support.project import PROJECT
 from .support.running import RunningServer, free_port, running_server
@@ -25,14 +27,18 @@ def written(default: Any) -> str:
 
 
 def test_every_setting_is_in_the_table_with_its_default() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (.+?) \| .+ \|$", SETTINGS, re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.+?) \| .+ \|$", SETTINGS.partition("## Your own")[0], re.MULTILINE)
     assert dict(rows) == {name.upper(): written(field.default) for name, field in all_fields().items()}
     assert len(rows) == len(dict(rows))
 
 
 def test_every_setting_is_in_env_example_and_nothing_else_is() -> None:
     names = re.findall(r"^([A-Z_]+)=", EXAMPLE, re.MULTILINE)
-    assert sorted(names) == sorted(name.upper() for name in all_fields())
+    assert sorted(names) == sorted(name.upper() for name in all_fields(SERVER.settings))
+
+
+def test_the_team_s_own_settings_are_explained() -> None:
+    assert cli.run(SERVER, ["settings", "--check"]) == 0
 
 
 def test_env_example_needs_nothing_but_the_secrets_and_the_issuer(tmp_path: Path) -> None:

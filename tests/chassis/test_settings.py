@@ -1,15 +1,21 @@
 """The switches: safe as they come, and every problem named at once."""
 
+import os
+import sys
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 
+from mcp_chassis.auth.keys.records import KeysError
+from mcp_chassis.auth.keys.store import read_keys
 from mcp_chassis.auth.oauth.settings import OAuthSettings
+from mcp_chassis.events.logging import configure_logging
 from mcp_chassis.http.origins import is_loopback, normal_origin
 from mcp_chassis.settings import Settings, SettingsError, load_settings
 
@@ -90,7 +96,7 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_in_another_encoding_is_a_problem_with_a_sentence(tmp_path: Path) -> None:
     """PowerShell 5 writes UTF-16 with `>`."""
     (tmp_path / "env").write_text(f"API_KEY={KEY}\n", encoding="utf-16")
-    assert problems(_env_file=tmp_path / "env") == [".env: is not UTF-8. Save it in that encoding."]
+    assert problems(_env_file=tmp_path / "env") == [f"{tmp_path / 'env'}: is not UTF-8. Save it in that encoding."]
 
 
 # --- problems ---
@@ -388,3 +394,123 @@ def test_the_audit_trail_needs_a_key_that_clients_do_not_know() -> None:
     ):
         with pytest.raises(SettingsError, match=problem):
             load_settings(**({"_env_file": None, "api_key": "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"} | changes))
+
+
+# --- the team's own ---
+
+
+class TeamSettings(Settings):
+    """What a team may add."""
+
+    database_url: SecretStr
+    max_orders: Annotated[int, Field(ge=1, description="Orders in one list.")] = 10
+    regions: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.max_orders > 100 and not self.regions:
+            raise ValueError("MAX_ORDERS: more than 100 needs REGIONS")
+        return self
+
+
+def test_the_team_s_settings_are_reported_together_with_all_others() -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings(TeamSettings, _env_file=None, port=0, max_orders=0)
+    missing, orders, port, key = sorted(error.value.problems, key=lambda line: "DMPA".index(line[0]))
+    assert missing.startswith("DATABASE_URL: is missing, and has no default.")
+    assert orders.startswith("MAX_ORDERS: Input should be greater")
+    assert port.startswith("PORT: ")
+    assert key.startswith("API_KEY: is missing"), "rules between the chassis's settings are judged all the same"
+
+
+def test_a_rule_of_the_team_is_a_sentence_too() -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings(TeamSettings, _env_file=None, api_key=KEY, database_url="x", max_orders=101)
+    assert error.value.problems == ["settings: MAX_ORDERS: more than 100 needs REGIONS"]
+
+
+def test_a_secret_of_the_team_may_be_a_file_and_is_kept_out_of_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of a URL the password: the host is in the error messages that an operator needs."""
+    password = f"pw-{KEY[::-1]}"
+    (tmp_path / "database_url").write_text(f"postgresql://app:{password}@db.internal:5432/orders\n")
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    settings = load_settings(TeamSettings, _env_file=None, api_key=KEY)
+    assert settings.database_url.get_secret_value().endswith("@db.internal:5432/orders")
+    assert settings.secrets == (KEY, password)
+    configure_logging("INFO", log_format="json", secrets=settings.secrets)
+    structlog.get_logger("team").info(f"connecting with {password} to db.internal:5432")
+    said = capfd.readouterr().err
+    assert password not in said
+    assert "db.internal:5432" in said
+
+
+# --- files that cannot be read ---
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("api_key", b"\xff\xfe"), ("database_url", b"\xff\xfe"), ("redis_url", b"\xff\xfe")],
+)
+def test_a_secret_file_that_cannot_be_read_is_a_sentence(
+    name: str, text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(text)
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    with pytest.raises(SettingsError) as error:
+        load_settings(TeamSettings, _env_file=None)
+    assert error.value.problems == [f"{tmp_path / name}: cannot be read as text in UTF-8. Repair or remove it."]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such rights")
+def test_files_without_the_right_to_be_read_are_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *_: Any, **__: Any) -> str:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    (tmp_path / "api_key").write_text(KEY)
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert "api_key: cannot be read" in problems(api_key=None)[0]
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert problems()[0].startswith("SECRETS_DIR: ")
+    monkeypatch.setenv("SECRETS_DIR", os.devnull)
+    monkeypatch.setattr("mcp_chassis.settings.dotenv_values", refuse)
+    (tmp_path / ".env").write_text("PORT=1\n")
+    assert problems(_env_file=tmp_path / ".env") == [
+        f"{tmp_path / '.env'}: cannot be read (Permission denied). Correct its rights."
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFO in the file system")
+@pytest.mark.parametrize("name", ["keys_file", "tools_lock"])
+def test_a_fifo_in_place_of_a_file_does_not_block_the_start(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert problems(**{name: tmp_path / "fifo"}) == [
+        f"{name.upper()}: is not a regular file. Name one, or one that does not exist yet"
+    ]
+    with pytest.raises(KeysError, match="not a regular file"):
+        read_keys(tmp_path / "fifo")
+
+
+# --- usual words ---
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "meant"),
+    [
+        *(("log_level", word, "WARNING") for word in ("warn", "WARN", "Warning")),
+        ("log_level", "fatal", "CRITICAL"),
+        ("log_level", "trace", "DEBUG"),
+        *(("environment", word, "production") for word in ("prod", "PROD", "Production", "live")),
+        *(("environment", word, "development") for word in ("dev", "local")),
+        ("log_format", "text", "console"),
+        ("log_format", "JSON", "json"),
+    ],
+)
+def test_usual_words_are_understood(name: str, word: str, meant: str) -> None:
+    assert getattr(load(**{name: word}), name) == meant
+
+
+def test_other_words_are_refused() -> None:
+    assert len(problems(log_level="loud", environment="staging", log_format="xml")) == 3

@@ -360,7 +360,7 @@ def test_over_stdio_the_state_is_opened_once_and_closed_at_the_end(notes: Path, 
         assert process.stdin is not None
         assert process.stdout is not None
         for number in (1, 2):
-            process.stdin.write('{"jsonrpc": "2.0", "id": %d, "method": "ping"}\n' % number)
+            process.stdin.write(json.dumps({"jsonrpc": "2.0", "id": number, "method": "ping"}) + "\n")
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["id"] == number
         if end == "end of input":
@@ -395,8 +395,9 @@ def test_a_failing_start_is_one_sentence_and_exit_code_69(notes: Path, workers: 
         log_level="ERROR",
         **shared,
     )
+    command = [sys.executable, *MAIN, "serve"]
     found = subprocess.run(
-        [sys.executable, *MAIN, "serve"], cwd=notes.parent, env=variables, capture_output=True, text=True, timeout=60
+        command, cwd=notes.parent, env=variables, capture_output=True, text=True, timeout=60, check=False
     )
     assert found.returncode == EXIT_UNAVAILABLE
     assert SENTENCE in found.stderr

@@ -1,6 +1,7 @@
 """Breaking the protocol on standard streams, where a stray line is an attack on the client."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -121,3 +122,119 @@ def test_the_guard_stands_on_stdio_as_well(session: Session) -> None:
 
 def test_the_end_of_input_ends_the_server(session: Session) -> None:
     assert session.returncode == 0
+
+
+# --- in a directory that belongs to another project ---
+
+SERVER = '''
+import os
+from mcp_chassis import Service, Settings, tool
+from mcp_chassis.cli import run
+
+class OwnSettings(Settings):
+    greeting: str = "none"
+
+@tool(read_only=True)
+def look() -> str:
+    """Return the settings in use, and where the process is."""
+    return os.environ["SEEN"]
+
+SERVER = Service(module="own.server", settings=OwnSettings, tools=(look,))
+'''
+MAIN = """
+from mcp_chassis.cli import serve as module, run
+from own.server import SERVER
+original = module.build_server
+
+def build_server(service, parts):
+    import os
+    os.environ["SEEN"] = f"{parts.settings.greeting} {parts.settings.log_level} {os.getcwd()}"
+    return original(service, parts)
+
+module.build_server = build_server
+raise SystemExit(run(SERVER))
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A project with an `.env`."""
+    package = tmp_path / "own-project" / "src" / "own"
+    package.mkdir(parents=True)
+    for name, text in {"__init__.py": "", "server.py": SERVER, "__main__.py": MAIN}.items():
+        (package / name).write_text(text)
+    project = tmp_path / "own-project"
+    (project / "pyproject.toml").write_text('[project]\nname = "own"\n')
+    (project / ".env").write_text("GREETING=ours\n")
+    return project
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """The directory of a client, with files that would configure the server."""
+    directory = tmp_path / "foreign"
+    directory.mkdir()
+    (directory / ".env").write_text("GREETING=theirs\nLOG_LEVEL=nonsense\nAUDIT_FILE=planted.jsonl\nPORT=none\n")
+    (directory / "pyproject.toml").write_text('[project]\nname = "foreign"\n')
+    return directory
+
+
+def look(directory: Path, source: Path, *arguments: str) -> tuple[str, str]:
+    """Start the server in `directory`. Return what its tool sees, and standard error."""
+    environ = environment(log_format="json")
+    environ["PYTHONPATH"] += f"{os.pathsep}{source}"
+    for name in ("LOG_LEVEL", "API_KEY", "PORT"):
+        environ.pop(name, None)
+    lines = [json.dumps(INITIALIZE), request(1, "tools/call", name="look", arguments={}), ""]
+    with subprocess.Popen(
+        [sys.executable, "-m", "own", "stdio", *arguments],
+        cwd=directory,
+        env=environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("\n".join(lines))
+        process.stdin.flush()
+        answers = [json.loads(line) for line in (process.stdout.readline(), process.stdout.readline()) if line]
+        _, errors = process.communicate(timeout=30)
+    said = [one["result"]["content"][0]["text"] for one in answers if one.get("id") == 1]
+    return (said or [""])[0], errors
+
+
+def test_an_env_file_of_the_client_s_directory_is_not_read(own: Path, foreign: Path) -> None:
+    """It could stop the server, or have it write a file where the client's repository likes."""
+    said, errors = look(foreign, own / "src")
+    assert said == f"ours INFO {own}", errors
+    assert sorted(path.name for path in foreign.iterdir()) == [".env", "pyproject.toml"]
+
+
+def test_an_installed_wheel_in_the_client_s_project_reads_no_env_file(own: Path, foreign: Path) -> None:
+    """The nearest `pyproject.toml` above the package is the client's then."""
+    site = foreign / ".venv" / "lib" / "site-packages"
+    site.parent.mkdir(parents=True)
+    (own / "src").rename(site)
+    said, errors = look(foreign, site)
+    assert said == f"none INFO {foreign}", errors
+
+
+def test_env_file_names_another_one(own: Path, foreign: Path, tmp_path: Path) -> None:
+    (tmp_path / "named.env").write_text("GREETING=named\n")
+    assert look(foreign, own / "src", "--env-file", "../named.env")[0] == f"named INFO {own}"
+    _, errors = look(foreign, own / "src", "--env-file=absent.env")
+    assert "--env-file: absent.env is not a file. Correct the path." in errors
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfeG\x00", None])
+def test_an_env_file_that_cannot_be_read_is_left_out(own: Path, foreign: Path, text: bytes | None) -> None:
+    (own / ".env").unlink()
+    if text is None:
+        (own / ".env").mkdir()
+    else:
+        (own / ".env").write_bytes(text)
+    said, errors = look(foreign, own / "src")
+    assert said == f"none INFO {own}"
+    assert ("cannot be read and is left out" in errors) == (text is not None)

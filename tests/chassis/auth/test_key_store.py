@@ -253,7 +253,7 @@ def test_deleting_the_file_revokes_all_keys(path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_a_broken_one(path: Path) -> None:
     path.mkdir(parents=True)
-    with pytest.raises(KeysError, match=r"Is a directory|Permission denied"):
+    with pytest.raises(KeysError, match="not a regular file"):
         KeysFile(path)
 
 

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from mcp_chassis.middleware.errors import EXCEPTION_HANDLERS
+from mcp_chassis.middleware.errors import exception_handlers
 
 from ..support.asgi import ask, http_scope
 
@@ -22,13 +22,13 @@ async def _fine(_: Request) -> Response:
     return PlainTextResponse("fine")
 
 
-APP = Starlette(routes=[Route("/fails", _fails), Route("/fine", _fine)], exception_handlers=EXCEPTION_HANDLERS)
+APP = Starlette(routes=[Route("/fails", _fails), Route("/fine", _fine)], exception_handlers=exception_handlers("/mcp"))
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "detail"),
     [
-        ("GET", "/nothing", 404, "There is nothing at this path."),
+        ("GET", "/nothing", 404, "There is nothing at this path. The MCP endpoint is /mcp."),
         ("DELETE", "/fine", 405, "This method is not served here. See the Allow header."),
         ("GET", "/fails", 400, "`limit` must be a number."),
     ],

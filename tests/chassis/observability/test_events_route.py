@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.events.route import events_route
-from mcp_chassis.middleware.errors import EXCEPTION_HANDLERS
+from mcp_chassis.middleware.errors import exception_handlers
 
 from ..support.asgi import Answer, ask, http_scope
 
@@ -20,7 +20,7 @@ async def get(**query: str) -> Answer:
     for number in range(150):
         log.record("http_error", f"alice-{number}", number=number)
     log.record("rate_limit_exceeded", "bob")
-    app = Starlette(routes=[Route("/events", events_route(log))], exception_handlers=EXCEPTION_HANDLERS)
+    app = Starlette(routes=[Route("/events", events_route(log))], exception_handlers=exception_handlers("/mcp"))
     scope = http_scope("/events")
     scope["query_string"] = urlencode(query).encode()
     return await ask(app, scope)

@@ -24,7 +24,7 @@ from .middleware.authentication import AuthenticationLayer
 from .middleware.authorization import AuthorizationLayer
 from .middleware.blocked_clients import BlockedClientsLayer
 from .middleware.cors import CorsLayer
-from .middleware.errors import EXCEPTION_HANDLERS
+from .middleware.errors import exception_handlers
 from .middleware.host_and_origin import HostAndOriginLayer
 from .middleware.rate_limit import RateLimitLayer
 from .middleware.request_body import RequestBodyLayer
@@ -179,7 +179,7 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Application:
     return Application(
         routes=routes,
         middleware=_layers(parts, guarded, access_log, routes=frozenset(route.path for route in routes)),
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=exception_handlers(settings.mcp_endpoint),
         lifespan=lifespan,
         connections=connections,
         events=parts.events,

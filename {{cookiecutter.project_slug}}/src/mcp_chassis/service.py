@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -51,6 +52,13 @@ class Service:
     def package(self) -> str:
         """The team's package."""
         return self.module.partition(".")[0]
+
+    @property
+    def project(self) -> Path | None:
+        """The directory of the project, if the package lies there as the template made it, not in a wheel."""
+        package = Path(str(import_module(self.package).__file__)).resolve().parent
+        root = package.parent.parent
+        return root if package.parent.name == "src" and (root / "pyproject.toml").is_file() else None
 
     @property
     def name(self) -> str:

@@ -147,10 +147,9 @@ class ApplicationState:
             for name, kind in shared_parameters(function).items():
                 if not isinstance(self.value, kind):
                     got = type(self.value).__name__ if self._lifespan is not None else "no lifespan"
-                    raise StartError(
-                        f"The server cannot start: {function.__name__} takes {name}: Shared[{kind.__name__}], but the service has {got}. "
-                        f"Yield a {kind.__name__} from its lifespan."
-                    )
+                    takes = f"{function.__name__} takes {name}: Shared[{kind.__name__}]"
+                    remedy = f"Yield a {kind.__name__} from its lifespan."
+                    raise StartError(f"The server cannot start: {takes}, but the service has {got}. {remedy}")
 
     def _sentence(self, error: BaseException) -> str:
         """Say what failed, and where in the code of the lifespan: the line names the resource."""

@@ -4,15 +4,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..rooms import rooms
 from ..service import Service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
 from ..state import EXIT_UNAVAILABLE, StartError
-from . import chassis, check, client_config, events, keys, serve, tools
+from . import chassis, check, client_config, events, keys, own_settings, serve, tools
 
-_MODULES = (serve, check, tools, keys, events, client_config, chassis)
+_MODULES = (serve, check, tools, keys, events, client_config, own_settings, chassis)
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 
 
@@ -25,10 +26,11 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "completion":
             code = _completion(parser, options.shell)
-        elif options.command == "chassis":  # about files only, so it works with any settings
-            code = options.run()
+        elif not options.loads:  # about files only, so it works with any settings
+            code = options.run(options, service)
         else:
-            settings = load_settings(service.settings, **_overrides(options))
+            env_file = _env_file(options, service)
+            settings = load_settings(service.settings, _env_file=env_file, **_overrides(options))
             serve.log_to_stderr(settings)
             code = options.run(options, service, settings)
         sys.stdout.flush()
@@ -47,7 +49,7 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
 def _parser(service: Service) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=service.name, description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=service.version)
-    parser.set_defaults(listens=True, report=_report)
+    parser.set_defaults(listens=True, loads=True, report=_report)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in _MODULES:
         module.add_commands(commands)
@@ -56,6 +58,29 @@ def _parser(service: Service) -> argparse.ArgumentParser:
     completion = commands.add_parser("completion", help="print a completion script for a shell")
     completion.add_argument("shell", choices=("bash", "fish", "powershell", "tcsh", "zsh"))
     return parser
+
+
+def _env_file(options: argparse.Namespace, service: Service) -> Path | None:
+    """Return where `.env` is. The parent process starts `stdio` in a directory of its own, whose files are not ours."""
+    given = getattr(options, "env_file", None)
+    path = Path(given or ".env").absolute()
+    if given is not None and not path.is_file():
+        raise SettingsError([f"--env-file: {given} is not a file. Correct the path."])
+    if options.command != "stdio":
+        return path
+    home = service.project or (path.parent if given is not None else None)
+    if home is not None:
+        os.chdir(home)  # where relative paths of settings lead
+    if given is None:
+        path = Path(".env").absolute()
+        try:
+            if home is None or not path.is_file():
+                return None
+            path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            print(f"{path} cannot be read and is left out: {type(error).__name__}", file=sys.stderr)
+            return None
+    return path
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:

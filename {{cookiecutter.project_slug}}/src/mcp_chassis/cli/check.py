@@ -1,21 +1,26 @@
 """`check`: whether this server can start as it is configured, and what should be changed."""
 
 import argparse
+import asyncio
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from difflib import get_close_matches
 from typing import Literal
 from urllib.parse import urlsplit
+
+from pydantic import SecretBytes, SecretStr
 
 from ..approval.lint import approval_problems
 from ..auth.keys.records import KeyRecord
 from ..http.origins import is_loopback
 from ..parts import usable_keys
-from ..rooms import needs_key, rooms
+from ..rooms import OFFERS, needs_key, rooms
 from ..service import Service, unchecked_server
-from ..settings import EXIT_CONFIG, Settings, all_fields, secrets_directory
+from ..settings import EXIT_CONFIG, Settings, all_fields, read_env_file, secrets_directory, team_fields
+from ..state import StartError
 from ..verify import differences, summary
 from .file_rights import READ_OR_WRITE, too_open
 from .options import HTTP_OPTIONS, Commands
@@ -23,6 +28,7 @@ from .terminal import colored
 
 _QUARTER = timedelta(days=90)  # as SECURITY.md has keys rotated
 _SOON = timedelta(days=14)
+_SIMILAR = 0.8  # of 1: a letter or two of a name differ
 _COLORS = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 
 
@@ -40,12 +46,13 @@ def add_commands(commands: Commands) -> None:
     check = commands.add_parser(
         "check", parents=[HTTP_OPTIONS], help="report on settings, tools, keys and exposure, and exit"
     )
+    check.add_argument("--start", action="store_true", help="also open what the tools share, check it, and close it")
     check.set_defaults(run=_check, report=_report)
 
 
-def _check(_: argparse.Namespace, service: Service, settings: Settings) -> int:
+def _check(options: argparse.Namespace, service: Service, settings: Settings) -> int:
     """Print the report. Return 0, or if something fails 1, or 78 where the server would not start."""
-    found = [*_findings(service, settings, datetime.now(UTC))]
+    found = [*_findings(service, settings, datetime.now(UTC)), *(_start(service, settings) if options.start else ())]
     _print(found)
     failed = any(finding.level == "FAIL" for finding in found)
     return EXIT_CONFIG if failed and settings.environment == "production" else int(failed)
@@ -72,6 +79,8 @@ def _findings(service: Service, settings: Settings, now: datetime) -> Iterator[F
     )
     yield _switch("request log", settings.enable_request_logging, "ENABLE_REQUEST_LOGGING", settings.log_level)
     yield from _exposure(settings)
+    yield from _own(service, settings)
+    yield from _strays(service, settings)
     yield from _files(service, settings)
     yield from _env_key(settings, now)
     for record in keys.records().values():
@@ -113,23 +122,61 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
             yield Finding("WARN", "origins", f"Anyone on that network can impersonate {origin}. Use https.")
 
 
+def _own(service: Service, settings: Settings) -> Iterator[Finding]:
+    """The team's own settings."""
+    for name in team_fields(service.settings):
+        value = getattr(settings, name)
+        shown = "(secret)" if isinstance(value, SecretBytes | SecretStr) else str(value)
+        source = "" if name in settings.model_fields_set else ", the default"
+        yield Finding("OK", "own settings", f"{name.upper()} is {shown}{source}")
+
+
+def _strays(service: Service, settings: Settings) -> Iterator[Finding]:
+    """What is set and nothing reads, although it looks as if it were meant."""
+    names = {name.upper() for name in all_fields(service.settings)} | {name for one in OFFERS for name in one.settings}
+    in_file = read_env_file(settings.env_file)
+    for name in in_file.keys() - names:
+        for meant in get_close_matches(name, names, 1, _SIMILAR):
+            yield Finding("WARN", ".env", f"{name} is no setting. Did you mean {meant}?")
+    traces = sorted(name for name in {*os.environ, *in_file} if name.startswith("OTEL_"))
+    if traces and "tracing" not in rooms():
+        remedy = next(offer.remedy for offer in OFFERS if offer.package == "tracing")
+        yield Finding("WARN", "tracing", f"{traces[0]} is set, and nothing is traced. {remedy}")
+
+
+def _start(service: Service, settings: Settings) -> Iterator[Finding]:
+    """Whether what the tools share can be opened, works, and can be closed."""
+    state = service.state(settings)
+
+    async def failing() -> list[str]:
+        async with state.running():
+            return await state.failing()
+
+    try:
+        names = asyncio.run(failing())
+    except StartError as error:
+        yield Finding("FAIL", "start", str(error))
+        return
+    yield from (Finding("FAIL", "start", f"the check {name} fails, the log says why") for name in names)
+    if not names:
+        yield Finding("OK", "start", "what the tools share was opened, checked and closed")
+
+
 def _files(service: Service, settings: Settings) -> Iterator[Finding]:
     """The rights of the files that hold secrets."""
     directory = secrets_directory()
     names = all_fields(service.settings)
     secrets = sorted(path for path in directory.iterdir() if path.name.lower() in names) if directory else []
-    files = [(".env", Path(".env")), ("keys file", settings.keys_file), *(("secrets", path) for path in secrets)]
+    files = [(".env", settings.env_file), ("keys file", settings.keys_file), *(("secrets", path) for path in secrets)]
     for about, path in files:
         for problem in too_open(path, READ_OR_WRITE) if path is not None else ():
             yield Finding("WARN", about, problem)
 
 
 def _env_key(settings: Settings, now: datetime) -> Iterator[Finding]:
-    try:
-        found = Path(".env").stat()
-    except FileNotFoundError:
+    if settings.env_file is None or not settings.env_file.is_file():
         return
-    age = now - datetime.fromtimestamp(found.st_mtime, UTC)
+    age = now - datetime.fromtimestamp(settings.env_file.stat().st_mtime, UTC)
     if settings.api_key is not None and age > _QUARTER:
         text = f'unchanged for {age.days} days, and the key in it too. See "Key rotation" in SECURITY.md.'
         yield Finding("WARN", "key age", text)

@@ -18,7 +18,7 @@ from ..parts import Parts
 from ..rooms import rooms
 from ..service import Service, build_server
 from ..settings import Settings, SettingsError
-from .options import HTTP_OPTIONS, Commands
+from .options import ENV_OPTIONS, HTTP_OPTIONS, Commands
 
 _ON_THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -28,7 +28,9 @@ def add_commands(commands: Commands) -> None:
     serving = commands.add_parser("serve", parents=[HTTP_OPTIONS], help="serve over HTTP until stopped")
     serving.add_argument("--reload", action="store_true", help="start again when the code changes (development)")
     serving.set_defaults(run=_serve)
-    stdio = commands.add_parser("stdio", help="serve the parent process over standard input and output")
+    stdio = commands.add_parser(
+        "stdio", parents=[ENV_OPTIONS], help="serve the parent process over standard input and output"
+    )
     stdio.set_defaults(run=_stdio, listens=False)
     health = commands.add_parser(
         "healthcheck", parents=[HTTP_OPTIONS], help="check that the running server responds; exit 1 if it does not"
@@ -78,8 +80,8 @@ def _serve(options: argparse.Namespace, service: Service, settings: Settings) ->
 def _reload(options: argparse.Namespace, service: Service, settings: Settings) -> int:
     if settings.environment == "production":
         raise SettingsError(["ENVIRONMENT: is production, where code does not change. Leave out --reload."])
-    given = [(name, getattr(options, name)) for name in ("host", "port")]
-    again = ["serve", *(f"--{name}={value}" for name, value in given if value is not None)]
+    given = [(name, getattr(options, name)) for name in ("host", "port", "env_file")]
+    again = ["serve", *(f"--{name.replace('_', '-')}={value}" for name, value in given if value is not None)]
     serve_and_reload(partial(_serve_again, service, again), service.package)
     return 0
 

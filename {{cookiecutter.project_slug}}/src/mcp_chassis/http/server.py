@@ -56,8 +56,14 @@ class Server(uvicorn.Server):
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         # Not by the lifespan messages of ASGI: of an error in there only the text of its traceback would arrive here.
+        failure = None
         async with self._app.router.lifespan_context(self._app):
-            await super()._serve(sockets)
+            try:
+                await super()._serve(sockets)
+            except SettingsError as error:  # which the SDK's task group would wrap
+                failure = error
+        if failure is not None:
+            raise failure
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop. Threads of tools that do not end are abandoned, as nothing can stop them, and their stacks shown."""

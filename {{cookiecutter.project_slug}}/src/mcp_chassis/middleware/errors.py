@@ -9,17 +9,22 @@ from starlette.types import ExceptionHandler
 
 from .responses import Refusal
 
-_DETAILS = {
-    404: "There is nothing at this path.",
-    405: "This method is not served here. See the Allow header.",
-}
 
+def exception_handlers(endpoint: str) -> dict[type[Exception] | int, ExceptionHandler]:
+    """Return the handlers for Starlette.
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  (what the handler is registered for)
-    headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
-    refusal = Refusal(error.status_code, _DETAILS.get(error.status_code, error.detail), headers=headers)
-    return cast(Response, refusal)  # Starlette only calls it, as an ASGI application
+    Args:
+        endpoint: the path of the MCP endpoint, which a client with a slash too many is told.
+    """
+    details = {
+        404: f"There is nothing at this path. The MCP endpoint is {endpoint}.",
+        405: "This method is not served here. See the Allow header.",
+    }
 
+    async def on_http_exception(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101  (what the handler is registered for)
+        headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+        refusal = Refusal(error.status_code, details.get(error.status_code, error.detail), headers=headers)
+        return cast(Response, refusal)  # Starlette only calls it, as an ASGI application
 
-EXCEPTION_HANDLERS: dict[type[Exception] | int, ExceptionHandler] = {HTTPException: _on_http_exception}
+    return {HTTPException: on_http_exception}

@@ -1,6 +1,7 @@
 """The body of an MCP request, read once: bounded, of one media type, strict JSON. Later layers see the same bytes."""
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +59,9 @@ class RequestBodyLayer:
         try:
             body = await self._read(scope["headers"], receive)
             message = await self._parsed(body, scope)
+            if message.get("params", ...) is None:  # some clients send null where JSON-RPC leaves the member out
+                del message["params"]
+                body = json.dumps(message).encode()
         except ClientDisconnect:
             return  # half a message is not acted upon
         except _Refused as refused:
@@ -135,7 +139,7 @@ def _envelope_flaw(message: Any) -> str | None:
         return "`id` must be a string or an integer"
     if not isinstance(message.get("method", ""), str):
         return "`method` must be a string"
-    if not isinstance(message.get("params", {}), dict):
+    if not isinstance(message.get("params", {}), dict | None):
         return "`params` must be an object"
     answers = [name for name in ("result", "error") if isinstance(message.get(name), dict)]
     is_complete = "method" in message or ("id" in message and len(answers) == 1)

@@ -83,7 +83,7 @@ def _run(work: Callable[[], None]) -> None:
     try:
         work()
     except (SettingsError, StartError) as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         raise SystemExit(EXIT_CONFIG if isinstance(error, SettingsError) else EXIT_UNAVAILABLE) from None
 
 

@@ -5,7 +5,7 @@ has a settings class of its own, which `Settings.room` returns.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
@@ -20,6 +20,7 @@ from .rules import contradictions
 
 EXIT_CONFIG = 78
 """What `sysexits.h` calls EX_CONFIG."""
+_MISSING = "is missing, and has no default. Set it in the environment, in .env, or as a file in SECRETS_DIR."
 
 
 class SettingsError(Exception):
@@ -38,6 +39,12 @@ class Settings(SettingsFields):
     """The settings of the server. A team's class adds fields of its own."""
 
     _rooms: dict[type[RoomSettings], RoomSettings] = PrivateAttr(default_factory=dict)
+    _env_file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def env_file(self) -> Path | None:
+        """Where `.env` is, or would be."""
+        return self._env_file
 
     def room(self, kind: type[_Room]) -> _Room:
         """Return the settings of an optional room."""
@@ -70,19 +77,18 @@ def load_settings(kind: type[Settings] = Settings, /, **overrides: Any) -> Setti
     Raises:
         SettingsError: naming every problem.
     """
+    env_file: Path | None = overrides.pop("_env_file", Path(".env"))
     directory = secrets_directory()
-    env_file = overrides.pop("_env_file", kind.model_config.get("env_file"))
-    sources: dict[str, Any] = {"_env_file": env_file}
-    if directory is not None:
-        sources["_secrets_dir"] = directory
+    known = {*all_fields(kind), *(name.lower() for offer in OFFERS for name in offer.settings)}
+    in_file = read_env_file(env_file)
+    in_files = _read_secret_files(directory, known)
+    sources = {"_env_file": env_file} | ({"_secrets_dir": directory} if directory is not None else {})
     problems: list[str] = []
-    try:
-        settings = _read(kind, sources, overrides, problems)
-        for one in _room_kinds():
-            settings._rooms[one] = _read(one, sources, overrides, problems)
-        problems += _of_absent_rooms(env_file, directory)
-    except UnicodeDecodeError:
-        raise SettingsError([".env: is not UTF-8. Save it in that encoding."]) from None
+    settings = _read(kind, sources, overrides, problems)
+    settings._env_file = env_file
+    for one in _room_kinds():
+        settings._rooms[one] = _read(one, sources, overrides, problems)
+    problems += _of_absent_rooms(in_file, in_files)
     problems += contradictions(settings, needs_key=needs_key(settings))
     problems += [problem for room in settings._rooms.values() for problem in room.problems(settings)]
     if problems:
@@ -95,10 +101,50 @@ def all_fields(kind: type[Settings] = Settings) -> Mapping[str, FieldInfo]:
     return {name: field for each in (kind, *_room_kinds()) for name, field in each.model_fields.items()}
 
 
+def team_fields(kind: type[Settings]) -> Mapping[str, FieldInfo]:
+    """Return the team's own settings, by their names in Python."""
+    return {name: field for name, field in kind.model_fields.items() if name not in Settings.model_fields}
+
+
 def secrets_directory() -> Path | None:
     """Return the directory of secrets, if there is one."""
     directory = Path(os.environ.get("SECRETS_DIR", "/run/secrets"))
     return directory if directory.is_dir() else None
+
+
+def read_env_file(path: Path | None) -> dict[str, str]:
+    """Return what `.env` holds, by names in upper case; nothing if there is no such file.
+
+    Raises:
+        SettingsError: if it cannot be read.
+    """
+    try:
+        if path is None or not path.is_file():  # a FIFO would be waited for without limit
+            return {}
+        return {name.upper(): value or "" for name, value in dotenv_values(path, encoding="utf-8").items()}
+    except UnicodeDecodeError:
+        raise SettingsError([f"{path}: is not UTF-8. Save it in that encoding."]) from None
+    except OSError as error:
+        raise SettingsError([f"{path}: cannot be read ({error.strerror}). Correct its rights."]) from None
+
+
+def _read_secret_files(directory: Path | None, known: Container[str]) -> dict[str, str]:
+    """Return the texts of the files that are named like a setting, by names in upper case."""
+    found, problems = dict[str, str](), list[str]()
+    try:
+        paths = list(directory.iterdir()) if directory is not None else []
+    except OSError as error:
+        problem = f"SECRETS_DIR: {directory} cannot be read ({error.strerror}). Correct its rights."
+        raise SettingsError([problem]) from None
+    for path in paths:
+        try:
+            if path.name.lower() in known and path.is_file():
+                found[path.name.upper()] = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            problems.append(f"{path}: cannot be read as text in UTF-8. Repair or remove it.")
+    if problems:
+        raise SettingsError(problems)
+    return found
 
 
 def _room_kinds() -> list[type[RoomSettings]]:
@@ -106,38 +152,31 @@ def _room_kinds() -> list[type[RoomSettings]]:
 
 
 def _read(kind: type[_Kind], sources: Mapping[str, Any], overrides: Mapping[str, Any], problems: list[str]) -> _Kind:
-    """Read one class of settings; those that are wrong by themselves are named and get their defaults."""
+    """Read one class of settings. What is wrong in it by itself is added to `problems`."""
     given = {name: value for name, value in overrides.items() if name in kind.model_fields}
     try:
         return kind(**sources, **given)
     except ValidationError as error:
         faulty = set()
         for problem in error.errors(include_url=False, include_input=False, include_context=False):
-            name = str(problem["loc"][0])
+            name, says = str((*problem["loc"], "settings")[0]), problem["msg"].removeprefix("Value error, ")
             faulty.add(name)
-            problems.append(f"{name.upper()}: {problem['msg'].removeprefix('Value error, ')}")
-    # The rules between settings still have to be judged.
-    return kind(**sources, **(given | {name: kind.model_fields[name].get_default() for name in faulty}))
+            says = _MISSING if problem["type"] == "missing" else says
+            problems.append(f"{name.upper() if problem['loc'] else name}: {says}")
+    # The rules between the chassis's settings still have to be judged. These all have defaults, the team's may not.
+    base: Any = Settings if issubclass(kind, Settings) else kind
+    given = {name: given[name] for name in given if name in base.model_fields}
+    defaults = {name: base.model_fields[name].get_default() for name in faulty if name in base.model_fields}
+    return cast(_Kind, base(**sources, **(given | defaults)))
 
 
-def _of_absent_rooms(env_file: Any, directory: Path | None) -> Iterator[str]:
+def _of_absent_rooms(in_file: Mapping[str, str], in_files: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for every setting that asks for what this project does not have."""
-    in_file = dotenv_values(env_file) if env_file is not None else {}
-    secret_files = {path.name.lower(): path for path in directory.iterdir()} if directory is not None else {}
     # OpenTelemetry's variables are often set for all programs of a machine.
-    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("OTEL_")}
-    given = [{name.upper(): value for name, value in source.items()} for source in (environment, in_file)]
+    environment = {name.upper(): value for name, value in os.environ.items() if not name.upper().startswith("OTEL_")}
     for offer in OFFERS:
         for name, neutral in offer.settings.items() if offer.package not in rooms() else ():
-            values = (source.get(name) for source in given)
-            value = next(filter(None, values), None) or _secret(secret_files.get(name.lower()))
+            value = next(filter(None, (source.get(name) for source in (environment, in_file, in_files))), "")
             word = value.strip().lower()
             if word and neutral is not None and word != neutral and (word, neutral) != ("0", "false"):
                 yield f"{name}: {offer.remedy}"
-
-
-def _secret(path: Path | None) -> str:
-    try:
-        return path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
-    except (OSError, UnicodeDecodeError):
-        raise SettingsError([f"{path}: cannot be read as text in UTF-8. Repair or remove it."]) from None

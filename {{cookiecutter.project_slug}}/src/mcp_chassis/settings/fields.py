@@ -4,7 +4,7 @@ import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -33,8 +33,25 @@ def _network(text: str) -> Network:
         raise ValueError(f"{text!r} is not an address or network such as 192.0.2.7 or 10.0.0.0/8") from None
 
 
-def _upper(value: Any) -> Any:
-    return value.upper() if isinstance(value, str) else value
+def choice(*words: str, **synonyms: str) -> BeforeValidator:
+    """Return what accepts `words` in any case, and other usual words for them."""
+    known = {word.lower(): word for word in words} | synonyms
+    return BeforeValidator(lambda value: known.get(value.strip().lower(), value) if isinstance(value, str) else value)
+
+
+def _regular(path: Path) -> Path:
+    if path.exists() and not path.is_file():
+        raise ValueError("is not a regular file. Name one, or one that does not exist yet")
+    return path
+
+
+def _unsecret(secret: SecretStr) -> str:
+    """Return what must never be logged: of a URL with a password only that, the rest is in ordinary lines as well."""
+    text = secret.get_secret_value()
+    try:
+        return unquote(urlsplit(text).password or "") or text
+    except ValueError:  # not a URL
+        return text
 
 
 def _free_path(value: str) -> str:
@@ -49,7 +66,18 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 _Origin = Annotated[str, AfterValidator(normal_origin)]
 _Path = Annotated[str, AfterValidator(_free_path)]
-_LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
+_File = Annotated[Path, AfterValidator(_regular)]
+_LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+    choice(
+        "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", trace="DEBUG", warn="WARNING", err="ERROR", fatal="CRITICAL"
+    ),
+]
+_LogFormat = Annotated[Literal["auto", "json", "console"], choice("auto", "json", "console", text="console")]
+_Environment = Annotated[
+    Literal["development", "production"],
+    choice("development", "production", dev="development", local="development", prod="production", live="production"),
+]
 
 
 class _Sources(BaseSettings):
@@ -67,8 +95,7 @@ class _Sources(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be logged. `KEYS` holds digests, in a text whose pieces are in ordinary lines."""
-        secrets = {name: value for name, value in self if isinstance(value, SecretStr) and name != "keys"}
-        return tuple(value.get_secret_value() for value in secrets.values())
+        return tuple(_unsecret(value) for name, value in self if isinstance(value, SecretStr) and name != "keys")
 
 
 class SettingsFields(_Sources):
@@ -85,7 +112,7 @@ class SettingsFields(_Sources):
 
     enable_auth: bool = True
     api_key: SecretStr | None = None
-    keys_file: Path | None = None
+    keys_file: _File | None = None
     keys: SecretStr | None = None
     max_failed_auth_per_minute: Annotated[int, Field(ge=1, le=10_000)] = 10
     max_failed_auth_overall: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
@@ -111,9 +138,9 @@ class SettingsFields(_Sources):
 
     enable_request_logging: bool = True
     log_level: _LogLevel = "INFO"
-    log_format: Literal["auto", "json", "console"] = "auto"
-    tools_lock: Path = Path("tools.lock.json")
-    environment: Literal["development", "production"] = "development"
+    log_format: _LogFormat = "auto"
+    tools_lock: _File = Path("tools.lock.json")
+    environment: _Environment = "development"
 
     @property
     def burst(self) -> int:

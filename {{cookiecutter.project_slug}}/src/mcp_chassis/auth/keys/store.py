@@ -69,6 +69,8 @@ def read_keys(path: Path) -> dict[str, KeyRecord]:
         KeysError: if there is a file that cannot be used.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a FIFO would wait without limit
+            raise KeysError("it is not a regular file")
         return parse_records(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
