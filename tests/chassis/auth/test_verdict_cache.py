@@ -20,7 +20,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def test_a_verdict_is_remembered_until_its_end_and_not_a_second_longer(clock: SimpleNamespace) -> None:
-    cache = VerdictCache()
+    cache = VerdictCache[Verdict]()
     cache.put("token", Verdict(ALICE, until=1010))
     clock.now = 1009.9
     assert cache.get("token") == Verdict(ALICE, until=1010)
@@ -33,7 +33,7 @@ def test_a_verdict_is_remembered_until_its_end_and_not_a_second_longer(clock: Si
 
 
 def test_the_table_does_not_grow_and_what_is_in_use_stays(clock: SimpleNamespace) -> None:
-    cache = VerdictCache(size=3)
+    cache = VerdictCache[Verdict](size=3)
     for name in ("a", "b", "c"):
         cache.put(name, Verdict(ALICE, until=2000))
     cache.get("a")
@@ -42,7 +42,7 @@ def test_the_table_does_not_grow_and_what_is_in_use_stays(clock: SimpleNamespace
 
 
 def test_a_verdict_can_be_dropped() -> None:
-    cache = VerdictCache()
+    cache = VerdictCache[Verdict]()
     cache.put("token", Verdict(ALICE, until=1e12))
     cache.drop("token")
     cache.drop("token")
@@ -51,7 +51,7 @@ def test_a_verdict_can_be_dropped() -> None:
 
 def test_no_token_is_kept() -> None:
     """A dump of the memory, or a bug that prints the cache, must not hold usable tokens."""
-    cache, token = VerdictCache(), "a-token-" + "x" * 40
+    cache, token = VerdictCache[Verdict](), "a-token-" + "x" * 40
     cache.put(token, Verdict(ALICE, until=1e12))
     assert token not in repr(vars(cache))
     assert not any(

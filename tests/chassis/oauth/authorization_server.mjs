@@ -1,12 +1,18 @@
 // A certified authorization server on 127.0.0.1, for tests: everybody is alice, and whatever is asked for is granted.
-// Usage: node authorization_server.mjs <port>. Writes one line when it listens. `POST /rotate` changes its signing key.
+// Usage: node authorization_server.mjs <port>. Writes one line when it listens. `POST /rotate` changes its signing key,
+// and `GET /exchanges` says how many tokens it was asked to exchange.
 import { createServer } from "node:http";
-import { generateKeyPairSync } from "node:crypto";
-import { Provider } from "oidc-provider";
+import { createPublicKey, generateKeyPairSync, verify } from "node:crypto";
+import { Provider, errors } from "oidc-provider";
 
 const port = Number(process.argv[2]);
 const issuer = `http://127.0.0.1:${port}`;
+const EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"; // RFC 8693
+const ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token";
+const STOCK = "https://stock.internal"; // the only service for which tokens are exchanged
 const stored = new Map();
+const published = []; // every public key of a generation
+let exchanges = 0;
 let generation = 0;
 
 // Outlives a provider, as a database would.
@@ -43,6 +49,7 @@ class Storage {
 function signingKey() {
   generation += 1;
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  published.push(createPublicKey(privateKey));
   return { ...privateKey.export({ format: "jwk" }), use: "sig", alg: "ES256", kid: `key-${generation}` };
 }
 
@@ -59,7 +66,7 @@ function machine(client_id, more) {
 
 const configuration = {
   adapter: Storage,
-  clients: [machine("ci"), machine("opaque"), machine("resource-server", { grant_types: [] })],
+  clients: [machine("ci"), machine("opaque"), machine("resource-server", { grant_types: [EXCHANGE] })],
   clientDefaults: { id_token_signed_response_alg: "ES256" },
   cookies: { keys: ["for tests only"] },
   findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
@@ -95,14 +102,64 @@ const configuration = {
   ttl: { AccessToken: 300, ClientCredentials: 300, Grant: 300, Interaction: 300, Session: 300 },
 };
 
+// Returns who a token of this server is for, and what it allows.
+async function subjectOf(token, provider) {
+  const [header, payload, signature] = token.split(".");
+  if (signature !== undefined) {
+    const options = { key: published.at(-1), dsaEncoding: "ieee-p1363" };
+    if (!verify("sha256", Buffer.from(`${header}.${payload}`), options, Buffer.from(signature, "base64url")))
+      throw new errors.InvalidGrant("the signature is wrong");
+    const { sub, scope, exp } = JSON.parse(Buffer.from(payload, "base64url"));
+    return { sub, scope, exp };
+  }
+  const found = (await provider.AccessToken.find(token)) ?? (await provider.ClientCredentials.find(token));
+  if (!found) throw new errors.InvalidGrant("there is no such token");
+  return { sub: found.accountId ?? found.clientId, scope: found.scope, exp: found.exp };
+}
+
+async function exchange(ctx) {
+  const { client, params, provider } = ctx.oidc;
+  exchanges += 1;
+  const subject = await subjectOf(params.subject_token, provider);
+  if (params.subject_token_type !== ACCESS_TOKEN || !(subject.exp > Date.now() / 1000))
+    throw new errors.InvalidGrant("the token has ended");
+  if (params.audience !== STOCK) throw new errors.InvalidTarget();
+  // Whoever may only read here may only read there.
+  const granted = subject.scope.includes("notes:write") ? ["stock:read", "stock:write"] : ["stock:read"];
+  const wanted = (params.scope ?? "stock:read").split(" ");
+  if (!wanted.every((scope) => granted.includes(scope))) throw new errors.InvalidScope("not for this token");
+  const token = new provider.AccessToken({ accountId: subject.sub, client, gty: "token_exchange", scope: wanted.join(" ") });
+  token.resourceServer = new provider.ResourceServer(STOCK, {
+    accessTokenFormat: "jwt",
+    accessTokenTTL: 300,
+    audience: STOCK,
+    jwt: { sign: { alg: "ES256" } },
+    scope: "stock:read stock:write",
+  });
+  ctx.body = {
+    access_token: await token.save(),
+    expires_in: token.expiration,
+    issued_token_type: ACCESS_TOKEN,
+    token_type: "Bearer",
+  };
+}
+
 // Another provider with another key is the same server to its clients.
-const start = () => new Provider(issuer, { ...configuration, jwks: { keys: [signingKey()] } });
+function start() {
+  const started = new Provider(issuer, { ...configuration, jwks: { keys: [signingKey()] } });
+  const parameters = ["audience", "requested_token_type", "scope", "subject_token", "subject_token_type"];
+  started.registerGrantType(EXCHANGE, exchange, parameters);
+  return started;
+}
+
 let provider = start();
 
 async function serve(request, response) {
   if (request.method === "POST" && request.url === "/rotate") {
     provider = start();
     response.end();
+  } else if (request.url === "/exchanges") {
+    response.end(String(exchanges));
   } else if (request.url.startsWith("/interaction/")) {
     await provider.interactionFinished(request, response, { login: { accountId: "alice" }, consent: {} });
   } else {

@@ -34,6 +34,11 @@ class AuthorizationServer:
         token: str = answer["access_token"]
         return token
 
+    @property
+    def exchanges(self) -> int:
+        """How often it was asked to exchange a token."""
+        return int(httpx2.get(f"{self.issuer}/exchanges", trust_env=False).text)
+
     def ask(self, path: str, client: str, **form: str) -> Any:
         """Send a form as one of the clients of the script, and return the JSON answer."""
         answer = httpx2.post(

@@ -57,6 +57,11 @@ credential_is_valid: ContextVar[Callable[[], Awaitable[bool]] | None] = ContextV
 """Asks the verifier again whether the credential still gives the same principal. None: there is no credential."""
 
 
+Act = Callable[[str, tuple[str, ...]], Awaitable[str]]
+act_for_caller: ContextVar[Act | None] = ContextVar("act_for_caller", default=None)
+"""Returns a token that acts for the caller at an audience, with scopes. None: the credential cannot be exchanged."""
+
+
 def authenticated() -> Principal | None:
     """Return the authenticated caller; None if there is none, or an anonymous one."""
     principal = current_principal.get()

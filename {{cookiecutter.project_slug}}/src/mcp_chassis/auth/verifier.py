@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from .principal import Principal
+from .principal import Act, Principal
 
 
 class InvalidCredential(Exception):
@@ -45,6 +45,10 @@ class Verifier(ABC):
                 must not be shown to the authorization server.
             Unavailable: if that cannot be found out now.
         """
+
+    def act_for(self, token: str) -> Act | None:
+        """Return what gets tokens of other services for the caller with this valid token, if there is such a thing."""
+        return None
 
     def asks_elsewhere(self, token: str) -> bool:
         """Whether judging this token costs a question to another server."""

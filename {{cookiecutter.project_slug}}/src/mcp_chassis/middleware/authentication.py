@@ -6,14 +6,13 @@ with their events and log lines, and remote checks of unknown tokens by the auth
 do not count: real clients ask once without, to learn how to authenticate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from starlette.types import ASGIApp, Scope
 
 from ..auth.bearer import AmbiguousCredential, bearer_token
-from ..auth.principal import Principal, credential_is_valid, current_principal
+from ..auth.principal import Principal, act_for_caller, credential_is_valid, current_principal
 from ..auth.verifier import InvalidCredential, Unavailable, Verifier
 from ..counters import count_authentication, count_decision
 from ..http.current_request import client_of_request
@@ -97,14 +96,21 @@ class AuthenticationLayer(Gate):
             else:
                 principal = await verifier.verify(token)
             if principal is not None:
-                credential_is_valid.set(partial(_is_still_valid, verifier, token, principal))
+                credential_is_valid.set(_check(verifier, token, principal))
+                act_for_caller.set(verifier.act_for(token))
                 return principal
         raise InvalidCredential("unknown")
 
 
-async def _is_still_valid(verifier: Verifier, token: str, principal: Principal) -> bool:
-    """Whether a request with `token` would be served now, as the same principal with the same scopes."""
-    try:
-        return await verifier.verify(token) == principal
-    except (InvalidCredential, Unavailable):
-        return False
+def _check(verifier: Verifier, token: str, principal: Principal) -> Callable[[], Awaitable[bool]]:
+    """Return what finds out whether a request with `token` would be served now, as the same principal with the same
+    scopes and claims. A closure: the text of a `partial` would show the token.
+    """
+
+    async def is_still_valid() -> bool:
+        try:
+            return await verifier.verify(token) == principal
+        except (InvalidCredential, Unavailable):
+            return False
+
+    return is_still_valid

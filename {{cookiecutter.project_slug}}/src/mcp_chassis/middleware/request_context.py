@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..auth.principal import credential_is_valid, current_principal
+from ..auth.principal import act_for_caller, credential_is_valid, current_principal
 from ..counters import OTHER, count_http_request
 from ..events.log import EventLog, Severity
 from ..events.untrusted import shown
@@ -52,6 +52,7 @@ class RequestContextLayer:
         request = self._request_context(scope)
         current_principal.set(None)
         credential_is_valid.set(None)
+        act_for_caller.set(None)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request.request_id)
         status = 0

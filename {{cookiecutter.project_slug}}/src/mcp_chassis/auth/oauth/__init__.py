@@ -1,15 +1,18 @@
 """OAuth 2.1 access tokens: this server as the resource server of an authorization server."""
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...rooms import Room
+from .on_behalf import on_behalf_of
 from .settings import OAuthSettings
 
 if TYPE_CHECKING:
     from ...parts import Parts
     from ...settings import Settings
     from ..verifier import Verifier
+
+__all__ = ["ROOM", "on_behalf_of"]
 
 
 class OAuth(Room):
@@ -38,28 +41,35 @@ class OAuth(Room):
 def _verifiers(settings: "Settings", own: OAuthSettings, issuer: str) -> "list[Verifier]":
     # Imported here: PyJWT and the fetcher take a tenth of the start of a server that uses neither.
     from ..keys.format import may_be_key  # noqa: PLC0415
+    from .exchange import TokenExchange  # noqa: PLC0415
     from .introspection import IntrospectionVerifier  # noqa: PLC0415
     from .jwks import IssuerKeys, issuer_fetcher  # noqa: PLC0415
     from .jwt_verifier import JwtVerifier  # noqa: PLC0415
 
     audience = own.oauth_audience or settings.resource_url
     keys = IssuerKeys(issuer, networks=own.oauth_networks)
-    lifetime, shown = own.oauth_max_token_lifetime, dict(own.oauth_claims)
-    verifiers: list[Verifier] = [
-        JwtVerifier(issuer=issuer, audience=audience, keys=keys, max_lifetime=lifetime, shown=shown)
-    ]
-    if own.oauth_introspection_url is not None and own.oauth_client_secret is not None:
+    secret = own.oauth_client_secret.get_secret_value() if own.oauth_client_secret is not None else ""
+    client = {"client_id": own.oauth_client_id or "", "client_secret": secret}
+    exchange = None
+    if own.oauth_token_url is not None:
+        fetcher = issuer_fetcher(own.oauth_token_url, own.oauth_networks)
+        exchange = TokenExchange(own.oauth_token_url, **client, fetcher=fetcher)
+    common: dict[str, Any] = {
+        "issuer": issuer,
+        "audience": audience,
+        "shown": dict(own.oauth_claims),
+        "exchange": exchange,
+    }
+    verifiers: list[Verifier] = [JwtVerifier(**common, keys=keys, max_lifetime=own.oauth_max_token_lifetime)]
+    if own.oauth_introspection_url is not None:
         api_key = settings.api_key.get_secret_value() if settings.api_key is not None else None
         verifiers.append(
             IntrospectionVerifier(
                 own.oauth_introspection_url,
-                client_id=own.oauth_client_id or "",
-                client_secret=own.oauth_client_secret.get_secret_value(),
-                issuer=issuer,
-                audience=audience,
+                **common,
+                **client,
                 fetcher=issuer_fetcher(own.oauth_introspection_url, own.oauth_networks),
                 may_be_key=partial(may_be_key, api_key=api_key),
-                shown=shown,
             )
         )
     return verifiers

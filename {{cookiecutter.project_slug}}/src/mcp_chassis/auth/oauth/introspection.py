@@ -1,19 +1,19 @@
 """Opaque access tokens, introspected at the authorization server (RFC 7662)."""
 
-import base64
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import urlencode
 
 import anyio
 import structlog
 
 from ...sinks.fetch import SafeFetcher
 from ..principal import Principal
-from ..verifier import InvalidCredential, Verifier
-from .claims import LATEST, number, principal_of
-from .jwks import IssuerUnavailable, cause_of, json_object
+from ..verifier import InvalidCredential
+from .claims import LATEST, number
+from .jwks import IssuerUnavailable, cause_of, client_credentials, json_object
+from .tokens import TokenVerifier
 from .verdict_cache import Verdict, VerdictCache
 
 log = structlog.stdlib.get_logger("auth")
@@ -26,7 +26,7 @@ _LEEWAY = 30  # seconds that two clocks may differ
 _TOKEN_REJECTED = frozenset({400, 413, 414, 422})
 
 
-class IntrospectionVerifier(Verifier):
+class IntrospectionVerifier(TokenVerifier):
     """Judges tokens that are neither API keys nor JWTs, by sending them to the issuer.
 
     Args:
@@ -37,7 +37,7 @@ class IntrospectionVerifier(Verifier):
         audience: must be among `aud`, which the answer must have: a token for another server is active as well.
         fetcher: sends the requests.
         may_be_key: whether a token may be an API key, which the issuer must not see.
-        shown: the claims that tools may see, by the names they get.
+        options: as of `TokenVerifier`.
     """
 
     def __init__(
@@ -50,22 +50,16 @@ class IntrospectionVerifier(Verifier):
         audience: str,
         fetcher: SafeFetcher,
         may_be_key: Callable[[str], bool],
-        shown: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> None:
+        super().__init__(**options)
         self._url = url
         self._issuer = issuer
         self._audience = audience
         self._fetcher = fetcher
         self._may_be_key = may_be_key
-        self._shown = shown or {}
-        # Both parts are form-encoded first (RFC 6749, section 2.3.1): a colon in an id would end it.
-        user = f"{quote_plus(client_id)}:{quote_plus(client_secret)}".encode()
-        self._headers = {
-            "authorization": "Basic " + base64.b64encode(user).decode(),
-            "content-type": "application/x-www-form-urlencoded",
-            "accept": "application/json",
-        }
-        self._verdicts = VerdictCache()
+        self._headers = client_credentials(client_id, client_secret)
+        self._verdicts = VerdictCache[Verdict]()
         self._at_once = anyio.CapacityLimiter(_MAX_CONCURRENT)
         self._again_at = 0.0
 
@@ -106,7 +100,7 @@ class IntrospectionVerifier(Verifier):
         if claims.get("active") is not True:
             raise InvalidCredential("inactive")
         self._check(claims)
-        principal = principal_of(claims, self._shown, subject="sub" if "sub" in claims else "client_id")
+        principal = self._principal(claims, subject="sub" if "sub" in claims else "client_id")
         return Verdict(principal, min(time.time() + _REMEMBERED, number(claims.get("exp", LATEST)) + _LEEWAY))
 
     async def _ask(self, token: str) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """The signing keys of one issuer: found through its metadata, cached, and fetched again at most every 30 seconds."""
 
+import base64
 import json
 import math
 import time
 from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 import anyio
 import structlog
@@ -137,6 +138,17 @@ async def _first_metadata(fetcher: SafeFetcher, issuer: str) -> dict[str, Any]:
 
 async def _get(fetcher: SafeFetcher, url: str) -> dict[str, Any]:
     return json_object(await fetcher.get(url, headers={"accept": "application/json"}))
+
+
+def client_credentials(client_id: str, client_secret: str) -> dict[str, str]:
+    """Return the headers of a form that this server sends as a client."""
+    # Both parts are form-encoded first (RFC 6749, section 2.3.1): a colon in an id would end it.
+    user = f"{quote_plus(client_id)}:{quote_plus(client_secret)}".encode()
+    return {
+        "authorization": "Basic " + base64.b64encode(user).decode(),
+        "content-type": "application/x-www-form-urlencoded",
+        "accept": "application/json",
+    }
 
 
 def json_object(answer: Fetched) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """OAuth 2.1 access tokens in JWT form (RFC 9068), verified with the issuer's public keys (RFC 8725, best practices)."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jwt
 
 from ..principal import Principal
-from ..verifier import InvalidCredential, Verifier
-from .claims import number, principal_of
+from ..verifier import InvalidCredential
+from .claims import number
 from .jwks import IssuerKeys
+from .tokens import TokenVerifier
 from .verdict_cache import Verdict, VerdictCache
 
 # The key type and curve of each algorithm: a token cannot choose how its key is read. No HMAC, no `none`.
@@ -28,7 +28,7 @@ _REASONS: dict[type[jwt.PyJWTError], str] = {
 }
 
 
-class JwtVerifier(Verifier):
+class JwtVerifier(TokenVerifier):
     """Judges access tokens of one issuer for this server.
 
     Args:
@@ -36,7 +36,7 @@ class JwtVerifier(Verifier):
         audience: this server's resource URL; must be among `aud` (RFC 8707, MCP authorization).
         keys: of the issuer.
         max_lifetime: maximum accepted seconds from `iat` to `exp`.
-        shown: the claims that tools may see, by the names they get.
+        options: as of `TokenVerifier`.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class JwtVerifier(Verifier):
         audience: str,
         keys: IssuerKeys,
         max_lifetime: int = 86_400,
-        shown: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> None:
+        super().__init__(**options)
         self._issuer = issuer
         self._audience = audience
         self._keys = keys
         self._max_lifetime = max_lifetime
-        self._shown = shown or {}
-        self._verdicts = VerdictCache()
+        self._verdicts = VerdictCache[Verdict]()
 
     async def verify(self, token: str) -> Principal | None:
         """Return the token's subject; None if the token is not in the form of a signed JWT.
@@ -92,7 +92,7 @@ class JwtVerifier(Verifier):
         expires = number(claims["exp"])
         if expires - number(claims["iat"]) > self._max_lifetime:
             raise InvalidCredential("lifetime")  # a stolen token must not be good for years
-        return Verdict(principal_of(claims, self._shown), expires + _LEEWAY, kid, jwk)
+        return Verdict(self._principal(claims), expires + _LEEWAY, kid, jwk)
 
     def _claims(self, token: str, algorithm: str, jwk: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -11,6 +11,7 @@ from ...http.origins import is_loopback, is_plain_port
 from ...settings.fields import Networks, RoomSettings, SettingsFields, parts
 
 _MAX_CLAIMS = 32
+_ENDPOINTS = ("oauth_introspection_url", "oauth_token_url")
 
 
 def _claims(value: Any) -> Any:
@@ -38,6 +39,7 @@ class OAuthSettings(RoomSettings):
     oauth_max_token_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
     oauth_claims: Annotated[tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_claims)] = ()
     oauth_introspection_url: str | None = None
+    oauth_token_url: str | None = None
     oauth_client_id: str | None = None
     oauth_client_secret: SecretStr | None = None
 
@@ -56,17 +58,18 @@ class OAuthSettings(RoomSettings):
             problems.append(
                 "OAUTH_ISSUER: is missing while AUTH_MODE is oauth. Set it to the URL of your authorization server."
             )
-        for name in ("oauth_issuer", "oauth_introspection_url"):
+        for name in ("oauth_issuer", *_ENDPOINTS):
             if oauth[name] is not None and (reason := self._unsafe_url(oauth[name], settings)):
                 problems.append(f"{name.upper()}: {reason}")
         if "/.well-known/" in (self.oauth_issuer or ""):
             problems.append("OAUTH_ISSUER: is the URL of a document. Leave out the part from /.well-known/ on.")
-        client = ("oauth_introspection_url", "oauth_client_id", "oauth_client_secret")
-        if any(oauth[name] is not None for name in client):
+        client = ("oauth_client_id", "oauth_client_secret")
+        needed = client if self.oauth_token_url is not None else ("oauth_introspection_url", *client)
+        if any(oauth[name] is not None for name in (*_ENDPOINTS, *client)):
             problems += [
-                f"{name.upper()}: is missing. Tokens that are not JWTs need OAUTH_INTROSPECTION_URL, "
-                "OAUTH_CLIENT_ID and OAUTH_CLIENT_SECRET. Set all three, or none."
-                for name in client
+                f"{name.upper()}: is missing. OAUTH_INTROSPECTION_URL (tokens that are not JWTs) and OAUTH_TOKEN_URL "
+                "(acting for callers) need OAUTH_CLIENT_ID and OAUTH_CLIENT_SECRET. Set what belongs together, or none."
+                for name in needed
                 if oauth[name] is None
             ]
         return problems

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from ..principal import Principal
 
@@ -20,19 +21,30 @@ class Verdict:
     """The public key it was verified with. Without that key the verdict no longer holds."""
 
 
-class VerdictCache:
+class Dated(Protocol):
+    """What holds for some time."""
+
+    @property
+    def until(self) -> float:
+        """When it ends, by `time.time()`."""
+
+
+_Entry = TypeVar("_Entry", bound=Dated)
+
+
+class VerdictCache(Generic[_Entry]):
     """A least-recently-used table. Only valid tokens are kept: made-up ones must not be able to push them out."""
 
     def __init__(self, size: int = 10_000) -> None:
         self._size = size
-        self._verdicts: OrderedDict[bytes, Verdict] = OrderedDict()
+        self._verdicts: OrderedDict[bytes, _Entry] = OrderedDict()
 
-    def get(self, token: str) -> Verdict | None:
+    def get(self, token: str) -> _Entry | None:
         """Return the verdict on `token` if it still holds."""
         verdict = self.last(token)
         return verdict if verdict is not None and time.time() < verdict.until else None
 
-    def last(self, token: str) -> Verdict | None:
+    def last(self, token: str) -> _Entry | None:
         """Return the last verdict on `token`, whether or not it still holds."""
         digest = _digest(token)
         verdict = self._verdicts.get(digest)
@@ -40,7 +52,7 @@ class VerdictCache:
             self._verdicts.move_to_end(digest)
         return verdict
 
-    def put(self, token: str, verdict: Verdict) -> None:
+    def put(self, token: str, verdict: _Entry) -> None:
         """Remember a valid token."""
         self._verdicts[_digest(token)] = verdict
         if len(self._verdicts) > self._size:

@@ -1,0 +1,121 @@
+"""Answers of a token endpoint that must not become a credential for another service."""
+
+import json
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from mcp.server.mcpserver.exceptions import ToolError
+from structlog.testing import capture_logs
+
+from mcp_chassis.auth.oauth.exchange import TokenExchange
+from mcp_chassis.auth.oauth.on_behalf import on_behalf_of
+from mcp_chassis.auth.principal import STDIO, Principal, act_for_caller, current_principal
+from mcp_chassis.sinks import Fetched, FetchError, SafeFetcher
+
+pytestmark = pytest.mark.anyio
+
+GOOD = {
+    "access_token": "token-of-the-service",
+    "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+    "token_type": "Bearer",
+    "expires_in": 300,
+}
+
+
+class Endpoint(SafeFetcher):
+    """Stands in for the fetcher: answers every question, and remembers it."""
+
+    def __init__(self, answer: Any = GOOD, status: int = 200) -> None:
+        super().__init__()
+        self.body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self.status = status
+        self.asked: list[dict[str, list[str]]] = []
+
+    async def request(self, method: Any, url: str, *, headers: Any = None, content: bytes | None = None) -> Fetched:
+        self.asked.append(parse_qs((content or b"").decode()))
+        assert headers["authorization"].startswith("Basic ")
+        if self.status == 0:
+            raise FetchError("the server does not answer")
+        return Fetched(self.status, {}, self.body, url)
+
+
+def exchange_at(endpoint: Endpoint) -> TokenExchange:
+    return TokenExchange("https://issuer/token", client_id="mcp", client_secret="x", fetcher=endpoint)
+
+
+async def test_the_form_is_that_of_rfc_8693() -> None:
+    endpoint = Endpoint()
+    assert await exchange_at(endpoint).token("mine", "https://a", ("b", "c")) == "token-of-the-service"
+    (form,) = endpoint.asked
+    assert form == {
+        "grant_type": ["urn:ietf:params:oauth:grant-type:token-exchange"],
+        "subject_token": ["mine"],
+        "subject_token_type": ["urn:ietf:params:oauth:token-type:access_token"],
+        "requested_token_type": ["urn:ietf:params:oauth:token-type:access_token"],
+        "audience": ["https://a"],
+        "scope": ["b c"],
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"access_token": "the-callers-own-token"},
+        {"access_token": "a\r\nX-Admin: 1"},
+        {"access_token": ""},
+        {"access_token": ["a"]},
+        {"access_token": None},
+        {"token_type": "N_A"},
+        {"token_type": "DPoP"},
+        {"issued_token_type": "urn:ietf:params:oauth:token-type:refresh_token"},
+        {"issued_token_type": "urn:ietf:params:oauth:token-type:id_token"},
+        {"issued_token_type": None},
+    ],
+    ids=str,
+)
+async def test_an_answer_that_is_no_token_of_the_service_is_not_used(changes: dict[str, Any]) -> None:
+    with capture_logs() as logged, pytest.raises(ToolError, match="cannot act for you"):
+        await exchange_at(Endpoint(GOOD | changes)).token("the-callers-own-token", "https://a", ())
+    assert "the-callers-own-token" not in str(logged)
+    assert logged
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(0, b""), (500, b"{}"), (302, b"{}"), (200, b"no JSON"), (200, b"[]"), (200, b"[" * 100_000)]
+)
+async def test_no_answer_is_not_the_callers_fault(status: int, body: bytes) -> None:
+    with pytest.raises(ToolError, match="does not answer properly"):
+        await exchange_at(Endpoint(body, status)).token("mine", "https://a", ())
+
+
+@pytest.mark.parametrize("expires_in", [None, 0, 30])
+async def test_a_token_without_a_known_end_is_not_kept(expires_in: int | None) -> None:
+    answer = {name: value for name, value in (GOOD | {"expires_in": expires_in}).items() if value is not None}
+    endpoint = Endpoint(answer)
+    one = exchange_at(endpoint)
+    for _ in range(2):
+        await one.token("mine", "https://a", ())
+    assert len(endpoint.asked) == 2
+
+
+async def test_another_token_audience_or_scope_is_another_exchange() -> None:
+    endpoint = Endpoint()
+    one = exchange_at(endpoint)
+    questions: list[tuple[str, str, tuple[str, ...]]] = [("mine", "a", ()), ("yours", "a", ()), ("mine", "b", ())]
+    questions += [("mine", "a", ("c",)), ("mine", "a", ("c", "d"))]
+    for _ in range(2):
+        for question in questions:
+            await one.token(*question)
+    assert len(endpoint.asked) == len(questions)
+
+
+async def test_who_has_no_token_learns_what_is_needed() -> None:
+    authorization = on_behalf_of("https://a")
+    act_for_caller.set(None)
+    current_principal.set(STDIO)
+    with pytest.raises(ToolError, match="log in with OAuth"):
+        await authorization()
+    current_principal.set(Principal("oauth:alice", "oauth"))
+    with pytest.raises(RuntimeError, match="OAUTH_TOKEN_URL"):
+        await authorization()

@@ -1,0 +1,104 @@
+"""Exchanges the token of a caller for one that another service accepts (RFC 8693)."""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+from weakref import WeakValueDictionary
+
+import anyio
+import structlog
+
+from ...mcp.sdk import ToolError
+from ...sinks.fetch import SafeFetcher
+from .claims import number
+from .jwks import cause_of, client_credentials, json_object
+from .verdict_cache import VerdictCache
+
+log = structlog.stdlib.get_logger("auth")
+
+_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+_ACCESS = "urn:ietf:params:oauth:token-type:access_token"
+_USABLE = frozenset({_ACCESS, "urn:ietf:params:oauth:token-type:jwt"})
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*")  # token68 of RFC 9110, section 11.2
+_ERROR_CODE = re.compile(r"[a-z_]{1,40}")
+_MARGIN = 30.0  # seconds before its end in which a token is not used any more
+_REFUSED = frozenset({400, 401, 403})
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchanged:
+    token: str = field(repr=False)
+    until: float
+
+
+class TokenExchange:
+    """Asks the authorization server for tokens of other services, and keeps each until it ends.
+
+    What it keeps belongs to one token of a caller, not to the caller: another token of theirs may allow less.
+
+    Args:
+        url: the token endpoint. It comes from the settings only.
+        client_id: this server's client ID.
+        client_secret: this server's client secret.
+        fetcher: sends the requests.
+    """
+
+    def __init__(self, url: str, *, client_id: str, client_secret: str, fetcher: SafeFetcher) -> None:
+        self._url = url
+        self._headers = client_credentials(client_id, client_secret)
+        self._fetcher = fetcher
+        self._kept: VerdictCache[_Exchanged] = VerdictCache()
+        self._asking: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
+
+    async def token(self, subject_token: str, audience: str, scopes: tuple[str, ...]) -> str:
+        """Return a token for `audience` that acts for the subject of `subject_token`.
+
+        Raises:
+            ToolError: if the authorization server does not give one.
+        """
+        key = "\n".join((subject_token, audience, *scopes))
+        async with self._asking.setdefault(key, anyio.Lock()):  # of many calls that need it, one asks
+            kept = self._kept.get(key)
+            if kept is None:
+                form = {
+                    "grant_type": _GRANT,
+                    "subject_token": subject_token,
+                    "subject_token_type": _ACCESS,
+                    "requested_token_type": _ACCESS,
+                    "audience": audience,
+                } | ({"scope": " ".join(scopes)} if scopes else {})
+                kept = _exchanged(await self._ask(form, audience), subject_token)
+                self._kept.put(key, kept)
+        return kept.token
+
+    async def _ask(self, form: Mapping[str, str], audience: str) -> dict[str, Any]:
+        try:
+            answer = await self._fetcher.request(
+                "POST", self._url, headers=self._headers, content=urlencode(form).encode()
+            )
+            if answer.status not in _REFUSED:
+                return json_object(answer)
+        except ValueError as error:
+            raise _failed(cause_of(error)) from None
+        code = _ERROR_CODE.search(answer.body.decode("ascii", "replace").partition('"error":')[2])
+        log.warning("a token was not exchanged", audience=audience, status=answer.status, error=code[0] if code else "")
+        raise ToolError(f"The authorization server does not let this server act for you at {audience}.")
+
+
+def _exchanged(document: Mapping[str, Any], subject_token: str) -> _Exchanged:
+    """Return the token in an answer (RFC 8693, section 2.2.1)."""
+    token, lifetime = document.get("access_token"), document.get("expires_in", 0)
+    is_bearer = str(document.get("token_type")).lower() == "bearer" and document.get("issued_token_type") in _USABLE
+    if not isinstance(token, str) or _TOKEN.fullmatch(token) is None or not is_bearer:
+        raise _failed("the answer holds no access token")
+    if token == subject_token:  # it would pass the caller's token through (MCP, security best practices)
+        raise _failed("the answer holds the token of the caller")
+    return _Exchanged(token, time.time() + number(lifetime) - _MARGIN)
+
+
+def _failed(cause: str) -> ToolError:
+    log.error("a token could not be exchanged", cause=cause)
+    return ToolError("The authorization server does not answer properly, so this tool cannot act for you right now.")
