@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from mcp_chassis.sinks import (
     CommandError,
+    ConfigurationError,
     InvalidInput,
     Programs,
     options,
@@ -295,3 +296,13 @@ async def test_cancellation_at_any_moment_leaves_nothing(tmp_path: Path) -> None
     await anyio.sleep(0.5)
     await assert_silent(beats)
     assert os.listdir(runs) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.skipif(sys.platform != "linux", reason="the supervisor is Linux only")
+@pytest.mark.parametrize("written", ["2", "x", "-1", "9" * 30, "x" * 100_000], ids=lambda text: text[:4])
+async def test_a_program_that_writes_into_the_supervisors_report_is_no_crash_of_ours(written: str) -> None:
+    """It can reach it as `/proc/<parent>/fd/0`, because both run as one user."""
+    code = f"import os; open(f'/proc/{{os.getppid()}}/fd/0', 'w').write({written!r})"
+    with pytest.raises(ConfigurationError, match="^python could not be started: [A-Z][a-z0-9 ]+$"):
+        await run_argv(["python", *options("-c", code)], programs=Programs({"python": sys.executable}))

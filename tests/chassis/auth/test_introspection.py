@@ -18,7 +18,7 @@ from mcp_chassis.auth.oauth.introspection import IntrospectionVerifier
 from mcp_chassis.auth.oauth.jwks import IssuerUnavailable
 from mcp_chassis.auth.principal import Principal
 from mcp_chassis.auth.verifier import InvalidCredential
-from mcp_chassis.sinks import Fetched, FetchError, SafeFetcher
+from mcp_chassis.sinks import Fetched, SafeFetcher, UpstreamError
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +56,7 @@ class Issuer(SafeFetcher):
         await anyio.lowlevel.checkpoint()
         self.open -= 1
         if self.status == 0:
-            raise FetchError("the server does not answer")
+            raise UpstreamError("the server does not answer")
         return Fetched(self.status, {}, self.body, url)
 
 

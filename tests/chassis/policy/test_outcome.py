@@ -14,11 +14,13 @@ from mcp.server.mcpserver.exceptions import (
     UnexpectedToolError,
 )
 from pydantic import BaseModel, TypeAdapter, ValidationError, validate_call
+from structlog.testing import capture_logs
 
 from mcp_chassis.calls.arguments import SchemaViolation
 from mcp_chassis.calls.outcome import classify
 from mcp_chassis.calls.output import ResultTooLarge
-from mcp_chassis.sinks import InvalidInput, sanitize_input
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.sinks import ConfigurationError, InvalidInput, UpstreamError, sanitize_input
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +60,10 @@ WRONG_ARGUMENT = invalid(TypeAdapter(int).validate_python, "a")
 WRONG_PROMPT = invalid(declared, 7)
 OWN_DATA = invalid(Config.model_validate, {"key": SECRET})
 
-OF_TOOLS = [
+DOWN = UpstreamError("the service is down", cause="stock.internal: ConnectError (Connection refused)")
+MISUSED = ConfigurationError("a header cannot be sent")
+
+OF_TOOLS: list[tuple[Exception, str, str]] = [
     (WRONG_ARGUMENT, "rejected", "schema"),
     (SchemaViolation("not valid Unicode"), "rejected", "schema"),
     (caused(UnexpectedToolError("a"), REFUSED), "rejected", "check_name"),
@@ -68,6 +73,23 @@ OF_TOOLS = [
     (caused(ToolError("no such note"), ToolError("no such note")), "failed", "failed"),
     (caused(ToolError("no"), ToolError("no"), InvalidInput("b")), "failed", "failed"),
     (caused(ToolError("no"), ResourceError("no")), "failed", "failed"),
+    (caused(UnexpectedToolError("a"), DOWN), "upstream_failed", "upstream_failed"),
+    (
+        caused(UnexpectedToolError("a"), caused(UpstreamError("b"), OSError(SECRET))),
+        "upstream_failed",
+        "upstream_failed",
+    ),
+    (caused(ToolError("try later"), ToolError("try later"), DOWN), "upstream_failed", "upstream_failed"),
+    (
+        caused(UnexpectedToolError("a"), ExceptionGroup("b", [DOWN, ExceptionGroup("c", [DOWN])])),
+        "upstream_failed",
+        "upstream_failed",
+    ),
+    (caused(UnexpectedToolError("a"), ExceptionGroup("b", [REFUSED])), "rejected", "check_name"),
+    (caused(UnexpectedToolError("a"), ExceptionGroup("b", [DOWN, RuntimeError(SECRET)])), "crashed", "crashed"),
+    (caused(UnexpectedToolError("a"), ExceptionGroup("b", [DOWN, REFUSED])), "crashed", "crashed"),
+    (caused(UnexpectedToolError("a"), RuntimeError(SECRET), DOWN), "crashed", "crashed"),
+    (caused(UnexpectedToolError("a"), MISUSED), "crashed", "crashed"),
     (ResultTooLarge("large"), "too_large", "too_large"),
     (RuntimeError(SECRET), "crashed", "crashed"),
     (UnicodeEncodeError("utf-8", "\ud800", 0, 1, SECRET), "crashed", "crashed"),
@@ -79,6 +101,14 @@ OF_OTHERS = [
     (ValueError("Missing required arguments: {'a'}"), "crashed", "crashed"),
     (caused(UnexpectedResourceError("a"), UnexpectedResourceError("a"), REFUSED), "rejected", "check_name"),
     (caused(UnexpectedResourceError("a"), RuntimeError(SECRET)), "crashed", "crashed"),
+    (
+        caused(ValueError("a"), ValueError("a"), UpstreamError("b"), OSError(SECRET)),
+        "upstream_failed",
+        "upstream_failed",
+    ),
+    (caused(UnexpectedResourceError("a"), UpstreamError("b"), OSError(SECRET)), "upstream_failed", "upstream_failed"),
+    (caused(ResourceError("later"), UpstreamError("b"), OSError(SECRET)), "upstream_failed", "upstream_failed"),
+    (caused(UnexpectedResourceError("a"), ConfigurationError("b"), InvalidInput("c")), "crashed", "crashed"),
     (ResourceNotFoundError("nothing there"), "unknown", "unknown"),
     (ResourceError("not now"), "failed", "failed"),
 ]
@@ -91,7 +121,42 @@ def test_every_end_has_an_outcome(error: Exception, name: str, reason: str) -> N
     assert (outcome.name, outcome.reason) == (name, reason)
     assert outcome.is_of_caller == (name in {"rejected", "unknown"})
     assert bool(outcome.message) == (name != "crashed")
-    assert SECRET not in outcome.message
+    assert SECRET not in outcome.message + outcome.cause
+    assert "stock.internal" not in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "severity", "logged"),
+    [
+        (caused(UnexpectedToolError("a"), REFUSED), "input_validation_failed", "medium", None),
+        (caused(UnexpectedToolError("a"), DOWN), "tool_execution_failed", "medium", "warning"),
+        (caused(UnexpectedToolError("a"), MISUSED), "tool_execution_failed", "high", "error"),
+        (caused(ToolError("no"), ToolError("no")), "tool_execution_failed", "low", None),
+    ],
+)
+def test_whose_fault_it_is_decides_event_severity_and_log(
+    error: Exception, event: str, severity: str, logged: str | None
+) -> None:
+    events = EventLog()
+    audit: dict[str, Any] = {}
+    outcome = classify(error)
+    assert outcome is not None
+    with capture_logs() as lines:
+        outcome.note(error, events, audit, tool="stock")
+    (noted,) = events.recent()
+    assert (noted["event"], noted["severity"]) == (event, severity)
+    assert audit == {"outcome": outcome.name}
+    told = [
+        line
+        for line in lines
+        if line.get("tool") == "stock" and line["log_level"] in {"warning", "error"} and "cause" in line
+    ]
+    assert [line["log_level"] for line in told] == ([] if logged is None else [logged])
+    for line in told:
+        assert line["cause"] in {
+            "the service is down [stock.internal: ConnectError (Connection refused)]",
+            "a header cannot be sent",
+        }
 
 
 def test_arguments_of_a_function_that_is_not_declared_are_its_own_data() -> None:

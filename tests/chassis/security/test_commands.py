@@ -13,6 +13,7 @@ import pytest
 
 from mcp_chassis.sinks import (
     CommandError,
+    ConfigurationError,
     Finished,
     InvalidInput,
     Programs,
@@ -119,26 +120,26 @@ async def test_only_programs_of_the_list_are_started(tmp_path: Path) -> None:
     not_a_program.write_text("x")
     programs = Programs({"gone": None, "text": str(not_a_program), "absent": str(tmp_path / "absent")})
     for name, message in {
-        "git": "not allowed",
-        "/bin/sh": "not allowed",
+        "git": "not among",
+        "/bin/sh": "not among",
         "gone": "gone is not installed",
         "text": "could not be started: Permission denied",
         "absent": "could not be started: No such file",
     }.items():
-        with pytest.raises(CommandError, match=message) as refused:
+        with pytest.raises(ConfigurationError, match=message) as refused:
             await run_argv([name], programs=programs)
         assert str(tmp_path) not in str(refused.value)
 
 
 @pytest.mark.parametrize("path", ["git", "./git", "../bin/git", "~/bin/git"])
 async def test_paths_of_programs_are_absolute(path: str) -> None:
-    with pytest.raises(ValueError, match="absolute"):
+    with pytest.raises(ConfigurationError, match="absolute"):
         Programs({"git": path})
 
 
 @pytest.mark.parametrize("path", ["/x/a.bat", "/x/a.CMD", "/x/a.bat.", "/x/a.cmd . "])
 async def test_batch_files_are_refused_everywhere(path: str) -> None:
-    with pytest.raises(ValueError, match="batch"):
+    with pytest.raises(ConfigurationError, match="batch"):
         Programs({"a": path})
 
 

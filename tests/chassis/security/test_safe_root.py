@@ -6,6 +6,7 @@ import shutil
 import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcp_chassis.sinks import InvalidInput, SafeRoot
+from mcp_chassis.sinks import ConfigurationError, InvalidInput, SafeRoot
 
 from .roots import WAYS, choose
 
@@ -60,7 +61,7 @@ def test_open_reads_and_writes_text_and_bytes(root: SafeRoot) -> None:
 
 @pytest.mark.parametrize("mode", ["a", "r+", "rw", "", "bb", "rbb", "U"])
 def test_other_modes_are_the_authors_mistake(root: SafeRoot, mode: str) -> None:
-    with pytest.raises(ValueError, match="mode"):
+    with pytest.raises(ConfigurationError, match="mode"):
         root.open("a", mode)
 
 
@@ -236,3 +237,17 @@ def test_writers_at_the_same_time_make_no_more_files_than_there_may_be(tmp_path:
     with ThreadPoolExecutor(30) as pool:
         assert sum(pool.map(write, range(60))) == 3
     assert len(os.listdir(root.directory)) == 3
+
+
+def test_a_root_that_cannot_be_used_is_no_fault_of_the_caller(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for directory in (tmp_path / "file", tmp_path / "file" / "below"):
+        for use in (SafeRoot.read_text, SafeRoot.open, partial(SafeRoot.write_text, text="x")):
+            with pytest.raises(ConfigurationError, match="directory of a SafeRoot cannot be used"):
+                use(SafeRoot(directory), "a")
+
+
+@pytest.mark.parametrize("limits", [{"max_bytes": 0}, {"max_files": -1}])
+def test_limits_that_nothing_keeps_are_the_authors_mistake(tmp_path: Path, limits: dict[str, int]) -> None:
+    with pytest.raises(ConfigurationError):
+        SafeRoot(tmp_path, **limits)

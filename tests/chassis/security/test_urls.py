@@ -1,12 +1,13 @@
 """The pure check of a URL: what it refuses, what it lets pass, and what it says."""
 
 import string
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_chassis.sinks import InvalidInput, validate_url
+from mcp_chassis.sinks import ConfigurationError, InvalidInput, validate_url
 from mcp_chassis.sinks.urls import read_url
 
 LEGITIMATE = (
@@ -261,3 +262,17 @@ def test_any_text_is_refused_or_read_as_a_public_host(text: str) -> None:
         target = read_url(url, schemes=("https",))
         assert target.port == 443
         assert set(target.host) <= set(string.ascii_lowercase + string.digits + ".-_:[]")
+
+
+def test_schemes_work_positionally_as_in_the_guide() -> None:
+    assert validate_url("https://example.com/", ["https"])
+    assert validate_url("http://example.com/", ("http", "https"))
+    with pytest.raises(InvalidInput):
+        validate_url("http://example.com/", ["https"])
+
+
+@pytest.mark.parametrize("schemes", ["https", "http", ["HTTPS"], ["https://"], [""]])
+def test_schemes_that_are_none_are_the_authors_mistake(schemes: Any) -> None:
+    """`http` is in the text `https`: a text would allow what it does not name."""
+    with pytest.raises(ConfigurationError):
+        validate_url("http://example.com/", schemes)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 
-from mcp_chassis.sinks import FetchError, SafeFetcher
+from mcp_chassis.sinks import InvalidInput, SafeFetcher, UpstreamError
 from secure_mcp_server.tools import pages
 from secure_mcp_server.tools.pages import fetch_page
 
@@ -60,7 +60,7 @@ async def test_what_is_no_page_is_said_to_be_none(publish: Publish, data: bytes)
 
 async def test_a_page_over_size(publish: Publish) -> None:
     publish(reply(b"x" * 200_001, "Content-Type: text/plain"))
-    with pytest.raises(FetchError, match="200000 bytes"):
+    with pytest.raises(UpstreamError, match="200000 bytes"):
         await fetch_page("https://www.example.com/")
 
 
@@ -68,14 +68,14 @@ async def test_a_page_over_size(publish: Publish) -> None:
 async def test_the_inside_is_out_of_reach(outside: Outside, host: str) -> None:
     outside.name("evil.example.org", "127.0.0.1")
     outside.name("localhost", "127.0.0.1")
-    with pytest.raises(FetchError):
+    with pytest.raises(InvalidInput):
         await fetch_page(f"https://{host}/")
     assert outside.dialled == []
 
 
 async def test_the_inside_is_out_of_reach_by_redirect(outside: Outside, publish: Publish, canary: Canary) -> None:
     publish(redirect(f"https://127.0.0.1:{canary.port}/"))
-    with pytest.raises(FetchError):
+    with pytest.raises(UpstreamError):
         await fetch_page("https://www.example.com/")
     assert canary.connections == 0
     assert outside.dialled == [(PUBLIC, 443)]

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 
-from mcp_chassis.sinks import FetchError, SafeFetcher
+from mcp_chassis.sinks import InvalidInput, SafeFetcher
 
 from {{ cookiecutter.package_name }}.tools import pages
 
@@ -51,5 +51,5 @@ async def test_anything_but_a_text_page_is_an_error(site: str, path: str) -> Non
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::1]"])
 async def test_an_internal_address_is_rejected(host: str) -> None:
-    with pytest.raises(FetchError):
+    with pytest.raises(InvalidInput):
         await pages.fetch_page(f"https://{host}/")

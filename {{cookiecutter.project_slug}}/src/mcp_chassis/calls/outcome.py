@@ -1,7 +1,11 @@
-"""What the end of a call means: for the caller, for the audit line and as a security event."""
+"""What the end of a call means: for the caller, for the audit line, as a security event and in the log.
+
+Whose fault it is decides: the caller's (`rejected`, `unknown`), another system's (`upstream_failed`), or the tool's own
+and its configuration's (`crashed`). Beside them are what a tool reports itself (`failed`) and results over the limit.
+"""
 
 import asyncio
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -12,14 +16,19 @@ from pydantic import ValidationError
 
 from ..events.log import EventLog, Kind, Severity
 from ..mcp import sdk
-from ..sinks.errors import InvalidInput
+from ..sinks.errors import ConfigurationError, InvalidInput, UpstreamError
 from .arguments import broken_rule, rejection
 from .output import ResultTooLarge, error_text
 from .record import caller
 
 _SEVERITY: Mapping[str, Severity] = MappingProxyType(
-    {"rejected": "medium", "unknown": "medium", "too_large": "low", "failed": "low", "crashed": "high"}
+    {
+        **{"rejected": "medium", "unknown": "medium", "too_large": "low", "failed": "low"},
+        **{"upstream_failed": "medium", "crashed": "high"},
+    }
 )
+
+_KINDS = (InvalidInput, UpstreamError, ConfigurationError)
 
 error_log = structlog.get_logger("error")
 
@@ -29,14 +38,16 @@ class Outcome:
     """How a call that raised has ended.
 
     Args:
-        name: `rejected`, `unknown`, `too_large`, `failed` or `crashed`.
+        name: `rejected`, `unknown`, `too_large`, `failed`, `upstream_failed` or `crashed`.
         reason: of the event.
         message: for the caller. Of a crash there is none: its text may be a secret.
+        cause: for the log, if it can be told. Of other errors the log has types and places only.
     """
 
     name: str
     reason: str
     message: str = ""
+    cause: str = ""
 
     @property
     def is_of_caller(self) -> bool:
@@ -44,16 +55,23 @@ class Outcome:
         return self.name in {"rejected", "unknown"}
 
     def note(self, error: BaseException, events: EventLog, audit: dict[str, Any], **what: str) -> None:
-        """Note it in the audit line and as an event; a crash in the log as well. `what`: the kind, and the name."""
+        """Note it in the audit line and as an event, and in the log unless the caller is told all of it.
+
+        Args:
+            what: the kind, and the name.
+        """
         audit["outcome"] = self.name
         kind: Kind = "input_validation_failed" if self.is_of_caller else "tool_execution_failed"
         events.record(kind, caller(), severity=_SEVERITY[self.name], reason=self.reason, **what)
+        told = {"cause": self.cause} if self.cause else {}
         if self.name == "crashed":
-            error_log.error(f"{next(iter(what))} crashed", exc_info=error, **what)
+            error_log.error(f"{next(iter(what))} crashed", exc_info=_cause(error), **told, **what)
+        elif self.name == "upstream_failed":
+            error_log.warning(f"the upstream of a {next(iter(what))} failed", **told, **what)
 
 
 def classify(error: BaseException, functions: Container[str] = ()) -> Outcome | None:
-    """Tell refused input, an anticipated failure and a crash apart.
+    """Tell refused input, a failed upstream, an anticipated failure and a crash apart.
 
     Args:
         error: what a tool, a resource or a prompt ended with.
@@ -71,7 +89,14 @@ def classify(error: BaseException, functions: Container[str] = ()) -> Outcome | 
     if isinstance(cause, ValidationError) and (cause is error or cause.title in functions):
         return Outcome("rejected", broken_rule(cause), f"Invalid arguments: {rejection(cause)}")
     name = _name(error)
-    return Outcome(name, name, error_text(error) if name != "crashed" else "")
+    upstream = next((one for one in _causes(cause) if isinstance(one, UpstreamError)), None)
+    if upstream is not None and (upstream is cause or name == "failed"):
+        # A tool may say in its own words that it failed: whose fault it is stays.
+        message = error_text(upstream if upstream is cause else error)
+        told = f"{upstream} [{upstream.cause}]" if upstream.cause else str(upstream)
+        return Outcome("upstream_failed", "upstream_failed", message, told)
+    told = str(cause) if isinstance(cause, ConfigurationError) else ""
+    return Outcome(name, name, error_text(error) if name != "crashed" else "", told)
 
 
 def _name(error: BaseException) -> str:
@@ -86,9 +111,23 @@ def _name(error: BaseException) -> str:
 def _cause(error: BaseException) -> BaseException:
     """Return what was raised first. The SDK wraps the error of a tool once, those of resources and prompts twice."""
     if isinstance(error, sdk.ToolError):
-        return error.__cause__ or error
-    while error.__cause__ is not None:
+        return _of_one_kind(error.__cause__ or error)
+    causes = list(_causes(error))
+    return _of_one_kind(next((one for one in causes if isinstance(one, _KINDS)), causes[-1]))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
         error = error.__cause__
+
+
+def _of_one_kind(error: BaseException) -> BaseException:
+    """Return the first error of a task group whose tasks all failed by the fault of the same side."""
+    for kind in _KINDS:
+        if isinstance(error, BaseExceptionGroup) and error.split(kind)[1] is None:
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
     return error
 
 

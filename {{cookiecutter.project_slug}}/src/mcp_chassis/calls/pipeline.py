@@ -4,6 +4,7 @@ Every refusal and failure becomes a result that the model can read, an event, an
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from ..events.log import EventLog, Kind
 from ..limits.rate_limiter import LimiterFactory, RateLimiter
 from ..limits.slots import Slots, current_slot
 from ..sinks.hidden import without_hidden
+from ..sinks.http import call_deadline
 from .arguments import Arguments
 from .confirmation import Confirmations, OpenQuestions, is_answer
 from .outcome import classify
@@ -154,6 +156,7 @@ class ToolGuard:
             return self._refused(audit, answer, _NOT_CONFIRMED[answer], severity=severity)
         try:
             async with asyncio.timeout(policy.timeout) as deadline:
+                call_deadline.set(deadline.when() or math.inf)
                 result = await run(arguments)
         except TimeoutError:
             if not deadline.expired():

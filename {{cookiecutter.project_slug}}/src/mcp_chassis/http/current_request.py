@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-_CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"x-api-key"})
+CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"x-api-key"})
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class RequestContext:
 
     def credentials(self) -> str:
         """Return what the client sent as credentials: it may have sent the same text elsewhere, too."""
-        return "\n".join(value.decode("latin-1") for name, value in self.headers if name in _CREDENTIALS)
+        return "\n".join(value.decode("latin-1") for name, value in self.headers if name in CREDENTIALS)
 
 
 current_request: ContextVar[RequestContext | None] = ContextVar("current_request", default=None)

@@ -15,7 +15,7 @@ from ..auth.bearer import AmbiguousCredential, bearer_token
 from ..auth.principal import Principal, act_for_caller, credential_is_valid, current_principal
 from ..auth.verifier import InvalidCredential, Unavailable, Verifier
 from ..counters import count_authentication, count_decision
-from ..http.current_request import client_of_request
+from ..http.current_request import CREDENTIALS, client_of_request
 from ..limits.client_address import client_key
 from ..limits.lockout import FailedAttempts
 from .gate import Gate
@@ -68,6 +68,8 @@ class AuthenticationLayer(Gate):
             principal = None
         count_authentication("accepted" if principal else "anonymous" if self.anonymous else "absent")
         current_principal.set(principal or self.anonymous)
+        # Nothing behind this layer can pass a caller's token on (MCP, Security Best Practices, token passthrough).
+        scope["headers"] = [header for header in scope["headers"] if header[0] not in CREDENTIALS]
         return None
 
     def _refused(self, error: InvalidCredential, wait: int, path: str) -> Refusal:

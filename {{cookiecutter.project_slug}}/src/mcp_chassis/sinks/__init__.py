@@ -1,12 +1,11 @@
 """Functions that are safe with any input from the model. Import them from here."""
 
 from .commands import Finished, Programs, options, run_argv
-from .dialling import FetchError
-from .errors import CommandError, InvalidInput
-from .fetch import Fetched, SafeFetcher
+from .errors import CommandError, ConfigurationError, InvalidInput, UpstreamError
+from .fetch import SafeFetcher
+from .http import Fetched
 from .paths import validate_file_path
 from .safe_root import SafeRoot
-from .templates import fill_url
 from .text import (
     Argument,
     Identifier,
@@ -18,12 +17,13 @@ from .text import (
     check_text,
     sanitize_input,
 )
-from .urls import validate_url
+from .upstream import Upstream
+from .urls import fill_url, validate_url
 
 __all__ = [
     "Argument",
     "CommandError",
-    "FetchError",
+    "ConfigurationError",
     "Fetched",
     "Finished",
     "Identifier",
@@ -33,6 +33,8 @@ __all__ = [
     "SafeFetcher",
     "SafeRoot",
     "Text",
+    "Upstream",
+    "UpstreamError",
     "check_argument",
     "check_identifier",
     "check_name",

@@ -58,12 +58,21 @@ def is_public(address: IPAddress, *, also: Iterable[IPNetwork] = ()) -> bool:
     Args:
         also: networks that count as public, for internal services that may be reached.
     """
-    if isinstance(address, IPv6Address):
-        if address.scope_id is not None:  # a zone chooses an interface of this machine (RFC 4007)
-            return False
-        if any(address in network for network in _IPV4_INSIDE):
-            address = _last_ipv4(address)
-    return any(address in network for network in also) or _is_public(address)
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        return False  # a zone chooses an interface of this machine (RFC 4007)
+    return is_within(address, also) or _is_public(_plain(address))
+
+
+def is_within(address: IPAddress, networks: Iterable[IPNetwork]) -> bool:
+    """Whether `address`, or the IPv4 address that it is a way of writing of, is in one of `networks`."""
+    address = _plain(address)
+    return any(address in network for network in networks)
+
+
+def _plain(address: IPAddress) -> IPAddress:
+    if isinstance(address, IPv6Address) and any(address in network for network in _IPV4_INSIDE):
+        return _last_ipv4(address)
+    return address
 
 
 def _is_public(address: IPAddress) -> bool:

@@ -6,6 +6,7 @@ server's own user can end the supervisor, as it can end the server.
 """
 
 import asyncio
+import errno
 import functools
 import os
 import shutil
@@ -22,7 +23,7 @@ from typing import cast
 import anyio
 import anyio.to_thread
 
-from .errors import CommandError, InvalidInput
+from .errors import CommandError, ConfigurationError, InvalidInput
 from .text import check_argument
 
 # With a search path, because without one programs look up their helpers in the working directory and elsewhere. Nothing
@@ -47,7 +48,8 @@ class Programs:
         max_output: bytes of each of the two outputs at which a run is ended.
 
     Raises:
-        ValueError: if a path is not absolute, or is a batch file: Windows runs those in a shell (CVE-2024-24576).
+        ConfigurationError: if a path is not absolute, or is a batch file: Windows runs those in a shell
+            (CVE-2024-24576); if a limit is not positive.
     """
 
     paths: Mapping[str, str | None]
@@ -57,11 +59,13 @@ class Programs:
     max_output: int = 262_144
 
     def __post_init__(self) -> None:
+        if self.timeout <= 0 or self.max_output < 1:
+            raise ConfigurationError("timeout and max_output of Programs must be positive")
         for name, path in self.paths.items():
             if path is not None and not Path(path).is_absolute():
-                raise ValueError(f"the path of {name} must be absolute")
+                raise ConfigurationError(f"the path of {name} must be absolute")
             if path is not None and path.rstrip(". ").lower().endswith((".bat", ".cmd")):
-                raise ValueError(f"{name} is a batch file: start the program that it starts")
+                raise ConfigurationError(f"{name} is a batch file: start the program that it starts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +101,14 @@ async def run_argv(argv: Sequence[str], *, programs: Programs) -> Finished:
 
     Raises:
         InvalidInput: if a value starts with a dash or is no argument for another reason (see `check_argument`).
-        CommandError: if the program is not allowed, not installed, cannot be started or does not end in time.
+        ConfigurationError: if the program is not allowed, not installed or cannot be started.
+        CommandError: if it does not end in time.
     """
     name = argv[0]
     if name not in programs.paths:
-        raise CommandError("That program is not allowed here.")
+        raise ConfigurationError(f"{name} is not among the programs that may be started")
     if (path := programs.paths[name]) is None:
-        raise CommandError(f"{name} is not installed on the server.")
+        raise ConfigurationError(f"{name} is not installed on the server")
     command = [path, *(word if isinstance(word, _Option) else _value(word) for word in argv[1:])]
     directory = tempfile.mkdtemp(dir=programs.root, prefix="run-")
     try:
@@ -204,9 +209,9 @@ async def _run(name: str, command: list[str], directory: str, programs: Programs
         try:
             code = running.result()
             report.seek(0)
-            if error := report.read():
-                raise OSError(int(error), os.strerror(int(error)))
+            if error := report.read(4):  # a program can reach this file, as it can end the supervisor
+                raise OSError(int(error) if error.isdigit() else errno.EPROTO, "")
         except OSError as error:
-            raise CommandError(f"{name} could not be started: {error.strerror}.") from None
+            raise ConfigurationError(f"{name} could not be started: {os.strerror(error.errno or 0)}") from None
     stdout, stderr = (child.output[number].decode("utf-8", "replace") for number in (1, 2))
     return Finished(code, stdout, stderr, child.truncated)

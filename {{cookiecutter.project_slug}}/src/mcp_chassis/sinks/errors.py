@@ -1,12 +1,33 @@
-"""The two exceptions of this package: the input is refused, or the program did not do what it should."""
+"""Whose fault a failure is: the caller's input, the tool's own or its configuration's, or that of another system."""
 
 
 class InvalidInput(ValueError):
-    """Input that a check refused.
+    """Input that a check refused: the caller can avoid it by asking differently.
 
     The message names the rule and the place, never the value: it goes back to the caller and into the event log.
     """
 
 
-class CommandError(Exception):
-    """A program that could not be started, or did not end in time. The message may be shown to the caller."""
+class ConfigurationError(Exception):
+    """The tool uses a sink wrongly, or this server is not set up for it. The caller only learns that the tool failed.
+
+    No ValueError: a validator of pydantic would make a fault of the caller's of it. The message goes into the log, and
+    names no value.
+    """
+
+
+class UpstreamError(Exception):
+    """Another system, asked by a tool, failed: it is down, does not prove who it is, or answers nonsense.
+
+    Args:
+        message: for the caller; nothing about the internal network.
+        cause: for the log: neither a credential nor a value.
+    """
+
+    def __init__(self, message: str, *, cause: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class CommandError(UpstreamError):
+    """A program that did not end in time."""

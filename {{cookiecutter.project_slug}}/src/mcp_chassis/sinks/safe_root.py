@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from .errors import InvalidInput
+from .errors import ConfigurationError, InvalidInput
 from .folder import DIRECTORY, HAS_DESCRIPTORS, Folder, opened
 from .paths import validate_file_path
 
@@ -34,9 +34,14 @@ class SafeRoot:
         directory: need not exist; the first write makes it. Relative means below the present working directory.
         max_bytes: largest file that is opened or written.
         max_files: most entries that a directory is listed with, and may hold for a new file to be made in it.
+
+    Raises:
+        ConfigurationError: if a limit is not positive; of the methods, if the directory itself cannot be used.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, max_bytes: int = 1_048_576, max_files: int = 1000) -> None:
+        if max_bytes < 1 or max_files < 1:
+            raise ConfigurationError("max_bytes and max_files of a SafeRoot must be positive")
         self.directory = os.path.realpath(directory)
         self.max_bytes = max_bytes
         self.max_files = max_files
@@ -58,7 +63,7 @@ class SafeRoot:
         """
         kind = mode.replace("b", "", 1)
         if kind not in _FLAGS:
-            raise ValueError("mode must be 'r', 'w' or 'x', with or without 'b'")
+            raise ConfigurationError("mode must be 'r', 'w' or 'x', with or without 'b'")
         path = validate_file_path(relative)
         with nullcontext() if kind == "r" else self._writing, self._folder(path.parent, make=kind != "r") as folder:
             if kind != "r":
@@ -156,19 +161,29 @@ class SafeRoot:
         """Open the root, where a directory can be held; each user gets a descriptor of its own."""
         with self._opening:
             if self._is_unopened():
-                if make:
-                    os.makedirs(self.directory, mode=0o700, exist_ok=True)
-                if HAS_DESCRIPTORS:
-                    descriptor = os.open(self.directory, DIRECTORY)
-                    self._close()  # that of a directory that was deleted
-                    self._descriptor = descriptor
-                    self._close = weakref.finalize(self, os.close, descriptor)
+                try:
+                    self._open_root(make=make)
+                except OSError as error:
+                    if isinstance(error, FileNotFoundError) and not make:
+                        raise
+                    raise ConfigurationError(f"the directory of a SafeRoot cannot be used: {error.strerror}") from error
             descriptor_of_user = os.dup(self._descriptor) if self._descriptor is not None else None
         try:
             yield descriptor_of_user
         finally:
             if descriptor_of_user is not None:
                 os.close(descriptor_of_user)
+
+    def _open_root(self, *, make: bool) -> None:
+        if make:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        if HAS_DESCRIPTORS:
+            descriptor = os.open(self.directory, DIRECTORY)
+            self._close()  # that of a directory that was deleted
+            self._descriptor = descriptor
+            self._close = weakref.finalize(self, os.close, descriptor)
+        else:
+            os.scandir(self.directory).close()
 
     def _refuse_oversize(self, size: int) -> None:
         if size > self.max_bytes:

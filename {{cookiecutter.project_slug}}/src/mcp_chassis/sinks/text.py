@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from .errors import InvalidInput
+from .errors import ConfigurationError, InvalidInput
 from .hidden import find_hidden
 
-# Letters, marks, digits, dashes and currencies of every script (UAX #44, general categories). Nl holds the Chinese zero.
+# Letters, marks, digits, dashes, currencies of every script (UAX #44, general categories). Nl holds the Chinese zero.
 _NAME_CATEGORIES = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd", "Nl", "Pd", "Sc"})
 # A currency too, but shells, templates and format strings expand what follows.
 _DOLLARS = frozenset("$\ufe69\uff04")
@@ -103,8 +103,11 @@ def sanitize_input(text: str, max_length: int | None = None, *, profile: Profile
 
     Raises:
         InvalidInput: naming the rule and the position, not the value.
+        ConfigurationError: if `max_length` is not positive.
     """
     check = _CHECKS[profile]
+    if max_length is not None and max_length < 1:
+        raise ConfigurationError("max_length must be positive")
     return check(text) if max_length is None else check(text, max_length=max_length)
 
 
@@ -156,23 +159,33 @@ def _not_allowed(text: str, index: int, what: str) -> InvalidInput:
 def _is_in_name(text: str, index: int) -> bool:
     """Whether a character may stand where it does: what shells, templates and markup begin with, beside words only."""
     character, before, after = text[index], text[max(0, index - 4) : index], text[index + 1 : index + 4]
-    spaced = before.endswith(" ") and after.startswith(" ")
-    left, right = (before[:-1], after[1:]) if spaced else (before, after)
-    if character in "/／":  # 5/2, c/o, C/ Mayor, Viana / RO; not the start or end of a path
-        return _is_word(left[-1:]) and _is_word(right.removeprefix(" ")[:1])
-    if character == "&":  # AT&T, Smith & Sons, Bros. & Co; not `& id`, `1 & id`, `a&id`, `&lt`
-        letter, follows = left.rstrip(".+#)'’")[-1:], right.lstrip(".('‘")[:1]
-        return _is(letter, "L", "M") and _is_word(follows) and (spaced or not follows.islower())
-    if character == "%":  # 50%, 50 %; not %41, %PATH%
-        return _is(before.removesuffix(" ")[-1:], "N") and after[:1] in _AFTER_MARK | {"!", "?"}
-    if character in "!?":  # of a sentence; no history, pattern or query
-        marks = {"!", "?"} if character == "?" else {"?"}
-        return (_is_word(before[-1:]) or before[-1:] in {*marks, *"%)'’”»"}) and after[:1] in _AFTER_MARK | marks
+    if character in "/／&":
+        return _joins_words(character, before, after)
+    if character in "%!?":
+        return _ends_word(character, before, after)
     if character == '"':  # the Hebrew abbreviation mark, as it is usually typed
         return "\u05d0" <= before[-1:] <= "\u05ea" and "\u05d0" <= after[:1] <= "\u05ea"
     if character in _JOINERS:  # spelling, and inside of a word
         return _is(after[:1], "L", "M")
     return character not in _DOLLARS and unicodedata.category(character) in _NAME_CATEGORIES
+
+
+def _joins_words(character: str, before: str, after: str) -> bool:
+    spaced = before.endswith(" ") and after.startswith(" ")
+    left, right = (before[:-1], after[1:]) if spaced else (before, after)
+    if character == "&":  # AT&T, Smith & Sons, Bros. & Co; not `& id`, `1 & id`, `a&id`, `&lt`
+        letter, follows = left.rstrip(".+#)'’")[-1:], right.lstrip(".('‘")[:1]
+        return _is(letter, "L", "M") and _is_word(follows) and (spaced or not follows.islower())
+    # 5/2, c/o, C/ Mayor, Viana / RO; not the start or end of a path.
+    return _is_word(left[-1:]) and _is_word(right.removeprefix(" ")[:1])
+
+
+def _ends_word(character: str, before: str, after: str) -> bool:
+    if character == "%":  # 50%, 50 %; not %41, %PATH%
+        return _is(before.removesuffix(" ")[-1:], "N") and after[:1] in _AFTER_MARK | {"!", "?"}
+    # Of a sentence: no history of a shell, no pattern, no query.
+    marks = {"!", "?"} if character == "?" else {"?"}
+    return (_is_word(before[-1:]) or before[-1:] in {*marks, *"%)'’”»"}) and after[:1] in _AFTER_MARK | marks
 
 
 def _is_word(character: str) -> bool:

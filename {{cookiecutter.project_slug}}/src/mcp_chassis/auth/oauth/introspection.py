@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import anyio
 import structlog
 
+from ...sinks.errors import UpstreamError
 from ...sinks.fetch import SafeFetcher
 from ..principal import Principal
 from ..verifier import InvalidCredential
@@ -112,7 +113,7 @@ class IntrospectionVerifier(TokenVerifier):
             if answer.status in _TOKEN_REJECTED:
                 raise InvalidCredential("refused")
             return json_object(answer)
-        except ValueError as error:
+        except (ValueError, UpstreamError) as error:
             self._again_at = time.monotonic() + _COOL_DOWN
             log.error("a token could not be introspected", cause=cause_of(error))
             raise IssuerUnavailable from None

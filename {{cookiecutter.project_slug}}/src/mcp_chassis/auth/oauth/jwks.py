@@ -13,8 +13,9 @@ import anyio
 import structlog
 
 from ...sinks.addresses import IPNetwork
-from ...sinks.dialling import FetchError
-from ...sinks.fetch import Fetched, SafeFetcher
+from ...sinks.errors import InvalidInput, UpstreamError
+from ...sinks.fetch import SafeFetcher
+from ...sinks.http import Fetched
 from ..verifier import Unavailable
 
 log = structlog.get_logger("auth")
@@ -80,7 +81,7 @@ class IssuerKeys:
         self._tried_at = now
         try:
             self._keys = await _fetch_keys(self._fetcher, self._issuer)
-        except (TimeoutError, ValueError) as error:
+        except (TimeoutError, ValueError, UpstreamError) as error:
             log.error("the issuer's keys could not be fetched", issuer=self._issuer, cause=cause_of(error))
         else:
             self._fetched_at = now
@@ -121,10 +122,10 @@ async def _first_metadata(fetcher: SafeFetcher, issuer: str) -> dict[str, Any]:
     ):
         try:
             metadata = await _get(fetcher, url)
-        except FetchError:
-            raise  # the host does not answer, so neither would it for the second document
+        except InvalidInput:
+            raise  # its host is not allowed
         except ValueError:
-            continue
+            continue  # if it does not answer at all, neither would it for the second document
         # Mix-up defence (RFC 8414, section 3.3), and no way from https to http.
         uri = metadata.get("jwks_uri")
         if (
@@ -170,4 +171,6 @@ def json_object(answer: Fetched) -> dict[str, Any]:
 
 def cause_of(error: Exception) -> str:
     """Return the cause to log when an issuer failed. The text of a decoding error would quote its answer."""
+    if isinstance(error, UpstreamError) and error.cause:
+        return f"{error} [{error.cause}]"
     return type(error).__name__ if isinstance(error, TimeoutError | UnicodeError | json.JSONDecodeError) else str(error)

@@ -1,0 +1,428 @@
+"""An internal service of the team's: what is sent and comes back, what is sent again, whose fault a failure is."""
+
+import asyncio
+import errno
+import json
+import socket
+import ssl
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpcore2
+import pytest
+from pydantic import BaseModel
+
+from mcp_chassis.sinks import ConfigurationError, Fetched, InvalidInput, Upstream, UpstreamError
+from mcp_chassis.sinks.http import call_deadline
+
+from ..support.certificates import Authority
+from ..support.outside import Outside, Server, answers, reply
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "s3cr3t-of-the-upstream"
+Answer = tuple[int, dict[str, str], bytes]
+
+
+class Service:
+    """A service on loopback that keeps connections open. `script` answers first, then everything is a 200."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.connections = 0
+        self.script: list[Answer | Callable[[socket.socket], None]] = []
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                service.connections += 1
+
+            def handle_one_request(self) -> None:
+                with suppress(ConnectionError):
+                    super().handle_one_request()
+
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                service.requests.append((self.command, self.path, headers, body))
+                following = service.script.pop(0) if service.script else (200, {}, b'{"stock": 7}')
+                if callable(following):
+                    self.close_connection = True
+                    following(self.connection)
+                    return
+                status, sent, content = following
+                self.send_response(status)
+                for name, value in sent.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+            def log_message(self, *_: object) -> None:
+                """Keep the output of the tests clean."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/api"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for _, path, _, _ in self.requests]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    started = Service()
+    yield started
+    started.close()
+
+
+async def credential() -> str:
+    """Be the provider of a token."""
+    return f"Bearer {SECRET}"
+
+
+def cut(connection: socket.socket) -> None:
+    """Disconnect instead of answering."""
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def failed(error: BaseException) -> str:
+    """Return all that an error says."""
+    return "".join([*traceback.format_exception(error), getattr(error, "cause", "")])
+
+
+# --- what is sent, what comes back ------------------------------------------------------------------------------------
+
+
+async def test_all_methods_over_one_connection_with_the_credential_of_the_provider(service: Service) -> None:
+    async with Upstream(service.url, authorization=credential) as upstream:
+        assert (await upstream.get("/items", 7, params={"page": 2, "tag": ["a&b", "c"]})).json() == {"stock": 7}
+        await upstream.post("/items", json={"name": "é"})
+        await upstream.put("/items/7", json=[1])
+        await upstream.patch("items/7/", content=b"raw", headers={"Content-Type": "text/plain"})
+        await upstream.delete("/items", "7")
+        await upstream.get("")
+    assert [(method, path) for method, path, _, _ in service.requests] == [
+        ("GET", "/api/items/7?page=2&tag=a%26b&tag=c"),
+        ("POST", "/api/items"),
+        ("PUT", "/api/items/7"),
+        ("PATCH", "/api/items/7/"),
+        ("DELETE", "/api/items/7"),
+        ("GET", "/api"),
+    ]
+    assert {headers["authorization"] for _, _, headers, _ in service.requests} == {f"Bearer {SECRET}"}
+    assert json.loads(service.requests[1][3]) == {"name": "é"}
+    assert service.requests[1][2]["content-type"] == "application/json"
+    assert (service.requests[3][3], service.requests[3][2]["content-type"]) == (b"raw", "text/plain")
+    assert service.connections == 1
+
+
+class Item(BaseModel):
+    """What the service answers with."""
+
+    stock: int
+
+
+async def test_an_answer_becomes_a_model_or_the_upstreams_failure(service: Service) -> None:
+    service.script = [
+        (200, {}, b'{"stock": 7}'),
+        (404, {}, b'{"stock": 7}'),
+        (200, {}, b'{"stock": "' + SECRET.encode() + b'"}'),
+        (200, {}, b"<html>"),
+        (200, {}, b"[" * 100_000),
+    ]
+    async with Upstream(service.url) as upstream:
+        assert (await upstream.get("/items/7")).json_as(Item) == Item(stock=7)
+        missing = await upstream.get("/items/8")
+        assert missing.status == 404
+        for response in (missing, await upstream.get("/x"), await upstream.get("/x"), await upstream.get("/x")):
+            with pytest.raises(UpstreamError) as error:
+                response.json_as(Item)
+            assert SECRET not in failed(error.value)
+
+
+# --- where it goes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value", ["..", ".", "", "../admin", "a/../../admin", "..\\admin", "%2e%2e", "..;", "%2e%2e%2fx"]
+)
+async def test_no_value_leaves_the_base_path(service: Service, value: str) -> None:
+    async with Upstream(service.url) as upstream:
+        for path, values in (("/items", (value,)), (f"/items/{value}/x", ())):
+            with pytest.raises(InvalidInput):
+                await upstream.get(path, *values)
+    assert service.requests == []
+
+
+@pytest.mark.parametrize(
+    "value", ["a/b", "a?admin=1", "a#b", "http://other.example/", "//other.example", "@other", "é ü", "a%2fb"]
+)
+async def test_a_value_is_one_segment(service: Service, value: str) -> None:
+    async with Upstream(service.url) as upstream:
+        await upstream.get("/items", value, "x")
+    (path,) = service.paths
+    assert path.startswith("/api/items/")
+    assert path.endswith("/x")
+    assert path.count("/") == 4
+    assert not set("?# ") & set(path)
+
+
+async def test_redirects_stay_below_the_base_path(service: Service) -> None:
+    service.script = [(302, {"Location": "items/8/"}, b"")]
+    async with Upstream(service.url, authorization=credential) as upstream:
+        await upstream.get("/items")
+        assert service.paths == ["/api/items", "/api/items/8/"]
+        for away in (
+            "/admin",
+            "/apis",
+            "/api/../admin",
+            "/api/%2e%2e/admin",
+            "//other.example/api/x",
+            "http://127.0.0.1:1/api",
+        ):
+            service.script = [(307, {"Location": away}, b"")]
+            with pytest.raises(UpstreamError, match="A service"):
+                await upstream.get("/items")
+        service.script = [(307, {"Location": "items/8/"}, b"")]
+        with pytest.raises(UpstreamError):
+            await upstream.post("/items", json={})
+        assert len(service.requests) == 9
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://a/", "//a", "https://u:p@a/", "https://a/?x=1", "https://a/#x", "https://a/../b", "https://a/%2e%2e", ""],
+)
+def test_a_base_url_that_is_none_is_the_authors_mistake(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="base URL"):
+        Upstream(url)
+
+
+@pytest.mark.parametrize("options", [{"timeout": 0}, {"max_bytes": 0}, {"networks": ["10.0.0.1/8"]}])
+def test_wrong_limits_are_the_authors_mistake(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        Upstream("https://stock.internal/", **options)
+
+
+@pytest.mark.parametrize(
+    ("address", "networks", "reached"),
+    [
+        ("10.1.2.3", (), True),
+        ("fd00::1", (), True),
+        ("93.184.215.14", (), True),
+        ("127.0.0.1", (), False),
+        ("169.254.169.254", (), False),
+        ("::ffff:169.254.169.254", (), False),
+        ("10.1.2.3", ("10.0.0.0/8",), True),
+        ("10.1.2.3", ("192.168.0.0/16",), False),
+        ("93.184.215.14", ("10.0.0.0/8",), False),
+    ],
+)
+async def test_the_name_leads_to_its_networks_only(
+    outside: Outside, address: str, networks: tuple[str, ...], reached: bool
+) -> None:
+    outside.name("stock.internal", address)
+    async with Upstream("http://stock.internal:8080/api", networks=networks) as upstream:
+        with pytest.raises(UpstreamError if reached else ConfigurationError):
+            await upstream.post("/items", json={})
+    assert {host for host, _ in outside.dialled} == ({address} if reached else set())
+
+
+async def test_localhost_is_this_machine(service: Service) -> None:
+    async with Upstream(service.url.replace("127.0.0.1", "localhost")) as upstream:
+        assert (await upstream.get("/items")).status == 200
+
+
+# --- what is sent again -----------------------------------------------------------------------------------------------
+
+
+async def test_what_is_safe_is_sent_again_twice_at_most(service: Service) -> None:
+    async with Upstream(service.url) as upstream:
+        for method, attempts in {"GET": 3, "PUT": 3, "DELETE": 3, "POST": 1, "PATCH": 1}.items():
+            service.requests.clear()
+            service.script = [cut, cut, cut]
+            with pytest.raises(UpstreamError):
+                await upstream.request(method, "/items")
+            assert len(service.requests) == attempts, method
+        service.script = [cut, (503, {"Retry-After": "0"}, b"")]
+        assert (await upstream.get("/items")).status == 200
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_service_that_is_busy_is_asked_again_when_it_says(service: Service, status: int) -> None:
+    async with Upstream(service.url, timeout=5) as upstream:
+        for after, method, attempts in (
+            ("0", "GET", 2),
+            (None, "GET", 1),
+            ("0", "POST", 1),
+            ("60", "GET", 1),
+            ("x", "GET", 1),
+        ):
+            service.requests.clear()
+            service.script = [(status, {} if after is None else {"Retry-After": after}, b"")]
+            started = time.monotonic()
+            if attempts == 2:
+                assert (await upstream.request(method, "/items")).status == 200
+            else:
+                with pytest.raises(UpstreamError) as error:
+                    await upstream.request(method, "/items")
+                assert f"status {status}" in error.value.cause
+            assert len(service.requests) == attempts
+            assert time.monotonic() - started < 3
+            service.script.clear()
+
+
+async def test_any_method_is_sent_again_if_no_connection_was_made(
+    monkeypatch: pytest.MonkeyPatch, service: Service
+) -> None:
+    real, dialled = httpcore2.AnyIOBackend.connect_tcp, []
+
+    async def connect(self: Any, *args: Any, **options: Any) -> Any:
+        dialled.append(args)
+        if len(dialled) < 3:
+            raise httpcore2.ConnectError("refused")
+        return await real(self, *args, **options)
+
+    monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", connect)
+    async with Upstream(service.url) as upstream:
+        assert (await upstream.post("/items", json={})).status == 200
+    assert (len(dialled), len(service.requests)) == (3, 1)
+
+
+# --- how long ---------------------------------------------------------------------------------------------------------
+
+
+async def test_it_ends_before_the_tool_call_does(service: Service) -> None:
+    async def ask() -> Fetched:
+        async with asyncio.timeout(0.5) as deadline, Upstream(service.url, timeout=30) as upstream:
+            call_deadline.set(deadline.when() or 0.0)
+            return await upstream.get("/items")
+
+    for answer in (lambda _: time.sleep(1), (503, {"Retry-After": "20"}, b"")):
+        service.script = [answer]
+        started = time.monotonic()
+        with pytest.raises(UpstreamError) as error:  # not the TimeoutError of the call
+            await asyncio.create_task(ask())
+        assert time.monotonic() - started < 0.5
+        assert "seconds" in error.value.cause or "503" in error.value.cause
+
+
+async def test_a_deadline_within_the_tool_counts_too(service: Service) -> None:
+    service.script = [(503, {"Retry-After": "2"}, b"")]
+    async with Upstream(service.url, timeout=30) as upstream:
+        started = time.monotonic()
+        with anyio.fail_after(1), pytest.raises(UpstreamError):
+            await upstream.get("/items")
+    assert time.monotonic() - started < 0.5
+
+
+# --- whose fault it is ------------------------------------------------------------------------------------------------
+
+
+async def test_a_service_that_is_down_is_the_upstreams_failure_and_has_a_cause() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    async with Upstream(f"http://127.0.0.1:{port}/") as upstream:
+        with pytest.raises(UpstreamError) as error:
+            await upstream.get("/items")
+    assert str(error.value) == "A service that the tool needs does not answer properly. Try again later."
+    assert f"http://127.0.0.1:{port}" in error.value.cause
+    assert "ConnectError" in error.value.cause
+
+
+@pytest.mark.parametrize("certified", ["other.internal", None])
+async def test_a_wrong_certificate_is_the_upstreams_failure_and_asked_once(
+    outside: Outside, tmp_path: Path, certified: str | None
+) -> None:
+    authority = Authority(tmp_path)
+    server = Server(answers(reply()), context=authority.server_context(certified or "stock.internal"))
+    outside.site("stock.internal", "10.1.2.3", server)
+    context: ssl.SSLContext | None = authority.client_context() if certified else None
+    async with Upstream("https://stock.internal/", ssl_context=context, authorization=credential) as upstream:
+        with pytest.raises(UpstreamError) as error:
+            await upstream.get("/items")
+    server.close()
+    assert "SSLCertVerificationError (" in error.value.cause
+    assert SECRET not in failed(error.value)
+    assert server.requests == []
+    assert len(outside.dialled) == 1
+
+
+@pytest.mark.parametrize("value", ["", "Bearer ", f"Bearer {SECRET}\r\nX: 1", f"Bearer {SECRET}é", f" {SECRET}"])
+async def test_a_credential_that_cannot_be_sent_is_no_fault_of_the_caller(service: Service, value: str) -> None:
+    async def provider() -> str:
+        return value
+
+    async with Upstream(service.url, authorization=provider) as upstream:
+        with pytest.raises(ConfigurationError) as error:
+            await upstream.get("/items")
+    assert SECRET not in failed(error.value)
+    assert service.requests == []
+
+
+async def test_what_the_author_gets_wrong_is_no_fault_of_the_caller(service: Service) -> None:
+    upstream = Upstream(service.url)
+    with pytest.raises(ConfigurationError, match="lifespan"):
+        await upstream.get("/items")
+    async with upstream:
+        for headers in ({"Authorization": f"Bearer {SECRET}"}, {"X": f"{SECRET}\n"}, {f"{SECRET} ": "x"}):
+            with pytest.raises(ConfigurationError) as error:
+                await upstream.get("/items", headers=headers)
+            assert SECRET not in failed(error.value)
+    with pytest.raises(ConfigurationError, match="lifespan"):
+        await upstream.get("/items")
+
+
+async def test_what_the_provider_raises_goes_on_as_it_is(service: Service) -> None:
+    async def provider() -> str:
+        raise FileNotFoundError(errno.ENOENT, "no token file")
+
+    async with Upstream(service.url, authorization=provider) as upstream:
+        with pytest.raises(FileNotFoundError):
+            await upstream.get("/items")
+
+
+async def test_a_server_without_descriptors_left_is_no_fault_of_the_upstream(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connect(*_: Any, **__: Any) -> Any:
+        try:
+            raise OSError(errno.EMFILE, "Too many open files")
+        except OSError as error:
+            raise httpcore2.ConnectError(error) from error
+
+    monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", connect)
+    async with Upstream(service.url, timeout=1) as upstream:
+        with pytest.raises(ConfigurationError, match="Too many open files"):
+            await upstream.get("/items")
+
+
+async def test_an_answer_over_the_limit_is_the_upstreams_failure_also_on_a_kept_connection(service: Service) -> None:
+    async with Upstream(service.url, max_bytes=100_000) as upstream:
+        for _ in range(5):
+            service.script = [(200, {}, b"x" * 100_000)]
+            assert len((await upstream.get("/items")).body) == 100_000
+        service.script = [(200, {}, b"x" * 100_001)]
+        with pytest.raises(UpstreamError) as error:
+            await upstream.get("/items")
+    assert service.connections == 1
+    assert "100000 bytes" in error.value.cause

@@ -1,0 +1,275 @@
+"""One HTTP exchange of a tool with another system: to checked addresses, within limits, and whose fault a failure is.
+
+httpcore itself has no proxies from the environment, no cookies, no redirects and no decompression.
+"""
+
+import errno
+import math
+import re
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import ip_address
+from typing import Any, TypeVar
+
+import anyio
+import httpcore2
+import httpx2
+from pydantic import TypeAdapter
+
+from .addresses import IPAddress
+from .errors import ConfigurationError, UpstreamError
+from .urls import Target
+
+_Kind = TypeVar("_Kind")
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+
+call_deadline: ContextVar[float] = ContextVar("call_deadline", default=math.inf)
+"""When the tool call ends, by the clock of the event loop."""
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+NETWORK_ERRORS = (
+    *(httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError),
+    ssl.SSLError,  # after the handshake
+)
+_CONNECT_SECONDS = 5.0  # for one address: a name may have several
+_MAX_READ_BYTES = 16_384  # what is read at once is parsed at once, while every other request waits
+_MAX_HEAD_BYTES = 131_072  # of the whole response's heads
+_MAX_CHUNKS = 10_000  # of one body: a million chunks of one byte keep a processor busy for a minute
+# Encodings of the web (Encoding Standard). Python has others that take quadratic time (punycode) or run escapes.
+_ENCODINGS = frozenset(
+    {"utf-8", "utf-16", "us-ascii", "koi8-r", "shift_jis", "euc-jp", "euc-kr", "gbk", "gb18030", "big5"}
+    | {f"iso-8859-{part}" for part in (1, 2, 9, 15)}
+    | {f"windows-{page}" for page in range(1250, 1257)}
+)
+# RFC 9110, sections 5.1 and 5.5, without obs-text.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
+_OWN_FAULTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # this process is short of something
+_NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A server's response. Header names are in lower case; `url` is the last one, after redirects."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+    def text(self) -> str:
+        """Return the body in its declared encoding, or UTF-8. What does not decode becomes U+FFFD."""
+        declared = re.search(r'charset="?([\w-]+)', self.headers.get("content-type", ""))
+        name = declared[1].lower() if declared else ""
+        return self.body.decode(name if name in _ENCODINGS else "utf-8", errors="replace")
+
+    def json(self) -> Any:
+        """Return the JSON value of a successful response. See `json_as`."""
+        return self._parsed(_ANYTHING)
+
+    def json_as(self, kind: type[_Kind]) -> _Kind:
+        """Return the JSON value of a successful response as a model, or what else pydantic can make of it.
+
+        Raises:
+            UpstreamError: if the status is not 2xx, or the body is not JSON of that kind.
+        """
+        return self._parsed(TypeAdapter(kind))
+
+    def _parsed(self, adapter: TypeAdapter[_Kind]) -> _Kind:
+        origin = "/".join(self.url.split("/")[:3])
+        if not 200 <= self.status < 300:
+            raise UpstreamError(f"the server answered with status {self.status}", cause=origin)
+        try:
+            return adapter.validate_json(self.body)
+        except ValueError:  # whose text would quote the body
+            raise UpstreamError("the server's answer is not the JSON that it should be", cause=origin) from None
+
+
+class AddressRefused(Exception):
+    """A host's name has no address, or one that may not be connected to."""
+
+    def __init__(self, *, is_absent: bool) -> None:
+        super().__init__("no address" if is_absent else "an address that is not allowed")
+        self.is_absent = is_absent
+
+
+class CheckedBackend(httpcore2.AnyIOBackend):
+    """Resolves a name once for every connection, checks all addresses, and connects to no other.
+
+    Args:
+        allows: whether an address may be connected to. None connects to the host that httpcore asks for, a proxy.
+        max_bytes: largest body.
+    """
+
+    def __init__(self, allows: Callable[[IPAddress], bool] | None, max_bytes: int) -> None:
+        self._allows = allows
+        self._max_bytes = 2 * max_bytes + _MAX_HEAD_BYTES
+
+    async def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
+        failure: Exception = httpcore2.ConnectError("no address")
+        for address in [host] if self._allows is None else await _addresses(host, port, self._allows):
+            try:
+                return BoundedStream(await super().connect_tcp(address, port, *args, **options), self._max_bytes)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+
+class BoundedStream(httpcore2.AsyncNetworkStream):
+    """Limits all bytes that a request is answered with, also headers, interim responses and the framing of chunks."""
+
+    def __init__(self, stream: httpcore2.AsyncNetworkStream, max_bytes: int) -> None:
+        self._stream = stream
+        self._max_bytes = self._left = max_bytes
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  (httpcore's interface)
+        data = await self._stream.read(min(max_bytes, _MAX_READ_BYTES), timeout)
+        self._left -= len(data)
+        if self._left < 0:
+            raise UpstreamError("the answer is too large")
+        return data
+
+    async def write(self, *args: Any, **options: Any) -> None:
+        self._left = self._max_bytes  # the next request of a kept connection: HTTP/1.1 does not read in between
+        await self._stream.write(*args, **options)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    async def start_tls(self, *args: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
+        return BoundedStream(await self._stream.start_tls(*args, **options), self._max_bytes)
+
+
+async def _addresses(host: str, port: int, allows: Callable[[IPAddress], bool]) -> list[str]:
+    try:
+        found = [str(ip_address(host.strip("[]")))]
+    except ValueError:
+        try:
+            answers = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError:
+            answers = []
+        except socket.gaierror as error:
+            if error.errno not in _NO_SUCH_NAME:
+                raise UpstreamError("the server's name cannot be looked up now", cause=cause_of(error)) from error
+            answers = []
+        found = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+    # One address that is not allowed refuses the whole name: an honest service has none.
+    if not found or not all(allows(ip_address(address)) for address in found):
+        raise AddressRefused(is_absent=not found)
+    return found
+
+
+def sendable(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers with their names in lower case.
+
+    Raises:
+        ConfigurationError: if HTTP cannot carry one of them: a line break, a space at an end, another script.
+    """
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigurationError("a header's name holds a character that names of headers cannot have")
+        if not _HEADER_VALUE.fullmatch(value):
+            raise ConfigurationError(f"the value of the header {name} cannot be sent: a line break, a space at an end?")
+    return {name.lower(): value for name, value in headers.items()}
+
+
+async def exchange(
+    pool: httpcore2.AsyncConnectionPool,
+    method: str,
+    target: Target,
+    headers: Mapping[str, str],
+    content: bytes | None,
+    *,
+    max_bytes: int,
+    skips_redirects: bool,
+) -> Fetched:
+    """Send one request and read the response, but not the body of a redirect that is skipped."""
+    own = {"host": target.authority, "accept-encoding": "identity"}
+    request = pool.stream(
+        method,
+        httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
+        headers=list(({"accept": "*/*"} | dict(headers) | own).items()),
+        content=content,
+        # The certificate, too, must be for `sni_hostname`.
+        extensions={"timeout": {"connect": _CONNECT_SECONDS}, "sni_hostname": target.host.strip("[]")},
+    )
+    async with request as response:
+        received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        skipped = skips_redirects and response.status in REDIRECTS and "location" in received
+        body = b"" if skipped else await _body(response, received.get("content-encoding", "identity"), max_bytes)
+    return Fetched(response.status, received, body, target.origin + target.path)
+
+
+async def _body(response: httpcore2.Response, encoding: str, max_bytes: int) -> bytes:
+    body = bytearray()
+    chunks = 0
+    async for chunk in response.aiter_stream():
+        if encoding != "identity":  # nothing here decompresses: a bomb stays as small as it came
+            raise UpstreamError("the server compresses its answer though it was asked not to")
+        body += chunk
+        chunks += 1
+        if len(body) > max_bytes:
+            raise UpstreamError(f"the answer is larger than {max_bytes} bytes")
+        if chunks > _MAX_CHUNKS:
+            raise UpstreamError("the answer comes in too many pieces")
+    return bytes(body)
+
+
+async def in_time(work: Callable[[], Awaitable[Fetched]], seconds: float) -> Fetched:
+    """Return what `work` returns, within `seconds` and before the tool call ends.
+
+    Raises:
+        UpstreamError: if it does not end in time, or the network or the other server fails.
+        ConfigurationError: if this side cannot send the request.
+    """
+    limit = min(seconds, seconds_left())
+    try:
+        with anyio.fail_after(limit):
+            return await work()
+    except TimeoutError:
+        raise UpstreamError(f"the server did not finish within {max(0, round(limit, 1)):g} seconds") from None
+    except httpcore2.LocalProtocolError:  # whose text would quote the header
+        raise ConfigurationError("the request has a header or a body that HTTP cannot carry") from None
+    except NETWORK_ERRORS as error:
+        if any(isinstance(one, OSError) and one.errno in _OWN_FAULTS for one in chain(error)):
+            raise ConfigurationError(f"no connection can be opened: {cause_of(error)}") from error
+        text = "the server does not answer, or its certificate or its answer is not valid"
+        raise UpstreamError(text, cause=cause_of(error)) from error
+
+
+def seconds_left() -> float:
+    """Return how long a tool may wait for others, with a tenth of it kept to say so (0.25 seconds at most)."""
+    left = min(call_deadline.get(), anyio.current_effective_deadline()) - anyio.current_time()
+    return left if left == math.inf else left - min(0.25, left / 10)
+
+
+def cause_of(error: BaseException) -> str:
+    """Return types of errors and the system's own texts for them: others may quote what was sent or received."""
+    return " < ".join(_system_text(one) for one in chain(error))
+
+
+def _system_text(error: BaseException) -> str:
+    name = type(error).__name__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{name} ({error.verify_message})"
+    return f"{name} ({error.strerror})" if isinstance(error, OSError) and error.strerror else name
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what caused it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@cache
+def system_authorities() -> ssl.SSLContext:
+    """Return a TLS context that trusts the system's certificate authorities."""
+    return httpx2.create_ssl_context(trust_env=False)
