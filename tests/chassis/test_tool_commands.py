@@ -1,5 +1,6 @@
 """`tools list`, `tools lock` and `tools check`, and whether this project's own tools are as approved."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -8,12 +9,14 @@ from pydantic import Field
 
 from mcp_chassis import tool
 from mcp_chassis.calls.tools import GuardedTool, guarded_tool
+from mcp_chassis.cli import run
 from mcp_chassis.cli.tools import (
     check_tools,
     list_tools,
     lock_tools,
 )
 from mcp_chassis.service import unchecked_server
+from mcp_chassis.settings import EXIT_CONFIG
 from secure_mcp_server.server import SERVER
 
 from .support.project import PROJECT
@@ -81,6 +84,21 @@ def test_what_the_lint_refuses_is_not_locked(lock: Path, capsys: pytest.CaptureF
     assert "poisoned: a text gives the model orders" in said
     assert "poisoned: text has no maxLength" in said
     assert not lock.exists()
+
+
+def test_a_tool_that_json_schema_cannot_describe_is_refused_by_name_without_a_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @tool(read_only=True)
+    def keep(content: bytes) -> str:
+        """Keep."""
+        return ""
+
+    assert run(replace(SERVER, tools=(keep,)), ["tools", "lock"]) == EXIT_CONFIG
+    said = capsys.readouterr()
+    assert said.err.startswith("the tool keep cannot be served: content: ")
+    assert "take a str with max_length" in said.err
+    assert said.out == ""
 
 
 def test_a_refused_lock_leaves_the_old_one(lock: Path) -> None:

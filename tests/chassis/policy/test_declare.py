@@ -1,6 +1,6 @@
 """How a function says what it is and what it may do."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -128,3 +128,30 @@ def test_a_policy_cannot_be_changed_afterwards() -> None:
     policy = declared(scopes=["admin"])
     with pytest.raises(FrozenInstanceError):
         policy.scopes = frozenset()  # type: ignore[misc]
+
+
+def test_a_generator_is_refused_by_name_when_it_is_declared() -> None:
+    async def follow(name: str = "") -> AsyncIterator[str]:
+        yield name
+
+    def each(name: str = "") -> Iterator[str]:
+        yield name
+
+    for function in (follow, each):
+        with pytest.raises(TypeError, match=rf"{function.__name__} yields its answer: return it"):
+            tool(read_only=True)(function)
+
+
+def test_parameters_that_cannot_be_named_are_refused_when_they_are_declared() -> None:
+    def many(*names: str) -> str:
+        return ""
+
+    def rest(**names: str) -> str:
+        return ""
+
+    def first(name: str, /) -> str:
+        return name
+
+    for function in (many, rest, first):
+        with pytest.raises(TypeError, match=rf"{function.__name__}: .* cannot be sent by name"):
+            tool(read_only=True)(function)

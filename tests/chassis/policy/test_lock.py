@@ -118,3 +118,24 @@ def test_the_canonical_form_knows_no_order_and_no_space() -> None:
     assert canonical({"b": [1, None], "a": "é"}) == '{"a":"\\u00e9","b":[1,null]}'
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical(float("nan"))
+
+
+def test_a_docstring_without_its_indentation_is_the_same_as_one_with_it(tmp_path: Path) -> None:
+    """Python 3.13 removes the indentation of docstrings when it compiles them; earlier versions keep it."""
+
+    def greet(name: Annotated[str, Field(max_length=9)]) -> str:
+        """Greet.
+
+        Names are kept as they are:
+            so is this indentation.
+        """
+        return name
+
+    def locked() -> dict[str, Any]:
+        return definition(guarded_tool(tool(read_only=True)(greet)))
+
+    before = locked()
+    assert greet.__doc__ is not None
+    greet.__doc__ = "\n".join(line[8:] if number else line for number, line in enumerate(greet.__doc__.split("\n")))
+    assert locked() == before
+    assert before["description"] == "Greet.\n\nNames are kept as they are:\n    so is this indentation."

@@ -188,8 +188,15 @@ async def take_choice(value: Literal["a", "b"]) -> str:
 
 
 def is_int(value: Any) -> bool:
-    """Whether this is a JSON integer."""
-    return type(value) is int
+    """Whether this is an integer in JSON Schema, which 7.0 is too."""
+    return type(value) is int or (type(value) is float and value.is_integer())
+
+
+def whole(value: Any) -> Any:
+    """Return what a tool gets of integers."""
+    if type(value) is list:
+        return [whole(item) for item in value]
+    return int(value) if type(value) is float else value
 
 
 RULES: dict[str, Any] = {
@@ -232,7 +239,7 @@ def test_a_value_is_taken_exactly_if_it_is_of_the_type(strict_server: GuardedSer
     result = anyio.run(call, strict_server, name, {"value": value})
     assert (not result.is_error) is bool(RULES[name](value)), value
     if not result.is_error and name != "take_float":
-        assert result.structured_content == {"result": repr(value)}
+        assert result.structured_content == {"result": repr(whole(value))}
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

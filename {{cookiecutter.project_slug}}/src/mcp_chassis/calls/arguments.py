@@ -1,19 +1,23 @@
 """Strict tool arguments: no unknown members, no coercion, and a refusal that names the field and the rule only."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pydantic_core
 from mcp.types import CallToolResult, InputRequiredResult, TextContent
-from pydantic import ValidationError
+from pydantic import PrivateAttr, ValidationError
+from pydantic_core import SchemaValidator
 
 from ..mcp import sdk
 from ..sinks.errors import InvalidInput
 from ..sinks.hidden import find_hidden
+from .exact import exact
 
 _MAX_NAME = 64
 _MAX_PROBLEMS = 500
 _MAX_BLOCKS = 1000
+_PERHAPS_WHOLE = re.compile(rb"[0-9](?:\.0|[eE])")
 
 
 class SchemaViolation(InvalidInput):
@@ -38,8 +42,9 @@ class Arguments(dict[str, Any]):
             SchemaViolation: if they are not valid Unicode.
         """
         members = []
-        for name, value in self.encoded.items():
-            member = _json(name)
+        for name, given in self.encoded.items():
+            is_whole = given is not None and _PERHAPS_WHOLE.search(given)
+            member, value = _json(name), _json(_whole(self[name])) if is_whole else given
             if member is None or value is None:
                 raise SchemaViolation("the arguments are not valid Unicode")
             members.append(member + b":" + value)
@@ -47,11 +52,30 @@ class Arguments(dict[str, Any]):
 
 
 class StrictMetadata(sdk.FuncMetadata):
-    """The SDK's argument reader without its leniency.
+    """The SDK's argument reader without its leniency, and the schema that says what it accepts.
 
     The SDK parses JSON out of strings, ignores unknown members and turns "7" into 7. A caller that sends the wrong
     type has misunderstood the tool; guessing what it meant is how checks and uses come to disagree.
     """
+
+    fields: dict[str, str]
+    """The field of the model behind each parameter: an alias has another name, or a name that pydantic reserves."""
+    _published: dict[str, Any] = PrivateAttr()
+    _validator: SchemaValidator = PrivateAttr()
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Make the schema and the validator.
+
+        Raises:
+            Inexact: if a type has no exact counterpart in JSON Schema.
+        """
+        super().model_post_init(context)
+        self._published, self._validator = exact(self.arg_model)
+
+    @property
+    def published(self) -> dict[str, Any]:
+        """The JSON Schema of the arguments."""
+        return self._published
 
     def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments as the function takes them.
@@ -65,8 +89,10 @@ class StrictMetadata(sdk.FuncMetadata):
             arguments = Arguments(arguments)
         if arguments.validated is None:
             # As JSON, because the arguments were JSON: a date is a string there, and strictness knows it.
-            model = self.arg_model.model_validate_json(arguments.document, strict=True, extra="forbid")
-            arguments.validated = model.model_dump_one_level()
+            model = self._validator.validate_json(
+                arguments.document, strict=True, extra="forbid", by_alias=True, by_name=False
+            )
+            arguments.validated = {name: getattr(model, field) for name, field in self.fields.items()}
         return arguments.validated
 
     def convert_result(self, result: Any) -> CallToolResult | InputRequiredResult:
@@ -105,16 +131,13 @@ def broken_rule(error: BaseException) -> str:
     return place.tb_frame.f_code.co_name.strip("_")
 
 
-def closed_schema(schema: Any) -> Any:
-    """Return `schema` with every object in it closed to further members."""
-    if isinstance(schema, list):
-        return [closed_schema(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {name: closed_schema(part) for name, part in schema.items()}
-    if isinstance(closed.get("properties"), dict) and closed.get("type") == "object":
-        closed.setdefault("additionalProperties", False)
-    return closed
+def _whole(value: Any) -> Any:
+    """Return a JSON value with 7 for 7.0: JSON Schema takes both for an integer."""
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _whole(item) for name, item in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _json(value: object) -> bytes | None:

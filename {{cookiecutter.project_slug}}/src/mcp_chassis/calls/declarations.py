@@ -4,6 +4,7 @@ A declaration is an attribute of the function, which can still be called and tes
 default to the most cautious assumption: a tool is taken to be destructive, and asks before it runs.
 """
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -21,7 +22,20 @@ class _Policy:
     __slots__ = ()
 
     def __call__(self, function: _Function) -> _Function:
-        """Attach this policy to a function."""
+        """Attach this policy to a function.
+
+        Raises:
+            TypeError: if it cannot be called with named arguments for one answer.
+        """
+        name = getattr(function, "__name__", repr(function))
+        given = inspect.unwrap(function)
+        if inspect.isgeneratorfunction(given) or inspect.isasyncgenfunction(given):
+            raise TypeError(
+                f"{name} yields its answer: return it, as a list if need be; ctx.report_progress tells of progress"
+            )
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
+                raise TypeError(f"{name}: {parameter} cannot be sent by name: declare each parameter, without * and /")
         setattr(function, _ATTRIBUTE, self)
         return function
 

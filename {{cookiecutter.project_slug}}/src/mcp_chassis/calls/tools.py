@@ -9,13 +9,17 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from mcp.types import ToolAnnotations
+from pydantic import PydanticUserError
+from pydantic_core import SchemaError
 
 from ..limits.rate_limiter import LimiterFactory, RateLimiter
 from ..limits.slots import current_slot
 from ..mcp import sdk
-from .arguments import StrictMetadata, closed_schema
+from .arguments import StrictMetadata
 from .declarations import ToolPolicy, policy_of
+from .exact import Inexact, InvalidTool
 
+_REMEDY = "Annotate every parameter with a type of JSON, and convert its value in the tool."
 _MAX_THREADS = 1000  # they cannot be stopped, so slots count them and not this
 
 
@@ -33,7 +37,8 @@ def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory =
     """Return the guarded tool for `function`.
 
     Raises:
-        TypeError: if it was not declared, or declares parameters that cannot be described.
+        TypeError: if it was not declared.
+        InvalidTool: if JSON Schema cannot describe one of its parameters.
     """
     policy = policy_of(function, ToolPolicy)
     annotations = ToolAnnotations(
@@ -43,15 +48,32 @@ def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory =
         idempotent_hint=policy.idempotent,
         open_world_hint=policy.open_world,
     )
-    tool = sdk.Tool.from_function(function, title=policy.title, annotations=annotations)
-    tool.fn_metadata = StrictMetadata(**dict(tool.fn_metadata))
-    tool.parameters = closed_schema(tool.parameters)
+    tool = _described(function, policy.title, annotations)
     blocking = not inspect.iscoroutinefunction(inspect.unwrap(function))
     if blocking:
         tool.fn, tool.is_async = _in_thread(function), True
     calls = policy.calls_per_minute
     limiter = make_limiter(f"tool:{tool.name}", per_minute=calls, burst=calls) if calls is not None else None
     return GuardedTool(tool, policy, blocking, limiter)
+
+
+def _described(function: Callable[..., Any], title: str | None, annotations: ToolAnnotations) -> sdk.Tool:
+    name = getattr(function, "__name__", repr(function))
+    # Python 3.13 removes the indentation of docstrings: what is locked must not depend on who reads it.
+    text = inspect.cleandoc(function.__doc__ or "")
+    try:
+        tool = sdk.Tool.from_function(function, title=title, description=text, annotations=annotations)
+        named, given = inspect.signature(function).parameters, tool.fn_metadata.arg_model.model_fields
+        fields = {field if field in named else info.alias or field: field for field, info in given.items()}
+        tool.fn_metadata = StrictMetadata(**dict(tool.fn_metadata), fields=fields)
+    except Inexact as error:
+        raise InvalidTool(f"the tool {name} cannot be served: {error}.") from None
+    except (PydanticUserError, sdk.InvalidSignature, NameError, SchemaError) as error:
+        raise TypeError(
+            f"the tool {name} cannot be served: {str(error).splitlines()[0].rstrip('.')}. {_REMEDY}"
+        ) from error
+    tool.parameters = tool.fn_metadata.published
+    return tool
 
 
 def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..calls.exact import InvalidTool
 from ..rooms import rooms
 from ..service import Service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
@@ -44,6 +45,9 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     except StartError as error:
         print(error, file=sys.stderr)
         return EXIT_UNAVAILABLE
+    except InvalidTool as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
 
 
 def _parser(service: Service) -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.lowlevel.server import Server
 from mcp.server.mcpserver.exceptions import (
+    InvalidSignature,
     ResourceError,
     ResourceNotFoundError,
     ToolError,

@@ -1,0 +1,335 @@
+"""One meaning for the type of a parameter: the guard accepts what the published JSON Schema accepts, and nothing else.
+
+pydantic reads more than it publishes ("1700000000" is a date-time, `true` is 1) and less (7.0 is an integer in JSON).
+So its schema is rewritten before a validator is made of it, and each part has to be one that is known to say the same
+in JSON Schema; any other is refused, with what to write instead. A function in `AfterValidator` is the tool's own rule:
+like the tool's code, it sees only what the schema accepts.
+"""
+
+import datetime
+import ipaddress
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from enum import Enum
+from operator import ge, gt, le, lt
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core_schema
+
+_CLOCK = r"[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})"
+# How RFC 3339, 9562 and 4291 write them, in upper case; no leap seconds, which Python cannot hold.
+_TEXTS: Mapping[object, tuple[str, str, Callable[[str], Any]]] = MappingProxyType(
+    {
+        "date": ("date", r"[0-9]{4}-[0-9]{2}-[0-9]{2}", datetime.date.fromisoformat),
+        "datetime": ("date-time", rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T{_CLOCK}", datetime.datetime.fromisoformat),
+        "time": ("time", _CLOCK, datetime.time.fromisoformat),
+        "uuid": ("uuid", r"[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}", uuid.UUID),
+        ipaddress.IPv4Address: ("ipv4", r"[0-9.]+", ipaddress.IPv4Address),
+        ipaddress.IPv6Address: ("ipv6", r"[0-9A-F:.]+", ipaddress.IPv6Address),
+    }
+)
+_FORMATS = frozenset({*(name for name, _, _ in _TEXTS.values()), "password"})
+
+_BOUNDS = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+_SIZES = {"min_length", "max_length", "fail_fast"}
+_NOTES = {"type", "ref", "metadata", "serialization", "strict"}
+# The rules of values that JSON Schema has as well.
+_RULES: Mapping[str, set[str]] = MappingProxyType(
+    {
+        **{
+            "any": set(),
+            "none": set(),
+            "bool": set(),
+            "date": set(),
+            "uuid": set(),
+            "time": {"microseconds_precision"},
+        },
+        **{
+            "datetime": {"microseconds_precision", "tz_constraint"},
+            "str": _SIZES | {"pattern", "to_lower", "to_upper"},
+        },
+        **{"int": {*_BOUNDS, "multiple_of"}, "float": {*_BOUNDS, "allow_inf_nan"}, "literal": {"expected"}},
+        **{
+            "decimal": {*_BOUNDS, "max_digits", "decimal_places", "allow_inf_nan"},
+            "enum": {"cls", "members", "sub_type"},
+        },
+        **dict.fromkeys(("list", "set", "frozenset"), _SIZES | {"items_schema"}),
+        **{
+            "tuple": _SIZES | {"items_schema", "variadic_item_index"},
+            "dict": _SIZES | {"keys_schema", "values_schema"},
+        },
+    }
+)
+_STRUCTURES = frozenset(
+    [
+        "model",
+        "model-fields",
+        "model-field",
+        "dataclass",
+        "dataclass-args",
+        "dataclass-field",
+        "typed-dict",
+        "typed-dict-field",
+        "nullable",
+        "default",
+        "union",
+        "tagged-union",
+        "definitions",
+        "definition-ref",
+        "function-after",
+    ]
+)
+_CONFIG = {"str_strip_whitespace", "str_min_length", "str_max_length", "coerce_numbers_to_str", "regex_engine"}
+_PARTS = ("schema", "items_schema", "keys_schema", "values_schema", "fields", "choices", "definitions")
+_HASHABLE = frozenset(
+    {"str", "int", "float", "bool", "none", "literal", "enum", "uuid", "date", "datetime", "nullable"}
+)
+_TOKEN = re.compile(r"\\.|\[\^?(?:\\.|[^\]\\])*\]|\(\?:?|.", re.DOTALL)
+_AMBIGUOUS = re.compile(r"\.|\(\?|\\[dDwWsSbBAzZ]|\[.*(?:\\[dDwWsS]|\[|&&|--|~~).*", re.DOTALL)
+
+_CONVERT = "take a str with max_length and convert it in the tool"
+_INSTEAD: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(_STRUCTURES, "declare what may be sent, with one name each; the guard accepts no more"),
+        **{"generator": "take a list", "set": "take a list", "frozenset": "take a list"},
+        **dict.fromkeys(("function-before", "function-wrap", "function-plain"), f"use AfterValidator, or {_CONVERT}"),
+        "named-tuple": "take a model",
+        "timedelta": "take a number of seconds: Annotated[float, Field(ge=..., le=...)]",
+        "str": r"write [0-9] for \d, [A-Za-z0-9_] for \w, [^\n] for a dot, ^ and $ for ends, AfterValidator for strip",
+        "decimal": "write Field(max_digits=..., decimal_places=...) with ge=0 or gt=0 at most, or ge and le only",
+        "datetime": "take AwareDatetime, and check its bounds in the tool",
+        "dict": "let its keys be str, with max_length, or a Literal",
+    }
+)
+
+
+class InvalidTool(TypeError):
+    """A tool that cannot be served. The message has its name, and what to write."""
+
+
+class Inexact(TypeError):
+    """A type that clients and the guard would read differently. The message says where, and what to write."""
+
+    def __init__(self, place: str, what: str, kind: str) -> None:
+        super().__init__(f"{place or 'the arguments'}: {what}: {_INSTEAD.get(kind, _CONVERT)}")
+
+
+class _Published(GenerateJsonSchema):
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> dict[str, Any]:
+        if pattern := _decimal_pattern(schema):
+            return {"type": "string", "pattern": pattern, "maxLength": schema["max_digits"] + 2}
+        bounds: Any = {name: float(schema[name]) for name in _BOUNDS if name in schema}  # type: ignore[literal-required]
+        return self.float_schema(core_schema.float_schema(**bounds))
+
+    def set_schema(self, schema: core_schema.SetSchema) -> dict[str, Any]:
+        return {name: part for name, part in super().set_schema(schema).items() if name != "uniqueItems"}
+
+    def frozenset_schema(self, schema: core_schema.FrozenSetSchema) -> dict[str, Any]:
+        return {name: part for name, part in super().frozenset_schema(schema).items() if name != "uniqueItems"}
+
+    def dict_schema(self, schema: core_schema.DictSchema) -> dict[str, Any]:
+        made = super().dict_schema(schema)
+        if patterns := made.pop("patternProperties", None):  # these say nothing of names that do not match
+            (made["additionalProperties"],) = patterns.values()
+            made["propertyNames"] = self.generate_inner(schema["keys_schema"])
+        return made
+
+
+def exact(model: type[BaseModel]) -> tuple[dict[str, Any], SchemaValidator]:
+    """Return the schema of the arguments to publish, and the validator that accepts exactly what it describes.
+
+    Raises:
+        Inexact: if a type has no exact counterpart in JSON Schema.
+    """
+    whole = model.__pydantic_core_schema__
+    validator = SchemaValidator(_Rewriter(whole).rewritten(whole, ""), _use_prebuilt=False)
+    published = _closed(model.model_json_schema(schema_generator=_Published))
+    for place, name in _formats(published, ""):
+        if name not in _FORMATS:
+            raise Inexact(place, f"not every client knows the format {name}", "format")
+    return published, validator
+
+
+class _Rewriter:
+    """Makes a schema for the guard of one by pydantic."""
+
+    def __init__(self, whole: Any) -> None:
+        self._definitions = {one["ref"]: one for one in whole.get("definitions", ())}
+
+    def rewritten(self, node: Any, place: str) -> Any:
+        """Return a part that accepts what is published for it; `ref` is its name in the whole."""
+        made = self._exact(node, place)
+        return made | {"ref": node["ref"]} if isinstance(node, dict) and isinstance(node.get("ref"), str) else made
+
+    def _exact(self, node: Any, place: str) -> Any:
+        if isinstance(node, list | tuple):
+            return type(node)(
+                self.rewritten(part, f"{place}.{part['name']}" if _is_field(part) else place) for part in node
+            )
+        if not isinstance(node, dict):
+            return node
+        kind = node.get("type")
+        if not isinstance(kind, str):  # fields by their names, or choices by their tags
+            return {name: self.rewritten(part, f"{place}.{name}".lstrip(".")) for name, part in node.items()}
+        if kind in {"lax-or-strict", "json-or-python"}:  # arguments are JSON, and strict
+            return self.rewritten(node["strict_schema" if kind == "lax-or-strict" else "json_schema"], place)
+        for problem in self._problems(node, kind):
+            raise Inexact(place, problem, kind)
+        parts = {part: self.rewritten(node[part], place) for part in _PARTS if part in node}
+        if kind in {"set", "frozenset"}:
+            return _after({**node, **parts, "type": "list"}, set if kind == "set" else frozenset)
+        return {**node, **parts} if kind in _STRUCTURES and not _format_of(node) else _leaf({**node, **parts}, kind)
+
+    def _problems(self, node: dict[str, Any], kind: str) -> Iterator[str]:
+        """Yield why JSON Schema cannot say the same as this node alone."""
+        config = node.get("config") or {}
+        if kind not in _STRUCTURES and kind not in _RULES:
+            yield f"JSON Schema has no such type ({kind})"
+        elif rules := node.keys() - _NOTES - _RULES[kind] if kind in _RULES else config.keys() & _CONFIG:
+            yield f"{', '.join(sorted(rules))} cannot be published"
+        if "allow" in (node.get("extra_behavior"), config.get("extra_fields_behavior")) or node.get("custom_init"):
+            yield 'extra="allow" or a custom __init__ accepts any member'
+        if not isinstance(node.get("validation_alias", ""), str) or not isinstance(node.get("discriminator", ""), str):
+            yield "AliasChoices, AliasPath and Discriminator functions cannot be published"
+        if kind == "dict" and not self._is_text(node.get("keys_schema") or {}):
+            yield "names of members are texts"
+        if kind in {"set", "frozenset"} and not self._kinds(node.get("items_schema") or {"type": "any"}) <= _HASHABLE:
+            yield "not every value can be in a set"
+        yield from _value_problems(node, kind)
+
+    def _resolved(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
+        while node.get("type") in {"definition-ref", "function-after"}:
+            node = self._definitions[node["schema_ref"]] if "schema_ref" in node else node["schema"]
+        return node
+
+    def _is_text(self, node: Mapping[str, Any]) -> bool:
+        node = self._resolved(node)
+        if node.get("type") in {"literal", "enum"}:
+            return all(isinstance(one, str) for one in _values(node))
+        return node.get("type", "any") in {"str", "any"}
+
+    def _kinds(self, node: Mapping[str, Any]) -> set[str]:
+        node = self._resolved(node)
+        return {node["type"]} if node["type"] != "nullable" else self._kinds(node["schema"])
+
+
+def _value_problems(node: dict[str, Any], kind: str) -> Iterator[str]:
+    pattern = node.get("pattern", "") if kind == "str" else ""
+    if not isinstance(pattern, str) or any(_AMBIGUOUS.fullmatch(token) for token in _TOKEN.findall(pattern)):
+        yield f"the pattern {pattern!r} does not mean the same to every client"
+    if kind == "datetime" and node.get("tz_constraint") == "naive":
+        yield "a date-time has an offset, such as Z"
+    if kind == "decimal" and {"max_digits", "decimal_places"} & node.keys() and not _decimal_pattern(node):
+        yield "JSON Schema has no such decimal"
+    if kind in {"literal", "enum"} and not all(isinstance(one, str | int | float | None) for one in _values(node)):
+        yield "JSON has no such value"
+
+
+def _format_of(node: Mapping[str, Any]) -> tuple[str, str, Callable[[str], Any]] | None:
+    kind = node["type"]
+    return _TEXTS.get(node["function"]["function"] if kind == "function-after" else kind)
+
+
+def _leaf(node: dict[str, Any], kind: str) -> Any:
+    if form := _format_of(node):
+        return _after(core_schema.str_schema(), _reader(*form))
+    if kind in {"literal", "enum"}:
+        return _choice(node)
+    if kind == "decimal" and (pattern := _decimal_pattern(node)):
+        return _after(core_schema.str_schema(), _reader("decimal with a fixed number of digits", pattern, Decimal))
+    if kind == "decimal":
+        return core_schema.no_info_plain_validator_function(_number(node))
+    return {**node, "allow_inf_nan": False} if kind == "float" else node
+
+
+def _is_field(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "dataclass-field"
+
+
+def _after(schema: Any, function: Callable[[Any], Any]) -> CoreSchema:
+    return core_schema.chain_schema([schema, core_schema.no_info_plain_validator_function(function)])
+
+
+def _reader(name: str, pattern: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            if re.fullmatch(pattern, text, re.IGNORECASE | re.ASCII):
+                return convert(text.upper())
+        except ValueError:  # the thirtieth of February
+            pass
+        raise PydanticCustomError("format", "Input should be a valid {name}", {"name": name})
+
+    return read
+
+
+def _values(node: Mapping[str, Any]) -> list[Any]:
+    return [one.value if isinstance(one, Enum) else one for one in node.get("expected") or node["members"]]
+
+
+def _choice(node: Any) -> Any:
+    values = _values(node)
+    if all(isinstance(one, str) for one in values):
+        return node
+    # True and 1 are one key of a dictionary in Python, and two values in JSON.
+    known = {
+        (isinstance(one, bool), one): got
+        for one, got in zip(values, node.get("expected") or node["members"], strict=True)
+    }
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, list | dict) and (key := (isinstance(value, bool), value)) in known:
+            return known[key]
+        raise PydanticCustomError("literal_error", "Input should be {one}", {"one": " or ".join(map(repr, values))})
+
+    return core_schema.no_info_plain_validator_function(read)
+
+
+def _decimal_pattern(node: Mapping[str, Any]) -> str:
+    """Return how texts of a decimal look; nothing if it is sent as a number, or cannot be published."""
+    digits, places = node.get("max_digits") or 0, node.get("decimal_places")
+    bounds = {name: node[name] for name in _BOUNDS if name in node}
+    if places is None or digits <= places or bounds not in ({}, {"ge": 0}, {"gt": 0}):
+        return ""
+    sign, fraction = "" if bounds else "-?", rf"(\.[0-9]{{1,{places}}})?" if places else ""
+    return f"^{'(?![0.]*$)' if 'gt' in bounds else ''}{sign}[0-9]{{1,{digits - places}}}{fraction}$"
+
+
+def _number(node: Mapping[str, Any]) -> Callable[[Any], Decimal]:
+    bounds = [(compare, Decimal(str(node[name]))) for name, compare in _BOUNDS.items() if name in node]
+
+    def read(value: Any) -> Decimal:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            number = Decimal(str(value))
+            if all(compare(number, bound) for compare, bound in bounds):
+                return number
+        raise PydanticCustomError("decimal_type", "Input should be a number within its bounds")
+
+    return read
+
+
+def _closed(schema: Any) -> Any:
+    """Return `schema` with every object in it closed to further members."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(part) for name, part in schema.items()}
+    if isinstance(closed.get("properties"), dict) and closed.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+def _formats(schema: Any, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _formats(part, place)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("format"), str) and "type" in schema:
+            yield schema.get("title") or place, schema["format"]
+        for name, part in schema.items():
+            yield from _formats(part, name)
