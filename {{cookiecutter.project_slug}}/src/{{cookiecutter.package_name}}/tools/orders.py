@@ -1,7 +1,7 @@
 """The tools of the order desk. What waits for the database is a plain `def`, which runs in a thread."""
 
 import json
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Annotated, Literal
 
 from mcp.server.mcpserver import Elicit, Resolve
@@ -46,11 +46,10 @@ def place_order(order: NewOrder, rows: Rows) -> Order:
     """Place an order of a customer."""
     insert = (
         "INSERT INTO orders (tenant, customer, due, lines, total, placed, status)"
-        " VALUES (?, ?, ?, ?, ?, ?, 'open') RETURNING *"
+        " VALUES (?, ?, ?, ?, ?, CURRENT_DATE, 'open') RETURNING *"
     )
     new, total = order.model_dump(mode="json"), sum(line.quantity * line.price for line in order.lines)
-    today = datetime.now(UTC).date()
-    return the_order(rows(insert, order.customer, new["due"], json.dumps(new["lines"]), str(total), str(today)))
+    return the_order(rows(insert, order.customer, new["due"], json.dumps(new["lines"]), str(total)))
 
 
 def shipment(number: int, carrier: Carrier | None) -> Shipment | Elicit[Shipment]:
