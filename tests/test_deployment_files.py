@@ -276,7 +276,9 @@ def compose_faults(text: str) -> list[str]:
             said.append(f"{name}: a capability too many")
         if "ports" in service and name != "caddy":
             said.append(f"{name}: can be reached past Caddy")
-        if "env_file" in service or holds_secret(yaml.safe_dump(service.get("environment", {}))):
+        if service.get("env_file", SETTINGS_FILE) != SETTINGS_FILE or holds_secret(
+            yaml.safe_dump(service.get("environment", {}))
+        ):
             said.append(f"{name}: a secret in the environment")
         if name != "caddy" and str(service.get("user", "0")).split(":", maxsplit=1)[0] in {"0", "root"}:
             said.append(f"{name}: runs as root")
@@ -289,20 +291,23 @@ def compose_faults(text: str) -> list[str]:
             said.append("Valkey can be reached")
         if valkey["command"][1] != "/run/secrets/valkey_conf" or valkey["secrets"] != ["valkey_conf"]:
             said.append("Valkey has no password")
-    if any(set(secret) != {"file"} for secret in document["secrets"].values()):
-        said.append("a secret that is no file")  # Compose cannot give others to a read-only container
+        if any(set(secret) != {"file"} for secret in document["secrets"].values()):
+            said.append("a secret that is no file")  # Compose cannot give others to a read-only container
+    if any("./secrets/server:/run/secrets:ro" not in service["volumes"] for service in servers.values()):
+        said.append("a server without secrets")
     return said
 
 
+SETTINGS_FILE = [{"path": "settings.env", "required": False}]
+"""Without secrets, as the file of the same name that systemd and Kubernetes take."""
+
 COMPOSE_MISTAKES = {
     "key": ("    REPLICAS:", "    API_KEY: ${API_KEY}\n    REPLICAS:"),
-    "env-file": (
-        "  read_only: true\n  tmpfs:\n    - /tmp:",
-        "  env_file: .env\n  read_only: true\n  tmpfs:\n    - /tmp:",
-    ),
+    "env-file": ("    - path: settings.env", "    - path: .env"),
+    "writable-secrets": ("/run/secrets:ro", "/run/secrets"),
     "redis-password": ("    REPLICAS:", "    REDIS_URL: redis://:abc@valkey\n    REPLICAS:"),
     "open-redis": ("/run/secrets/valkey_conf, ", ""),
-    "environment-secret": ("    file: ./secrets/api_key", "    environment: API_KEY"),
+    "environment-secret": ("    file: ./secrets/valkey_conf", "    environment: API_KEY"),
     "latest": ("caddy:2.11.4-alpine", "caddy:latest"),
     "no-tag": ("valkey/valkey:8.1.8-alpine", "valkey/valkey"),
     "root": ('user: "10001:10001"', 'user: "0:0"'),
@@ -653,6 +658,27 @@ def environments(project: Path) -> dict[str, dict[str, str]]:
     return {"compose": image_environment(project) | given, "systemd": unit_environment(project)}
 
 
+def test_a_setting_of_the_team_reaches_the_server_without_a_second_list_of_names(project: Path, tmp_path: Path) -> None:
+    """Each way takes a whole file of settings and a whole directory of secrets: no name stands in a deployment file."""
+    if (project / "compose.yaml").exists():
+        server = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))["services"]["server-1"]
+        assert server["env_file"] == SETTINGS_FILE
+        assert "./secrets/server:/run/secrets:ro" in server["volumes"]
+        unit = (project / "deploy/systemd/mcp-server.service").read_text(encoding="utf-8")
+        assert re.search(r"^EnvironmentFile=-/etc/\S+/settings.env$", unit, re.MULTILINE)
+    else:
+        shutil.copytree(project / "deploy/kubernetes", tmp_path / "kubernetes")
+        with (tmp_path / "kubernetes/production/settings.env").open("a", encoding="utf-8") as file:
+            file.write("MAX_ORDERS=7\n")
+        made = build(tmp_path / "kubernetes/production")
+        assert find(made, "ConfigMap", project.name)["data"]["MAX_ORDERS"] == "7"
+        pod = find(made, "Deployment", project.name)
+        names = {one["configMapRef"]["name"] for one in containers(pod)[0]["envFrom"]}
+        assert find(made, "ConfigMap", project.name)["metadata"]["name"] in names
+        (volume,) = [one for one in pod["spec"]["template"]["spec"]["volumes"] if one["name"] == "secrets"]
+        assert "items" not in volume["secret"]
+
+
 NOT_OURS = {"PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
 
 
@@ -667,9 +693,12 @@ def test_every_secret_that_is_given_as_a_file_is_a_setting(project: Path) -> Non
     if (project / "compose.yaml").exists():
         compose = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))
         unit = (project / "deploy/systemd/mcp-server.service").read_text(encoding="utf-8")
-        given = set(compose["services"]["server-1"]["secrets"])
-        names = given | set(re.findall(r"LoadCredential=(\w+):", unit))
-        assert given | ({"valkey_conf"} if "valkey" in compose["services"] else set()) == set(compose["secrets"])
+        text = (project / "compose.yaml").read_text(encoding="utf-8")
+        names = {
+            *re.findall(r"> secrets/server/(\w+)$", text, re.MULTILINE),
+            *re.findall(r"LoadCredential=(\w+):", unit),
+        }
+        assert set(compose.get("secrets", ())) == ({"valkey_conf"} if "valkey" in compose["services"] else set())
     else:
         text = (project / "deploy/kubernetes/production/kustomization.yaml").read_text(encoding="utf-8")
         names = set(re.findall(r"--from-file=(\w+)", text))
@@ -728,8 +757,9 @@ def test_the_redis_of_compose_lets_nobody_in_without_the_password(docker: Path, 
     lines = re.findall(r"^#   ((?:install|python|password|echo)\b.*)$", compose, re.MULTILINE)
     subprocess.run(["sh", "-ec", "\n".join(lines)], cwd=tmp_path, check=True)
     assert "`compose.yaml`" in (docker / "README.md").read_text(encoding="utf-8"), "which has these commands at its top"
-    assert re.fullmatch(r"mcp_[\w-]{43}\n", (tmp_path / "secrets/api_key").read_text())
-    assert {path.name for path in (tmp_path / "secrets").iterdir()} == set(yaml.safe_load(compose)["secrets"])
+    assert re.fullmatch(r"mcp_[\w-]{43}\n", (tmp_path / "secrets/server/api_key").read_text())
+    made = {path.relative_to(tmp_path / "secrets").as_posix() for path in (tmp_path / "secrets").rglob("*")}
+    assert made == {"valkey_conf", "server", "server/api_key", "server/state_secret", "server/redis_url"}
 
     socket, conf = str(tmp_path / "socket"), str(tmp_path / "secrets" / "valkey_conf")
     command = [
@@ -743,7 +773,9 @@ def test_the_redis_of_compose_lets_nobody_in_without_the_password(docker: Path, 
             if Path(socket).exists():
                 break
             time.sleep(0.1)
-        (password,) = re.findall(r"^redis://:([\w-]{43})@valkey:6379/0$", (tmp_path / "secrets/redis_url").read_text())
+        (password,) = re.findall(
+            r"^redis://:([\w-]{43})@valkey:6379/0$", (tmp_path / "secrets/server/redis_url").read_text()
+        )
         answers = [
             subprocess.run(
                 ["redis-cli", "-s", socket, *words], capture_output=True, encoding="utf-8", check=True

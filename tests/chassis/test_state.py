@@ -360,7 +360,7 @@ def test_over_stdio_the_state_is_opened_once_and_closed_at_the_end(notes: Path, 
         assert process.stdin is not None
         assert process.stdout is not None
         for number in (1, 2):
-            process.stdin.write(json.dumps({"jsonrpc": "2.0", "id": number, "method": "ping"}) + "\n")
+            process.stdin.write(json.dumps({"jsonrpc": "2.0", "id": number, "method": "ping", "params": None}) + "\n")
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["id"] == number
         if end == "end of input":

@@ -156,6 +156,9 @@ raise SystemExit(run(SERVER))
 """
 
 
+PROGRAM = ("-m", "own", "stdio")
+
+
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     """A project with an `.env`."""
@@ -187,7 +190,7 @@ def look(directory: Path, source: Path, *arguments: str) -> tuple[str, str]:
         environ.pop(name, None)
     lines = [json.dumps(INITIALIZE), request(1, "tools/call", name="look", arguments={}), ""]
     with subprocess.Popen(
-        [sys.executable, "-m", "own", "stdio", *arguments],
+        [sys.executable, *PROGRAM, *arguments],
         cwd=directory,
         env=environ,
         stdin=subprocess.PIPE,

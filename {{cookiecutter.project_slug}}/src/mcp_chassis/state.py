@@ -47,6 +47,9 @@ def _code(function: Callable[..., Any] | None) -> CodeType:
 class StartError(Exception):
     """The state could not be opened. The message is a sentence for the operator, its cause first."""
 
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The server cannot start: {reason}.")
+
 
 def shared_parameters(function: Callable[..., Any]) -> dict[str, type]:
     """Return the parameters of `function` that take the state, with their types."""
@@ -120,14 +123,12 @@ class ApplicationState:
             try:
                 manager = self._lifespan(self._settings)
                 if not isinstance(manager, AbstractAsyncContextManager):
-                    raise StartError(
-                        f"The server cannot start: write @asynccontextmanager above {_code(self._lifespan).co_name}."
-                    )
+                    raise StartError(f"write @asynccontextmanager above {_code(self._lifespan).co_name}")
                 self.value = await manager.__aenter__()
             except (SettingsError, StartError):
                 raise
             except Exception as error:
-                raise StartError(f"The server cannot start: {self._sentence(error)}.") from error
+                raise StartError(self._sentence(error)) from error
         try:
             self._require_types()
             yield
@@ -148,8 +149,7 @@ class ApplicationState:
                 if not isinstance(self.value, kind):
                     got = type(self.value).__name__ if self._lifespan is not None else "no lifespan"
                     takes = f"{function.__name__} takes {name}: Shared[{kind.__name__}]"
-                    remedy = f"Yield a {kind.__name__} from its lifespan."
-                    raise StartError(f"The server cannot start: {takes}, but the service has {got}. {remedy}")
+                    raise StartError(f"{takes}, but the service has {got}. Yield a {kind.__name__} from its lifespan")
 
     def _sentence(self, error: BaseException) -> str:
         """Say what failed, and where in the code of the lifespan: the line names the resource."""
@@ -163,7 +163,7 @@ class ApplicationState:
         cause = shown(f"{type(error).__name__}: {error}".removesuffix(": "))
         if place is None:
             return f"{cause}, in {code.co_name}"
-        return f"{cause}, at `{place.line}` in {place.name} ({Path(place.filename).name}, line {place.lineno})"
+        return f"{cause}, at `{shown(place.line or '')}` in {place.name} ({Path(place.filename).name}, line {place.lineno})"
 
     async def failing(self) -> list[str]:
         """Return the names of the checks that fail, as of the last second."""
