@@ -336,6 +336,11 @@ OAUTH = {"auth_mode": "oauth", "oauth_issuer": "https://login.example.com"}
             ["OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET"],
         ),
         (OAUTH | {"oauth_client_secret": "hunter2"}, ["OAUTH_INTROSPECTION_URL", "OAUTH_CLIENT_ID"]),
+        (OAUTH | {"oauth_token_url": "https://login.example.com/t"}, ["OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET"]),
+        (
+            OAUTH | {"oauth_token_url": "http://a.example/t", "oauth_client_id": "a", "oauth_client_secret": "b"},
+            ["OAUTH_TOKEN_URL"],
+        ),
         (
             OAUTH | {"oauth_introspection_url": "http://a.example", "oauth_client_id": "a", "oauth_client_secret": "b"},
             ["OAUTH_INTROSPECTION_URL"],

@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -23,6 +24,7 @@ from secure_mcp_server.server import SERVER
 from secure_mcp_server.tools import TOOLS
 
 from ..support.issuer import KEYS, Issuer, introspection, oauth, public_jwk, running_issuer
+from ..support.keys import add_key
 from ..support.running import RunningServer, free_port, new_secret, running_server, wait_until
 from .wire import ACCEPT, JSON, Header, send
 
@@ -237,6 +239,10 @@ def test_no_key_is_shown_to_the_authorization_server(issuer: Issuer, configured:
     marked = [made, made.upper(), f"x{made}", f"{made}{made}", made[:-1], made[:30], "MCP_" + "a" * 20]
     if configured == MARKED:
         rotated = [configured.swapcase(), configured[:4] + configured[:3:-1], configured[2:], configured[4:]]
+        secret = configured.removeprefix("mcp_")
+        for place in (0, 1, len(secret) // 2, len(secret) - 1):  # the prefix left out, and a second error
+            before, after = secret[:place], secret[place + 1 :]
+            rotated += [before + after, f"{before}~{after}", f"{before}~{secret[place:]}", before + after.upper()]
     else:  # a key of before the prefix, as those are that it has replaced
         rotated = [
             ("a" if configured[0] != "a" else "b") + configured[1:],
@@ -250,6 +256,19 @@ def test_no_key_is_shown_to_the_authorization_server(issuer: Issuer, configured:
         assert issuer.shown == []
         events = server.get("/security/events", headers={"Authorization": f"Bearer {configured}"}).json()["events"]
         assert "key_form" in {event["details"]["reason"] for event in events}
+
+
+def test_a_key_of_the_keys_file_without_its_prefix_is_not_shown(issuer: Issuer, tmp_path: Path) -> None:
+    """Only its digest is known here. Its id says that it is one."""
+    path = tmp_path / "keys.json"
+    secret = add_key(path).removeprefix("mcp_")
+    with running_server(**introspection(issuer), keys_file=path, max_failed_auth_per_minute=10_000) as server:
+        issuer.shown.clear()
+        for key in (secret, secret[:-1], f"p_{secret}", secret.upper()):
+            assert send(server, "GET", "/mcp", [bearer(key)]).status == 401
+        assert issuer.shown == []
+        send(server, "GET", "/mcp", [bearer("a_token_of_the_issuer")])
+        assert issuer.shown == ["a_token_of_the_issuer"]
 
 
 def test_no_key_of_before_is_shown_where_no_key_is_configured(issuer: Issuer) -> None:

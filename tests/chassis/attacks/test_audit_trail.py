@@ -109,6 +109,7 @@ def test_a_line_says_who_did_what_and_how_it_ended(attacked: tuple[ServerProcess
         "event.action": "tool_call",
         "event.outcome": "success",
         "user.id": "key:default",
+        "user.name": "API_KEY",
         "client.address": "127.0.0.1",
         "mcp.tool": "hello_world",
         "mcp.outcome": "ok",

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_chassis.auth.bearer import AmbiguousCredential, bearer_token
 from mcp_chassis.auth.verifier import InvalidCredential
+from mcp_chassis.middleware.authentication import bearer_token
 
 
 def header(value: bytes) -> list[tuple[bytes, bytes]]:
@@ -58,7 +58,7 @@ def test_everything_else_is_malformed(value: bytes) -> None:
 
 def test_two_headers_are_ambiguous_even_if_they_are_equal() -> None:
     """Of two headers one reader takes the first and another the last."""
-    with pytest.raises(AmbiguousCredential):
+    with pytest.raises(InvalidCredential, match="ambiguous"):
         bearer_token([*header(b"Bearer abc"), *header(b"Bearer abc")])
 
 

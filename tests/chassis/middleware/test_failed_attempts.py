@@ -63,7 +63,7 @@ async def test_what_was_good_once_is_not_counted_among_the_guesses_of_all() -> N
 
 
 async def test_the_memory_for_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failed_attempts, "_MAX_ADDRESSES", 10)
+    monkeypatch.setattr(failed_attempts, "MAX_ADDRESSES", 10)
     attempts = FailedAttempts(per_minute=10, overall_per_minute=100)
     await fail(attempts, *(f"bot-{number}" for number in range(50)), "bot-41")
     assert list(attempts._failed_at) == [f"bot-{number}" for number in (40, *range(42, 50), 41)]

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from mcp_chassis import cli
 from mcp_chassis.replicas import connection
@@ -73,6 +74,39 @@ async def test_a_redis_that_takes_no_more_writes_is_away_until_it_does() -> None
             assert redis.away
             assert redis.recoveries == recoveries, "a full Redis has been taken for one that is back"
             await redis.client.config_set("maxmemory", "0")
+            await eventually(lambda: not redis.away, seconds=10)
+
+
+async def _wrong_pipeline(client: Any) -> Any:
+    async with client.pipeline() as pipeline:
+        return await pipeline.xadd("project:a", {"secret": 1}).execute()
+
+
+async def test_a_question_that_redis_refuses_is_no_outage_for_all_others() -> None:
+    """Such as a key of another type: whoever can cause one could switch off every shared limit."""
+    with running_redis() as server:
+        async with connected(server.url) as redis:
+            await redis.client.set("project:a", "text")
+            with capture_logs() as logged:
+                for _ in range(3):
+                    with pytest.raises(RedisAway):
+                        await redis.ask(lambda client: client.xadd("project:a", {"secret": 1}))
+                    with pytest.raises(RedisAway):
+                        await redis.ask(_wrong_pipeline)
+                    assert not redis.away
+                    assert await ping(redis)
+            assert [line["cause"] for line in logged] == ["WRONGTYPE Operation against a key holding"]
+
+
+async def test_a_redis_without_its_copies_is_away() -> None:
+    """It answers with the same class of error as to a wrong question."""
+    with running_redis() as server:
+        async with connected(server.url) as redis:
+            await redis.client.config_set("min-replicas-to-write", "1")
+            with pytest.raises(RedisAway):
+                await redis.ask(lambda client: client.set("project:a", 1))
+            assert redis.away
+            await redis.client.config_set("min-replicas-to-write", "0")
             await eventually(lambda: not redis.away, seconds=10)
 
 

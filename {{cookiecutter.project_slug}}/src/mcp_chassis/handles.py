@@ -19,10 +19,9 @@ from .calls.running import HandleStore, owner, running_call
 from .mcp.sdk import ToolError
 from .sinks.errors import InvalidInput
 
-MAX_VALUE_BYTES = 32_768
+MAX_VALUE_BYTES = 8_192
 MAX_PER_CALLER = 32  # of more handles, those that end first are dropped
 MAX_HANDLES = 10_000
-MAX_TOTAL_BYTES = 67_108_864
 MAX_TTL = 86_400.0  # seconds
 _MAX_LENGTH = 64  # characters of a handle
 
@@ -31,7 +30,7 @@ async def put(value: Any, *, ttl: float = 600) -> str:
     """Keep a value for the caller, and return its handle.
 
     Args:
-        value: what JSON can hold, at most 32,768 bytes of it. A model, a date or a tuple comes back as JSON has it.
+        value: what JSON can hold, at most 8,192 bytes of it. A model, a date or a tuple comes back as JSON has it.
         ttl: seconds that it is kept, at most a day.
 
     Raises:
@@ -77,20 +76,20 @@ class MemoryHandles:
 
     def __init__(self) -> None:
         self._kept: dict[str, dict[str, tuple[float, str]]] = {}
-        self._number = self._bytes = 0
+        self._number = 0
 
     async def put(self, owner: str, name: str, text: str, ttl: float) -> None:
         """Keep `text`. Only the caller's own values make room for it."""
         own = self._kept.setdefault(owner, {})
         own[name] = time.monotonic() + ttl, text
-        self._number, self._bytes = self._number + 1, self._bytes + len(text)
+        self._number += 1
         if len(own) > MAX_PER_CALLER:
             self._drop(owner, min(own, key=own.__getitem__))
-        if self._is_full():
-            for each, names in list(self._kept.items()):
-                for expired in [one for one, (until, _) in names.items() if until <= time.monotonic()]:
-                    self._drop(each, expired)
-        if self._is_full():
+        if self._number > MAX_HANDLES:
+            now = time.monotonic()
+            for ended in [(who, one) for who, names in self._kept.items() for one in names if names[one][0] <= now]:
+                self._drop(*ended)
+        if self._number > MAX_HANDLES:
             self._drop(owner, name)
             raise ToolError("The server cannot keep anything more right now. Try again later.")
 
@@ -99,11 +98,8 @@ class MemoryHandles:
         until, text = self._kept.get(owner, {}).get(name, (0.0, None))
         return text if time.monotonic() < until else None
 
-    def _is_full(self) -> bool:
-        return self._number > MAX_HANDLES or self._bytes > MAX_TOTAL_BYTES
-
     def _drop(self, owner: str, name: str) -> None:
-        own = self._kept[owner]
-        self._number, self._bytes = self._number - 1, self._bytes - len(own.pop(name)[1])
-        if not own:
+        del self._kept[owner][name]
+        self._number -= 1
+        if not self._kept[owner]:
             del self._kept[owner]

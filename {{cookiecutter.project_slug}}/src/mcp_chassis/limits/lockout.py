@@ -9,7 +9,6 @@ expire. `middleware/authentication.py` describes what being locked out means.
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -18,7 +17,7 @@ import anyio
 from .rate_limiter import LimiterFactory, RateLimiter
 
 _MEMORY_SECONDS = 600.0
-_MAX_ADDRESSES = 20_000
+MAX_ADDRESSES = 20_000
 _MAX_CHECKS = 5  # running remote checks for one address; half of all that may run
 _ALL = "all"
 _NEVER = (-math.inf, -math.inf)
@@ -30,8 +29,8 @@ class SharedFailures(Protocol):
     async def tell(self, address: str) -> None:
         """Tell all replicas of an address, if that can be done now."""
 
-    def follow(self, heard: Callable[[str], None]) -> None:
-        """Call `heard` with each address that is told of."""
+    def guessed_at(self, address: str) -> float:
+        """Return when a replica told of the address, by `time.monotonic()`; minus infinity if none has."""
 
 
 class FailedAttempts:
@@ -52,11 +51,9 @@ class FailedAttempts:
         make_limiter: LimiterFactory = RateLimiter,
         shared: SharedFailures | None = None,
     ) -> None:
-        self._each = make_limiter("wrong_credentials", per_minute=per_minute, burst=per_minute, max_keys=_MAX_ADDRESSES)
+        self._each = make_limiter("wrong_credentials", per_minute=per_minute, burst=per_minute, max_keys=MAX_ADDRESSES)
         self._all = make_limiter("wrong_credentials", per_minute=overall_per_minute, burst=overall_per_minute)
         self._shared = shared
-        if shared is not None:
-            shared.follow(self._remember)
         self._failed_at: OrderedDict[str, tuple[float, float]] = OrderedDict()  # the last failure, the last guess
         self._checks: WeakValueDictionary[str, anyio.Semaphore] = WeakValueDictionary()
 
@@ -64,6 +61,9 @@ class FailedAttempts:
         """Return the seconds until `address` may fail again; 0 if it may now."""
         now = time.monotonic()
         failed_at, guessed_at = self._failed_at.get(address, _NEVER)
+        if self._shared is not None:
+            guessed_at = max(guessed_at, self._shared.guessed_at(address))
+            failed_at = max(failed_at, guessed_at)
         if now - failed_at >= _MEMORY_SECONDS:
             return 0  # the common case costs one look-up
         each = await self._each.peek(address)
@@ -96,5 +96,5 @@ class FailedAttempts:
         now = time.monotonic()
         _, guessed_at = self._failed_at.pop(address, _NEVER)
         self._failed_at[address] = now, now if guess else guessed_at
-        if len(self._failed_at) > _MAX_ADDRESSES:
+        if len(self._failed_at) > MAX_ADDRESSES:
             self._failed_at.popitem(last=False)

@@ -6,12 +6,12 @@ with their events and log lines, and remote checks of unknown tokens by the auth
 do not count: real clients ask once without, to learn how to authenticate.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Scope
 
-from ..auth.bearer import AmbiguousCredential, bearer_token
 from ..auth.principal import Principal, act_for_caller, credential_is_valid, current_principal
 from ..auth.verifier import InvalidCredential, Unavailable, Verifier
 from ..counters import count_authentication, count_decision
@@ -23,6 +23,9 @@ from .responses import Refusal
 
 _UNAVAILABLE = Refusal(503, "Tokens cannot be verified right now. Try again later.", headers=[(b"retry-after", b"30")])
 _AMBIGUOUS = Refusal(400, "Send exactly one Authorization header.")
+_AMBIGUOUS_REASON = "ambiguous"
+# RFC 6750, section 2.1: a token68 of RFC 9110, section 11.2. Bounded, because a verifier may have to hash or parse it.
+_BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]{1,8192}=*)")
 
 
 class _NotChecked(InvalidCredential):
@@ -81,7 +84,7 @@ class AuthenticationLayer(Gate):
             return Refusal(429, detail, headers=[(b"retry-after", b"%d" % wait)])
         name = error.owner.name_field if error.owner is not None else {}
         self.events.record("authentication_failed", error.whose, path=path, reason=error.reason, **name)
-        if isinstance(error, AmbiguousCredential):
+        if error.reason == _AMBIGUOUS_REASON:
             count_authentication("ambiguous")
             return _AMBIGUOUS
         count_authentication("invalid")
@@ -116,3 +119,21 @@ def _check(verifier: Verifier, token: str, principal: Principal) -> Callable[[],
             return False
 
     return is_still_valid
+
+
+def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the bearer token in a request's headers, or None if it carries no credential.
+
+    Raises:
+        InvalidCredential: if it is not a well-formed bearer token, or if there are several `Authorization` headers, of
+            which two parsers could choose different ones.
+    """
+    values = [value for name, value in headers if name == b"authorization"]
+    if not values:
+        return None
+    if len(values) > 1:
+        raise InvalidCredential(_AMBIGUOUS_REASON)
+    match = _BEARER.fullmatch(values[0].strip(b" \t"))
+    if match is None:
+        raise InvalidCredential("malformed")
+    return match[1].decode("ascii")

@@ -52,6 +52,7 @@ class SharedRedis:
         self._database = pool.connection_kwargs.get("db") or 0
         self._timeout = timeout
         self.away = False
+        self._refusal = ""
         self.recoveries = 0
         """How often Redis has come back: a subscription made before may be dead without knowing it."""
 
@@ -109,8 +110,25 @@ class SharedRedis:
             async with asyncio.timeout(self._timeout):
                 return await question(self.client)
         except Exception as error:  # whatever it is: no request may fail for it
-            if not self.away:
+            cause = error.__cause__ or error
+            if (refusal := _refusal(cause)) is not None:
+                if refusal != self._refusal:  # once: every request may ask it
+                    self._refusal = refusal
+                    log.error("Redis refused a question: it is decided in this process", cause=refusal)
+            elif not self.away:
                 self.away = True
-                cause = error.__cause__ or error
                 log.error("Redis is not reachable: deciding in this process only", cause=type(cause).__name__)
             raise RedisAway from error
+
+
+def _refusal(error: BaseException) -> str | None:
+    """Return why Redis refused this one question, such as one about a key that holds another type; None if it does not
+    serve at all. Nothing else may fall back because of such a question: any caller could cause an outage.
+    """
+    from redis.exceptions import ResponseError  # noqa: PLC0415
+
+    reason = str(error).rpartition("caused error: ")[2].lstrip("('")  # a pipeline writes the command before it
+    # Of a Redis that takes no writes, or nothing now, the client library makes subclasses, but for these.
+    if type(error) is not ResponseError or reason.startswith(("MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE")):
+        return None
+    return " ".join(reason.split()[:6])

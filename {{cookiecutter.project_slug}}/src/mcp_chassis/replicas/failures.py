@@ -4,10 +4,12 @@ So no request waits for Redis to learn whether an address has failed. Until a re
 one wrong credential of it with 401.
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections import OrderedDict
 from typing import Any
 
+from ..limits.lockout import MAX_ADDRESSES
 from .connection import SharedRedis
 
 _KEPT = 100_000  # addresses in the stream, approximately
@@ -24,7 +26,7 @@ class SharedFailures:
         self._redis = redis
         self._name = redis.name("failed_addresses")
         self._place = f"{round((time.time() - _SINCE) * 1000)}-0"
-        self._heard: Callable[[str], None] = lambda _: None
+        self._guessed_at: OrderedDict[str, float] = OrderedDict()
 
     async def tell(self, address: str) -> None:
         """Tell all replicas of an address, if Redis is available."""
@@ -32,9 +34,9 @@ class SharedFailures:
             lambda client: client.xadd(self._name, {"address": address}, maxlen=_KEPT, approximate=True)
         )
 
-    def follow(self, heard: Callable[[str], None]) -> None:
-        """Call `heard` with each address that a replica tells of."""
-        self._heard = heard
+    def guessed_at(self, address: str) -> float:
+        """Return when this replica read of an address, by `time.monotonic()`; minus infinity if it has not."""
+        return self._guessed_at.get(address, -math.inf)
 
     async def sync(self) -> None:
         """Read what is new.
@@ -45,4 +47,7 @@ class SharedFailures:
         rows: Any = await self._redis.ask(lambda client: client.xread({self._name: self._place}, count=_BATCH))
         for _, entries in rows:
             for self._place, fields in entries:
-                self._heard(fields["address"])
+                self._guessed_at.pop(fields["address"], None)
+                self._guessed_at[fields["address"]] = time.monotonic()
+                if len(self._guessed_at) > MAX_ADDRESSES:
+                    self._guessed_at.popitem(last=False)

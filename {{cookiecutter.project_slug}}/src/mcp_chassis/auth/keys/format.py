@@ -5,7 +5,6 @@ Secret scanners and servers recognise a key by its prefix. The check sum tells a
 """
 
 import hashlib
-import hmac
 import re
 import secrets
 import string
@@ -55,22 +54,34 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def may_be_key(token: str, api_key: str | None) -> bool:
-    """Whether `token` may be an API key: mistyped, rotated, or of another server.
+def has_key_form(token: str) -> bool:
+    """Whether `token` has the marks of an API key, of this server or of another: it may be mistyped, or rotated."""
+    return _MARKED.search(token) is not None
+
+
+class NearKey:
+    """Recognises what may be `API_KEY`, mistyped.
 
     Args:
-        token: what a client presents.
-        api_key: the configured `API_KEY`. One without the prefix (of an older `.env`) is recognised by its length only,
-            padding left out; with one character more or less it is mistyped.
+        key: the configured one.
     """
-    if _MARKED.search(token) is not None:
-        return True
-    if api_key is None:
-        return False
-    if api_key.startswith(PREFIX):
-        secret = api_key.removeprefix(PREFIX).encode()
-        return hmac.compare_digest(token.encode()[-len(secret) :], secret)  # only the prefix is mistyped
-    return abs(len(token.rstrip("=")) - len(api_key.rstrip("="))) <= 1
+
+    def __init__(self, key: str) -> None:
+        secret = key.removeprefix(PREFIX).lower()
+        third = len(secret) // 3  # two typing errors leave one of three pieces as it was
+        self._pieces = frozenset(secret[start : start + third] for start in (0, third, 2 * third))
+        self._third = third
+        self._length = None if key.startswith(PREFIX) else len(key.rstrip("="))
+
+    def resembles(self, token: str) -> bool:
+        """Whether `token` holds a third of the key. One of an older `.env`, without the prefix, is also recognised by
+        its length, give or take a character, padding left out: so are those that it has replaced.
+        """
+        if self._length is not None and abs(len(token.rstrip("=")) - self._length) <= 1:
+            return True
+        text = token.lower()
+        # Looked up by their hashes, which are keyed: how many characters are right does not show in the time.
+        return any(text[start : start + self._third] in self._pieces for start in range(len(text) - self._third + 1))
 
 
 def _check_sum(text: str) -> str:

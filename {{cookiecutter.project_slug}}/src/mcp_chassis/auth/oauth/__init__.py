@@ -1,6 +1,5 @@
 """OAuth 2.1 access tokens: this server as the resource server of an authorization server."""
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...rooms import Room
@@ -31,22 +30,21 @@ class OAuth(Room):
             return
         from .resource_metadata import ResourceMetadata  # noqa: PLC0415
 
-        parts.verifiers += _verifiers(parts.settings, own, own.oauth_issuer)
+        parts.verifiers += _verifiers(parts, own, own.oauth_issuer)
         metadata = ResourceMetadata(parts.settings.resource_url, own.oauth_issuer, lambda: parts.scopes)
         parts.challenge += f', resource_metadata="{metadata.url}"'
         parts.routes += metadata.routes()
         parts.public |= set(metadata.paths)
 
 
-def _verifiers(settings: "Settings", own: OAuthSettings, issuer: str) -> "list[Verifier]":
+def _verifiers(parts: "Parts", own: OAuthSettings, issuer: str) -> "list[Verifier]":
     # Imported here: PyJWT and the fetcher take a tenth of the start of a server that uses neither.
-    from ..keys.format import may_be_key  # noqa: PLC0415
     from .exchange import TokenExchange  # noqa: PLC0415
     from .introspection import IntrospectionVerifier  # noqa: PLC0415
     from .jwks import IssuerKeys, issuer_fetcher  # noqa: PLC0415
     from .jwt_verifier import JwtVerifier  # noqa: PLC0415
 
-    audience = own.oauth_audience or settings.resource_url
+    audience = own.oauth_audience or parts.settings.resource_url
     keys = IssuerKeys(issuer, networks=own.oauth_networks)
     secret = own.oauth_client_secret.get_secret_value() if own.oauth_client_secret is not None else ""
     client = {"client_id": own.oauth_client_id or "", "client_secret": secret}
@@ -62,14 +60,13 @@ def _verifiers(settings: "Settings", own: OAuthSettings, issuer: str) -> "list[V
     }
     verifiers: list[Verifier] = [JwtVerifier(**common, keys=keys, max_lifetime=own.oauth_max_token_lifetime)]
     if own.oauth_introspection_url is not None:
-        api_key = settings.api_key.get_secret_value() if settings.api_key is not None else None
         verifiers.append(
             IntrospectionVerifier(
                 own.oauth_introspection_url,
                 **common,
                 **client,
                 fetcher=issuer_fetcher(own.oauth_introspection_url, own.oauth_networks),
-                may_be_key=partial(may_be_key, api_key=api_key),
+                may_be_key=parts.keys.may_be_key,
             )
         )
     return verifiers

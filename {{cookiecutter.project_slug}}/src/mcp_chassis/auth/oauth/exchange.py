@@ -15,7 +15,7 @@ from ...mcp.sdk import ToolError
 from ...sinks.fetch import SafeFetcher
 from .claims import number
 from .jwks import cause_of, client_credentials, json_object
-from .verdict_cache import VerdictCache
+from .verdict_cache import Kept, VerdictCache
 
 log = structlog.stdlib.get_logger("auth")
 
@@ -28,10 +28,9 @@ _MARGIN = 30.0  # seconds before its end in which a token is not used any more
 _REFUSED = frozenset({400, 401, 403})
 
 
-@dataclass(frozen=True, slots=True)
-class _Exchanged:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Exchanged(Kept):
     token: str = field(repr=False)
-    until: float
 
 
 class TokenExchange:
@@ -96,7 +95,7 @@ def _exchanged(document: Mapping[str, Any], subject_token: str) -> _Exchanged:
         raise _failed("the answer holds no access token")
     if token == subject_token:  # it would pass the caller's token through (MCP, security best practices)
         raise _failed("the answer holds the token of the caller")
-    return _Exchanged(token, time.time() + number(lifetime) - _MARGIN)
+    return _Exchanged(token=token, until=time.time() + number(lifetime) - _MARGIN)
 
 
 def _failed(cause: str) -> ToolError:

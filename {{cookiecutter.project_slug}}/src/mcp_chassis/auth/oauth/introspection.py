@@ -102,7 +102,8 @@ class IntrospectionVerifier(TokenVerifier):
             raise InvalidCredential("inactive")
         self._check(claims)
         principal = self._principal(claims, subject="sub" if "sub" in claims else "client_id")
-        return Verdict(principal, min(time.time() + _REMEMBERED, number(claims.get("exp", LATEST)) + _LEEWAY))
+        until = min(time.time() + _REMEMBERED, number(claims.get("exp", LATEST)) + _LEEWAY)
+        return Verdict(principal=principal, until=until)
 
     async def _ask(self, token: str) -> dict[str, Any]:
         if time.monotonic() < self._again_at:

@@ -92,7 +92,7 @@ class JwtVerifier(TokenVerifier):
         expires = number(claims["exp"])
         if expires - number(claims["iat"]) > self._max_lifetime:
             raise InvalidCredential("lifetime")  # a stolen token must not be good for years
-        return Verdict(self._principal(claims), expires + _LEEWAY, kid, jwk)
+        return Verdict(principal=self._principal(claims), until=expires + _LEEWAY, kid=kid, key=jwk)
 
     def _claims(self, token: str, algorithm: str, jwk: dict[str, Any]) -> dict[str, Any]:
         try:

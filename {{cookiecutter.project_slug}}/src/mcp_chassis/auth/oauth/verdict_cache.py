@@ -4,32 +4,30 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from ..principal import Principal
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What holds for some time."""
+
+    until: float
+    """When it must be asked for again, by `time.time()`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict(Kept):
     """The result of verifying one valid token."""
 
     principal: Principal
-    until: float
-    """When the token must be verified again, by `time.time()`."""
     kid: str | None = None
     key: object = None
     """The public key it was verified with. Without that key the verdict no longer holds."""
 
 
-class Dated(Protocol):
-    """What holds for some time."""
-
-    @property
-    def until(self) -> float:
-        """When it ends, by `time.time()`."""
-
-
-_Entry = TypeVar("_Entry", bound=Dated)
+_Entry = TypeVar("_Entry", bound=Kept)
 
 
 class VerdictCache(Generic[_Entry]):
