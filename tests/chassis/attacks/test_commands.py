@@ -304,5 +304,5 @@ async def test_cancellation_at_any_moment_leaves_nothing(tmp_path: Path) -> None
 async def test_a_program_that_writes_into_the_supervisors_report_is_no_crash_of_ours(written: str) -> None:
     """It can reach it as `/proc/<parent>/fd/0`, because both run as one user."""
     code = f"import os; open(f'/proc/{{os.getppid()}}/fd/0', 'w').write({written!r})"
-    with pytest.raises(ConfigurationError, match="^python could not be started: [A-Z][a-z0-9 ]+$"):
+    with pytest.raises(ConfigurationError, match=r"^python could not be started: [A-Z][a-z0-9 ]+$"):
         await run_argv(["python", *options("-c", code)], programs=Programs({"python": sys.executable}))

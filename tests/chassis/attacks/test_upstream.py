@@ -1,4 +1,4 @@
-"""A tool that calls another system: the caller's token does not go along, and nobody is blamed for another's failure."""
+"""A tool that calls another system: the caller's token does not go along, and a failure is blamed on the right side."""
 
 import json
 import socket

@@ -288,7 +288,7 @@ class HttpsIssuer:
 @pytest.fixture
 def https_issuer(outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpsIssuer]:
     authority = Authority(tmp_path)
-    monkeypatch.setattr(fetch, "_system_authorities", authority.client_context)
+    monkeypatch.setattr(fetch, "system_authorities", authority.client_context)
     issuer = HttpsIssuer(authority)
     outside.site("login.example.com", PUBLIC, issuer.server)
     yield issuer

@@ -216,18 +216,6 @@ def test_the_message_gives_rule_and_position_but_not_the_value() -> None:
         sanitize_input("secret", 3)
 
 
-@pytest.mark.parametrize(
-    ("profile", "accepted", "refused"),
-    [("name", "Ann", "a;b"), ("text", "a;b", "\x07"), ("identifier", "a_1", "a b"), ("argument", "a;b", "-a")],
-)
-def test_sanitize_input_knows_the_profiles(profile: Any, accepted: str, refused: str) -> None:
-    assert sanitize_input(accepted, profile=profile) == accepted
-    with pytest.raises(InvalidInput):
-        sanitize_input(refused, profile=profile)
-    with pytest.raises(InvalidInput):
-        sanitize_input(accepted, 1, profile=profile)
-
-
 @pytest.mark.parametrize("annotated", [Name, Text, Identifier, Argument])
 def test_the_published_schema_of_a_type_has_bounds(annotated: Any) -> None:
     assert TypeAdapter(annotated).json_schema()["maxLength"] <= 10_000
@@ -267,9 +255,10 @@ def test_an_endless_text_is_refused_before_it_is_looked_at() -> None:
     assert time.perf_counter() - started < 0.1
 
 
-@pytest.mark.parametrize("max_length", [0, -1])
-def test_a_length_that_nothing_has_is_the_authors_mistake(max_length: int) -> None:
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_length_that_nothing_has_is_the_authors_mistake(check: Callable[..., str]) -> None:
     """Not a ValueError: a validator of pydantic would blame the caller."""
-    with pytest.raises(ConfigurationError):
-        sanitize_input("a", max_length)
+    for max_length in (0, -1):
+        with pytest.raises(ConfigurationError):
+            check("a", max_length=max_length)
     assert not issubclass(ConfigurationError, ValueError)

@@ -5,6 +5,7 @@ import errno
 import json
 import socket
 import ssl
+import sys
 import threading
 import time
 import traceback
@@ -12,22 +13,28 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import anyio
 import httpcore2
 import pytest
+from mcp.types import CallToolResult
 from pydantic import BaseModel
 
-from mcp_chassis.sinks import ConfigurationError, Fetched, InvalidInput, Upstream, UpstreamError
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.mcp.guarded_server import GuardedServer
+from mcp_chassis.sinks import ConfigurationError, Fetched, InvalidInput, SafeFetcher, Upstream, UpstreamError
 from mcp_chassis.sinks.http import call_deadline
 
 from ..support.certificates import Authority
 from ..support.outside import Outside, Server, answers, reply
+from ..support.project import PROJECT
+from ..support.running import text
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "s3cr3t-of-the-upstream"
+SECRET = "of-the-upstream-" + "x" * 8
 Answer = tuple[int, dict[str, str], bytes]
 
 
@@ -186,26 +193,21 @@ async def test_a_value_is_one_segment(service: Service, value: str) -> None:
     assert not set("?# ") & set(path)
 
 
-async def test_redirects_stay_below_the_base_path(service: Service) -> None:
-    service.script = [(302, {"Location": "items/8/"}, b"")]
+async def test_no_redirect_is_followed_with_the_credential(service: Service) -> None:
     async with Upstream(service.url, authorization=credential) as upstream:
-        await upstream.get("/items")
-        assert service.paths == ["/api/items", "/api/items/8/"]
-        for away in (
-            "/admin",
-            "/apis",
-            "/api/../admin",
-            "/api/%2e%2e/admin",
-            "//other.example/api/x",
-            "http://127.0.0.1:1/api",
-        ):
-            service.script = [(307, {"Location": away}, b"")]
-            with pytest.raises(UpstreamError, match="A service"):
-                await upstream.get("/items")
-        service.script = [(307, {"Location": "items/8/"}, b"")]
-        with pytest.raises(UpstreamError):
-            await upstream.post("/items", json={})
-        assert len(service.requests) == 9
+        for status, away in [
+            (302, "items/8/"),
+            (301, "/admin"),
+            (307, "//other.example/api"),
+            (308, "http://127.0.0.1:1/"),
+        ]:
+            for method in ("GET", "POST"):
+                service.script = [(status, {"Location": away}, b"")]
+                with pytest.raises(UpstreamError) as error:
+                    await upstream.request(method, "/items")
+                assert f"redirects, with status {status}" in error.value.cause
+    assert set(service.paths) == {"/api/items"}
+    assert len(service.requests) == 8
 
 
 @pytest.mark.parametrize(
@@ -392,6 +394,15 @@ async def test_what_the_author_gets_wrong_is_no_fault_of_the_caller(service: Ser
         await upstream.get("/items")
 
 
+async def test_input_that_the_provider_is_refused_is_no_input_of_the_caller(service: Service) -> None:
+    async def provider() -> str:
+        return (await SafeFetcher().get("https://issuer.internal/token")).text()
+
+    async with Upstream(service.url, authorization=provider) as upstream:
+        with pytest.raises(ConfigurationError, match="local name"):
+            await upstream.get("/items")
+
+
 async def test_what_the_provider_raises_goes_on_as_it_is(service: Service) -> None:
     async def provider() -> str:
         raise FileNotFoundError(errno.ENOENT, "no token file")
@@ -426,3 +437,43 @@ async def test_an_answer_over_the_limit_is_the_upstreams_failure_also_on_a_kept_
             await upstream.get("/items")
     assert service.connections == 1
     assert "100000 bytes" in error.value.cause
+
+
+# --- the recipe of the documents --------------------------------------------------------------------------------------
+
+
+async def test_the_recipe_of_the_documents_works(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (PROJECT / "docs" / "outgoing-values.md").read_text(encoding="utf-8")
+    recipe = page.partition("## Your own services")[2].partition("```python\n")[2].partition("```")[0]
+    written = 'Upstream("https://stock.internal:8443/api", networks=["10.0.0.0/8"]'
+    assert written in recipe
+    monkeypatch.setenv("STOCK_TOKEN", SECRET)
+    module = ModuleType("recipe")
+    monkeypatch.setitem(sys.modules, "recipe", module)
+    source = recipe.replace(written, f'Upstream("{service.url}", networks=["127.0.0.0/8"]')
+    exec(compile(source, "recipe", "exec"), vars(module))  # noqa: S102  (a recipe of ours)
+    server = GuardedServer("stock", tools=(module.stock_of, module.reserve), events=EventLog())
+
+    async def call(tool: str, **arguments: Any) -> str:
+        result = await server.call_tool(tool, arguments)
+        assert isinstance(result, CallToolResult)
+        return text(result)
+
+    service.script = [
+        (200, {}, b'{"name": "bolt", "left": 7}'),
+        (404, {}, b"{}"),
+        (201, {}, b'{"number": 9}'),
+        (401, {}, SECRET.encode()),
+        cut,
+        cut,
+        cut,
+    ]
+    async with module.open_state(None):
+        assert await call("stock_of", item="bolt") == "7"
+        assert "There is no such item." in await call("stock_of", item="nut")
+        assert await call("reserve", item="bolt", count=2) == "9"
+        assert "status 401" in await call("stock_of", item="bolt")
+        assert "Try again later" in await call("stock_of", item="bolt")
+        assert "Invalid arguments" in await call("stock_of", item="..")
+    assert service.paths[:3] == ["/api/items/bolt", "/api/items/nut", "/api/items/bolt/reservations"]
+    assert {headers["authorization"] for _, _, headers, _ in service.requests} == {f"Bearer {SECRET}"}

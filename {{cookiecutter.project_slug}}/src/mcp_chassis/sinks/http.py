@@ -188,7 +188,7 @@ async def exchange(
     content: bytes | None,
     *,
     max_bytes: int,
-    skips_redirects: bool,
+    skips_redirects: bool = False,
 ) -> Fetched:
     """Send one request and read the response, but not the body of a redirect that is skipped."""
     own = {"host": target.authority, "accept-encoding": "identity"}

@@ -4,13 +4,12 @@ Four profiles, each a type for tool parameters and a function: `Name` (a name, a
 (prose in any script), `Identifier` (ASCII word), `Argument` (one value of a command line). Text is refused or returned
 unchanged but for NFC; it is never rewritten, because a rewritten name is wrong and a rewritten attack is often still an
 attack. The functions take the text and its maximum length in characters, and raise `InvalidInput`, which names the rule
-and the position (counted from 1), not the value.
+and the position (counted from 1), not the value; `ConfigurationError` if the length is not positive.
 """
 
 import re
 import unicodedata
-from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -42,7 +41,7 @@ _MAX_MARKS = 6
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
 
 
-def check_name(text: str, *, max_length: int = 1000) -> str:
+def check_name(text: str, max_length: int = 1000) -> str:
     """Return `text` in NFC if every character may occur where it stands in a name, an address or a plain sentence."""
     normal = _normal(text, max_length)
     _refuse_leading_dash(normal)
@@ -67,8 +66,7 @@ def check_text(text: str, *, max_length: int = 10_000) -> str:
 
 def check_identifier(text: str, *, max_length: int = 64) -> str:
     """Return `text` if it is ASCII letters, digits, `_` and `-`, and does not start with `-`."""
-    if len(text) > max_length:
-        raise InvalidInput(f"it is longer than {max_length} characters")
+    _refuse_length(text, max_length)
     if not _IDENTIFIER.match(text):
         raise InvalidInput("an identifier holds ASCII letters, digits, '_' and '-' only and does not start with '-'")
     return text
@@ -84,32 +82,8 @@ def check_argument(text: str, *, max_length: int = 4096) -> str:
     return _refuse_hidden(normal, "an argument", also="\n\t\r")
 
 
-Profile = Literal["name", "text", "identifier", "argument"]
-_CHECKS: dict[Profile, Callable[..., str]] = {
-    "name": check_name,
-    "text": check_text,
-    "identifier": check_identifier,
-    "argument": check_argument,
-}
-
-
-def sanitize_input(text: str, max_length: int | None = None, *, profile: Profile = "name") -> str:
-    """Return `text` in NFC if it fits `profile`; nothing is removed or replaced.
-
-    Args:
-        text: what the caller sent.
-        max_length: in characters. Default: the profile's own.
-        profile: which check.
-
-    Raises:
-        InvalidInput: naming the rule and the position, not the value.
-        ConfigurationError: if `max_length` is not positive.
-    """
-    check = _CHECKS[profile]
-    if max_length is not None and max_length < 1:
-        raise ConfigurationError("max_length must be positive")
-    return check(text) if max_length is None else check(text, max_length=max_length)
-
+sanitize_input = check_name
+"""The name that guides use: `sanitize_input(value, 500)`. Nothing is removed or replaced."""
 
 # Types for parameters of tools. A shorter limit: Annotated[Name, Field(max_length=50)].
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_name)]
@@ -130,13 +104,19 @@ def _normal(text: str, max_length: int) -> str:
 
 
 def _refuse_excess(text: str, max_length: int) -> None:
-    if len(text) > max_length:
-        raise InvalidInput(f"it is longer than {max_length} characters")
+    _refuse_length(text, max_length)
     marks = 0
     for index, character in enumerate(text):
         marks = marks + 1 if character > "\u02ff" and unicodedata.category(character) in {"Mn", "Me"} else 0
         if marks > _MAX_MARKS:
             raise InvalidInput(f"character {index + 1} is one of more than {_MAX_MARKS} combining marks in a row")
+
+
+def _refuse_length(text: str, max_length: int) -> None:
+    if max_length < 1:
+        raise ConfigurationError("max_length must be positive")
+    if len(text) > max_length:
+        raise InvalidInput(f"it is longer than {max_length} characters")
 
 
 def _refuse_leading_dash(text: str) -> None:

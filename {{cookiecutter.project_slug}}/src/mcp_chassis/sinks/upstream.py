@@ -14,14 +14,14 @@ from email.utils import parsedate_to_datetime
 from ipaddress import ip_network
 from time import time
 from typing import Any, Self, TypedDict, Unpack
-from urllib.parse import unquote, urlencode, urljoin
+from urllib.parse import unquote, urlencode
 
 import anyio
 import httpcore2
 import pydantic_core
 
 from .addresses import IPAddress, is_public, is_within
-from .errors import ConfigurationError, UpstreamError
+from .errors import ConfigurationError, InvalidInput, UpstreamError
 from .http import (
     NETWORK_ERRORS,
     REDIRECTS,
@@ -40,7 +40,6 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110
 _NOT_CONNECTED = (httpcore2.ConnectError, httpcore2.ConnectTimeout)
 _BUSY = frozenset({429, 503})
 _PAUSES = (0.1, 0.5)  # seconds before the second and the third attempt
-_MAX_REDIRECTS = 3
 _MAX_CONNECTIONS = 20
 _KEPT_SECONDS = 15.0
 # Where an internal name may lead if nothing is said. Not to link-local addresses, where metadata services are.
@@ -87,7 +86,7 @@ class Upstream:
         try:
             self._networks = tuple(map(ip_network, networks))
             self._base = parse_url(base_url)
-            if re.search("[?#]", base_url) or _leads_up(self._base.path):
+            if re.search("[?#]", base_url) or not {".", ".."}.isdisjoint(unquote(self._base.path).split("/")):
                 raise ValueError("the path must have no '..', query or fragment")
         except ValueError as error:
             raise ConfigurationError(f"The base URL or the networks of an Upstream are not valid: {error}") from None
@@ -133,11 +132,10 @@ class Upstream:
         return await self.request("DELETE", path, *values, **options)
 
     async def request(self, method: str, path: str, *values: str | int, **options: Unpack[_Options]) -> Fetched:
-        """Send a request and return the response, if its status is below 500 and not 429.
+        """Send a request and return the response, if its status is below 500 and neither 429 nor a redirect.
 
         It is sent again, twice at most: any method if no connection was made; GET, HEAD, OPTIONS, PUT and DELETE also
-        if the connection broke, and when `Retry-After` of a 429 or 503 says so. Redirects of GET and HEAD are followed
-        below the base URL.
+        if the connection broke, and when `Retry-After` of a 429 or 503 says so.
 
         Args:
             method: the method, in capitals.
@@ -171,7 +169,10 @@ class Upstream:
     async def _credential(self) -> dict[str, str]:
         if self._authorization is None:
             return {}
-        value = await self._authorization()
+        try:
+            value = await self._authorization()
+        except InvalidInput as error:  # a provider knows no caller's input
+            raise ConfigurationError(f"The provider of `authorization` failed: {error}") from error
         if not value:
             raise ConfigurationError("The provider of `authorization` returned nothing.")
         return sendable({"authorization": value})
@@ -187,7 +188,7 @@ class Upstream:
         for pause in (*_PAUSES, math.inf):
             failure: Exception
             try:
-                response = await self._follow(method, target, headers, content)
+                response = await self._send(method, target, headers, content)
             except NETWORK_ERRORS as error:
                 failure, wait = error, pause
                 if not (method in _IDEMPOTENT or isinstance(error, _NOT_CONNECTED)) or _is_certain(error):
@@ -204,27 +205,12 @@ class Upstream:
             await anyio.sleep(wait)
         raise AssertionError("the last pause has no end")
 
-    async def _follow(self, method: str, target: Target, headers: dict[str, str], content: bytes | None) -> Fetched:
+    async def _send(self, method: str, target: Target, headers: dict[str, str], content: bytes | None) -> Fetched:
         assert self._pool is not None  # noqa: S101  (checked by `request`)
-        for _ in range(_MAX_REDIRECTS + 1):
-            response = await exchange(
-                self._pool, method, target, headers, content, max_bytes=self._max_bytes, skips_redirects=True
-            )
-            if response.status not in REDIRECTS or "location" not in response.headers:
-                return response
-            target = self._redirected(method, target, response.headers["location"])
-        raise UpstreamError("the server redirects too often")
-
-    def _redirected(self, method: str, before: Target, location: str) -> Target:
-        try:
-            target = parse_url(urljoin(before.origin + before.path, location))
-        except ValueError:
-            raise UpstreamError("the server redirects to what is no URL") from None
-        path = target.path.partition("?")[0]
-        is_inside = target.origin == before.origin and f"{path}/".startswith(f"{self._path}/")
-        if not is_inside or method not in {"GET", "HEAD"} or _leads_up(path):
-            raise UpstreamError(f"the server redirects a {method} to where it is not sent")
-        return target
+        response = await exchange(self._pool, method, target, headers, content, max_bytes=self._max_bytes)
+        if response.status in REDIRECTS:  # the credential is for this place
+            raise UpstreamError(f"the server redirects, with status {response.status}")
+        return response
 
     def _allows(self, address: IPAddress) -> bool:
         if self._networks:
@@ -234,10 +220,6 @@ class Upstream:
         if f".{self._base.host}".endswith(".localhost"):
             return is_within(address, _LOOPBACK)
         return is_public(address, also=_PRIVATE)
-
-
-def _leads_up(path: str) -> bool:
-    return not {".", ".."}.isdisjoint(re.split(r"[/\\;]", unquote(path)))
 
 
 def _is_certain(error: Exception) -> bool:
