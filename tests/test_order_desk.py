@@ -9,14 +9,17 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from baking import bake
 
 import dev
-from mcp_chassis.testing.process import ServerProcess, server_process
+from mcp_chassis.testing.process import ServerProcess, environment, server_process
 from mcp_chassis.testing.running import new_secret, wait_until
 
 pytestmark = [
@@ -159,14 +162,14 @@ def test_the_code_for_postgresql_passes_the_checks_of_the_project(tmp_path: Path
         assert done.returncode == 0, done.stdout
 
 
-def test_without_its_database_the_server_does_not_start(cluster: Cluster, tmp_path: Path) -> None:
+def test_without_its_database_the_server_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = swapped(tmp_path / "baked")
-    environment = {"PYTHONPATH": str(package.parent), "DATABASE": f"postgresql://desk@/postgres?host={tmp_path}"}
-    environment |= {"API_KEY": f"mcp_{new_secret()}", "PATH": os.environ["PATH"], "SECRETS_DIR": os.devnull}
+    monkeypatch.syspath_prepend(str(package.parent))
+    nowhere = environment(database=f"postgresql://desk@/postgres?host={tmp_path}", api_key=f"mcp_{new_secret()}")
     done = subprocess.run(
         [sys.executable, "-m", package.name, "serve"],
         cwd=tmp_path,
-        env=environment,
+        env=nowhere,
         capture_output=True,
         text=True,
         check=False,
@@ -199,3 +202,76 @@ def test_a_statement_that_forgets_the_tenant_is_found_by_the_tests_of_the_projec
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout
     assert "1 failed" in done.stdout
+
+
+def three_tools(directory: Path) -> tuple[Path, int]:
+    """Bake a project without examples and do what docs/three-tools.md says; return its package and its lines."""
+    project = bake(directory, examples="no")
+    package = project / "src" / dev.package_of(project)
+    page = (project / "docs/three-tools.md").read_text(encoding="utf-8")
+    written = []
+    for name, text in BLOCK.findall(page):
+        (package / name).write_text(text, encoding="utf-8")
+        written += text.splitlines()
+    for kind, name, text in re.findall(r"<!-- (added|fields): (\S+) -->\n```python\n(.*?)```", page, re.DOTALL):
+        edited = (package / name).read_text(encoding="utf-8")
+        if kind == "fields":
+            edited += f"\n{text}"
+        else:
+            imported, listed = text.strip().split("\n\n")
+            edited = re.sub(rf"^{listed.partition(' =')[0]} = .*\n", f"{listed}\n", edited, flags=re.MULTILINE)
+            edited = edited.replace("\n\n" + listed, f"\n{imported}\n\n{listed}")
+        (package / name).write_text(edited, encoding="utf-8")
+        written += text.splitlines()
+    return package, len([line for line in written if line.strip()])
+
+
+def test_three_tools_take_at_most_sixty_lines_and_none_of_the_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, lines = three_tools(tmp_path / "baked")
+    assert lines <= 60
+    project = package.parents[1]
+    # "_" is none of a name's letters for sorting: the import that was added may stand elsewhere.
+    for command in (("ruff", "check", "--extend-ignore=I001"), ("ruff", "format", "--check"), ("mypy", "--strict")):
+        words = [sys.executable, "-m", *command, str(package)]
+        done = subprocess.run(words, cwd=project, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+    monkeypatch.syspath_prepend(str(package.parent))
+    lock = [sys.executable, "-m", package.name, "tools", "lock"]
+    subprocess.run(lock, cwd=project, env=environment(), check=True)
+    with (
+        price_service() as url,
+        server_process(
+            project, program=("-m", package.name, "serve"), prices_url=url, shop_file=str(tmp_path / "shop"),
+            environment="production",
+        ) as server,
+    ):  # fmt: skip
+        call = server.running.call
+        order = {"customer": "Ada", "items": [{"number": "TE-100", "quantity": 2}]}
+        assert call("place", {"order": order}).json()["result"]["isError"] is False
+        assert call("place", {"order": order | {"items": []}}).json()["result"]["isError"] is True
+        assert call("orders_of", {"customer": "Ada"}).json()["result"]["structuredContent"] == {"result": [order]}
+        assert call("price_of", {"item": "TE-100"}).json()["result"]["structuredContent"] == {"result": 4.5}
+    changed = [sys.executable, "-m", package.name, "chassis", "verify"]
+    subprocess.run(changed, cwd=project, env=environment(), check=True)
+
+
+@contextmanager
+def price_service() -> Iterator[str]:
+    """A service that says 4.5 to everything."""
+
+    class Price(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "3")
+            self.end_headers()
+            self.wfile.write(b"4.5")
+
+        def log_message(self, *_: object) -> None:
+            """Keep the output of the tests clean."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Price) as service:
+        Thread(target=service.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield f"http://127.0.0.1:{service.server_address[1]}"
+        service.shutdown()
