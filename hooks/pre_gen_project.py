@@ -32,7 +32,7 @@ CHOICES = {
     "log_level": ("INFO", "DEBUG", "WARNING", "ERROR", "CRITICAL"),
     "audit_trail": ("no", "yes"),
     "observability": ("metrics", "metrics-and-traces", "none"),
-    "examples": ("yes", "no"),
+    "examples": ("yes", "no", "full"),
     "deployment": ("docker", "kubernetes", "none"),
     "ci": ("github", "none"),
     "license": ("MIT", "Apache-2.0", "Proprietary"),

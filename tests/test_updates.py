@@ -39,6 +39,7 @@ CHANGED = [
     (f"{CHASSIS}/approval/lock.py", '"""', '"""An older first line.\n\n'),
     (f"{SOURCE}/tools/hello.py", "Greet somebody by name.", "Greet somebody by a name of old."),
     (f"{SOURCE}/tools/__init__.py", '"""', '"""An older list.\n\n'),
+    (f"_variants/examples-full/{SOURCE}/tools/__init__.py", '"""', '"""An older list.\n\n'),
     ("SECURITY.md", "# Security", "# Security of old"),
     ("compose.yaml", "services:", "# An older comment.\nservices:"),
     ("README.md", "## Update", "## Updates, of old"),
@@ -196,7 +197,7 @@ def customise(shop: Workshop, project: Path) -> None:
 
 
 def test_a_customised_project_is_updated_without_a_conflict(workshop: Workshop, tmp_path: Path) -> None:
-    project = workshop.create()
+    project = workshop.create(examples="full")
     customise(workshop, project)
     theirs = room(project)
     key, mode = (project / ".env").read_bytes(), (project / ".env").stat().st_mode
@@ -210,7 +211,7 @@ def test_a_customised_project_is_updated_without_a_conflict(workshop: Workshop, 
     assert readme.startswith("# Adding, as a service")
     assert "## Updates, of old" not in readme
     # Everything that the team has left alone is as if the project had been made today.
-    fresh = bake(tmp_path / "fresh")
+    fresh = bake(tmp_path / "fresh", overwrite=False, hooks=True, examples="full")
     own = {"README.md", ".env", ".cruft.json", *theirs, *REMOVED}
     known = {name for name in files(fresh) | files(project) if not name.startswith(".git/")}
     assert [name for name in sorted(known - own) if content(project / name) != content(fresh / name)] == []
@@ -364,7 +365,7 @@ def test_a_project_of_one_package_becomes_one_of_two(migration: Workshop, tmp_pa
     key = (project / ".env").read_bytes()
     own = {path: path.read_bytes() for path in [*source.glob("tools/*.py"), source / "resources.py"]}
 
-    migration.update(project)
+    migration.update(project, "--variables-to-update", json.dumps({"examples": "full"}))
 
     assert conflicts(migration, project) == []
     assert (project / ".env").read_bytes() == key

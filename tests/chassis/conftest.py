@@ -37,12 +37,13 @@ def _ctrl_c() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_environment() -> None:
-    """Keep the settings of whoever runs the tests away from them."""
+def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the settings of whoever runs the tests away from them, and the database of the examples out of the checkout."""
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)
     os.environ["SECRETS_DIR"] = os.devnull
     os.environ["EVENTS_FILE"] = "none"  # in this process; a server of its own has a directory of its own
+    os.environ["DATABASE"] = str(tmp_path_factory.mktemp("data") / "orders.sqlite")
     configure_logging("INFO", log_format="json")
 
 

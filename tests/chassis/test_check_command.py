@@ -275,9 +275,6 @@ OPENED: list[str] = []
 OWN = Service(
     module=SERVER.module,
     settings=OwnSettings,
-    tools=SERVER.tools,
-    resources=SERVER.resources,
-    prompts=SERVER.prompts,
     lifespan=open_desk,
     checks={"database": ping},
 )

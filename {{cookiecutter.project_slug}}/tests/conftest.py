@@ -24,6 +24,14 @@ def _own_environment() -> None:
     os.environ["SECRETS_DIR"] = os.devnull
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tools write out of the project."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("work"))
+        yield
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
     """Your server, shared by the tests of one file. `server.call("tool", {...})` sends one call with the key."""

@@ -1,4 +1,4 @@
-"""The default project, made once for each process that runs tests: the chassis has to serve something."""
+"""A project with every example, made once for each process that runs tests: the chassis has to serve something."""
 
 import atexit
 import shutil
@@ -15,5 +15,5 @@ CHASSIS = TEMPLATE / "src"
 _DIRECTORY = tempfile.mkdtemp(prefix="default-project-")
 atexit.register(shutil.rmtree, _DIRECTORY, ignore_errors=True)
 
-PROJECT = bake(Path(_DIRECTORY), overwrite=False, hooks=True, **dev.EVERY_ROOM)
+PROJECT = bake(Path(_DIRECTORY), overwrite=False, hooks=True, **dev.EVERY_ROOM, examples="full")
 PACKAGE = "secure_mcp_server"

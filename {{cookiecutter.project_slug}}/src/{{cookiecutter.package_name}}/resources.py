@@ -1,14 +1,16 @@
 """Your resources: what a client may read. Each says its URI and is listed in `RESOURCES`."""
 
-from mcp_chassis import resource
+from mcp_chassis import Shared, resource
 
-from . import __version__
-
-
-@resource("about://server", title="About this server")
-def about() -> str:
-    """Return what this server is and which version runs."""
-    return f"A secured MCP server, version {__version__}."
+from .desk import Desk, rows_of_caller
+from .orders import the_order
 
 
-RESOURCES = (about,)
+@resource("orders://{number}", title="An order", mime_type="application/json", scopes=("orders:read",))
+def order(number: int, desk: Shared[Desk]) -> str:
+    """Return one order."""
+    found = rows_of_caller(desk)("SELECT * FROM orders WHERE tenant = ? AND id = ?", number)
+    return the_order(found).model_dump_json()
+
+
+RESOURCES = (order,)

@@ -2,9 +2,12 @@
 
 from mcp_chassis import Service
 
+from .desk import open_desk
 from .prompts import PROMPTS
 from .resources import RESOURCES
 from .settings import Settings
 from .tools import TOOLS
 
-SERVER = Service(module=__name__, settings=Settings, tools=TOOLS, resources=RESOURCES, prompts=PROMPTS)
+SERVER = Service(
+    module=__name__, settings=Settings, lifespan=open_desk, tools=TOOLS, resources=RESOURCES, prompts=PROMPTS
+)

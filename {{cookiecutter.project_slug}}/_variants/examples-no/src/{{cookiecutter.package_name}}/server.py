@@ -1,0 +1,10 @@
+"""What this server serves, in one look."""
+
+from mcp_chassis import Service
+
+from .prompts import PROMPTS
+from .resources import RESOURCES
+from .settings import Settings
+from .tools import TOOLS
+
+SERVER = Service(module=__name__, settings=Settings, tools=TOOLS, resources=RESOURCES, prompts=PROMPTS)
