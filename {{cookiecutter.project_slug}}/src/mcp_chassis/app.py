@@ -19,18 +19,14 @@ from .mcp.endpoint import McpEndpoint, SessionManager
 from .mcp.guarded_server import GuardedServer
 from .mcp.sdk import TransportSecuritySettings
 from .mcp.streams import ListenStreams
-from .middleware.access_log import AccessLog
 from .middleware.authentication import AuthenticationLayer
-from .middleware.authorization import AuthorizationLayer
-from .middleware.blocked_clients import BlockedClientsLayer
+from .middleware.authorization import AuthorizationLayer, ScopeLayer
 from .middleware.cors import CorsLayer
-from .middleware.errors import EXCEPTION_HANDLERS
-from .middleware.host_and_origin import HostAndOriginLayer
+from .middleware.gate import BlockedClientsLayer, HostAndOriginLayer
 from .middleware.rate_limit import RateLimitLayer
 from .middleware.request_body import RequestBodyLayer
-from .middleware.request_context import RequestContextLayer
-from .middleware.scopes import ScopeLayer
-from .middleware.security_headers import SecurityHeadersLayer
+from .middleware.request_context import AccessLog, RequestContextLayer
+from .middleware.responses import EXCEPTION_HANDLERS
 from .parts import Parts
 from .service import Service, build_server
 from .settings import Settings
@@ -52,13 +48,13 @@ def _layers(
         missing = guarded.access.missing
         scopes = [Middleware(ScopeLayer, events=events, missing=missing, challenge=parts.challenge)]
     return [
-        Middleware(SecurityHeadersLayer, https=(settings.public_url or "").startswith("https:")),
         Middleware(
             RequestContextLayer,
             events=events,
             access_log=access_log,
             trusted_proxies=settings.trusted_proxies,
             routes=routes,
+            https=(settings.public_url or "").startswith("https:"),
         ),
         Middleware(BlockedClientsLayer, events=events, blocked=settings.blocked_clients),
         # Above CORS, which answers preflights by itself: those must have come to the right host from a known origin.

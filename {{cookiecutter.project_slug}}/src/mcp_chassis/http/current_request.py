@@ -20,6 +20,8 @@ class RequestContext:
     """Whether a more precise security event than `http_error` was recorded for this request."""
     calls: list[dict[str, Any]] = field(default_factory=list)
     """Records for the audit trail, which are written with the status of the response."""
+    response_headers: Sequence[tuple[bytes, bytes]] = ()
+    """What layers add to the head of the response."""
     finished: bool = False
 
     def credentials(self) -> str:

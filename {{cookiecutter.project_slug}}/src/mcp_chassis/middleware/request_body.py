@@ -80,7 +80,7 @@ class RequestBodyLayer:
         """Return the body. One that is too large is refused as soon as that is known."""
         if not _is_plain_json(headers):
             raise _Refused(_WRONG_TYPE)
-        declared = next((value for name, value in headers if name == b"content-length"), b"")
+        declared = dict(headers).get(b"content-length", b"")
         if declared.isdigit() and int(declared[:20]) > self.max_bytes:
             raise self._too_large()
         body, has_more = bytearray(), True
@@ -123,7 +123,7 @@ class RequestBodyLayer:
 
 def _is_plain_json(headers: list[tuple[bytes, bytes]]) -> bool:
     types = [value for name, value in headers if name == b"content-type"]
-    if len(types) != 1 or any(name == b"content-encoding" for name, _ in headers):
+    if len(types) != 1 or b"content-encoding" in dict(headers):
         return False
     media_type, _, parameter = types[0].partition(b";")
     charset = parameter.replace(b" ", b"").replace(b'"', b"").lower()
@@ -142,8 +142,9 @@ def _envelope_flaw(message: Any) -> str | None:
         return "`method` must be a string"
     if not isinstance(message.get("params", {}), dict):
         return "`params` must be an object"
-    answers = [name for name in ("result", "error") if isinstance(message.get(name), dict)]
-    is_complete = "method" in message or ("id" in message and len(answers) == 1)
+    is_complete = "method" in message or (
+        "id" in message and isinstance(message.get("result"), dict) != isinstance(message.get("error"), dict)
+    )
     return None if is_complete else "it is neither a request, a notification nor a response"
 
 

@@ -32,7 +32,7 @@ def parse_json(document: bytes, *, max_nodes: int = 20_000) -> Any:
         raise InvalidJson("the document starts with a byte order mark")
     try:
         value = _DECODER.decode(text)
-        is_too_deep = _is_too_deep(value)
+        is_too_deep = document.count(b"[") + document.count(b"{") > _MAX_DEPTH and _is_too_deep(value)
     except InvalidJson:
         raise
     except RecursionError:
