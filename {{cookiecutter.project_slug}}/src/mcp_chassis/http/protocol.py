@@ -126,10 +126,6 @@ class DeadlineProtocol(HttpToolsProtocol):
         # None until uvicorn has seen a head, whatever its annotations say.
         return self.cycle is not None and not self.cycle.response_complete
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header without the white space behind its value, which httptools keeps."""
-        super().on_header(name, value.rstrip(b" \t"))
-
     def send_400_response(self, msg: str) -> None:
         """Answer what is not valid HTTP, if a response can still begin, and close."""
         self._record("http_error", "invalid HTTP")

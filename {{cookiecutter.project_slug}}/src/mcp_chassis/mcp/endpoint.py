@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from opentelemetry import trace
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..counters import counted_stream
 from ..middleware.request_body import parsed_message
@@ -75,7 +75,7 @@ class McpEndpoint:
             with counted_stream("progress"):
                 await self._manager.handle_request(scope, receive, send)
         else:
-            await _Watched(receive).run(lambda watched: self._manager.handle_request(scope, watched, send))
+            await _Watched(receive).run(self._manager.handle_request, scope, send)
 
 
 class _Watched:
@@ -87,12 +87,12 @@ class _Watched:
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
 
-    async def run(self, serve: Any) -> None:
+    async def run(self, serve: ASGIApp, scope: Scope, send: Send) -> None:
         request = asyncio.current_task()
         assert request is not None  # noqa: S101  (uvicorn runs every request in a task)
         self._request = request
         try:
-            await serve(self._next)
+            await serve(scope, self._next, send)
         except asyncio.CancelledError:
             if not self._has_disconnected:
                 raise

@@ -92,7 +92,8 @@ class DirectEntry:
                 runner = sdk.ServerRunner(self._server, connection, lifespan_state)
                 result = await runner.on_request(context, method, params)
             finally:
-                if connection.exit_stack._exit_callbacks:  # to close an empty one takes a twentieth of a call
+                # To close an empty one takes a twentieth of a call.
+                if connection.exit_stack._exit_callbacks:  # type: ignore[attr-defined]  # of Python's own
                     await sdk.aclose_shielded(connection)
             body = pydantic_core.to_json({"jsonrpc": "2.0", "id": message_id, "result": result})
         except Exception as exception:  # as in the SDK's entries; the next line logs it
