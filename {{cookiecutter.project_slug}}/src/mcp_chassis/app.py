@@ -11,8 +11,7 @@ from starlette.middleware import Middleware
 from .auth.principal import ANONYMOUS, authenticated
 from .events.route import events_route
 from .http.connections import Connections
-from .http.health import Health
-from .http.routes import ExactRoute
+from .http.routes import ExactRoute, Health
 from .http.server import Application
 from .limits.lockout import FailedAttempts
 from .mcp.endpoint import McpEndpoint, SessionManager
@@ -40,7 +39,9 @@ def _layers(
 ) -> list[Middleware]:
     """Return the layers, outermost first. A refusal passes all layers above its own on its way out."""
     settings, events = parts.settings, parts.events
-    rate_limit, scopes = list[Middleware](), list[Middleware]()
+    blocked, rate_limit, scopes = list[Middleware](), list[Middleware](), list[Middleware]()
+    if settings.blocked_clients:
+        blocked = [Middleware(BlockedClientsLayer, events=events, blocked=settings.blocked_clients)]
     if settings.enable_rate_limit:
         limiter = parts.make_limiter("requests", per_minute=settings.max_requests_per_minute, burst=settings.burst)
         rate_limit = [Middleware(RateLimitLayer, events=events, limiter=limiter, exempt=PROBES)]
@@ -56,7 +57,7 @@ def _layers(
             routes=routes,
             https=(settings.public_url or "").startswith("https:"),
         ),
-        Middleware(BlockedClientsLayer, events=events, blocked=settings.blocked_clients),
+        *blocked,
         # Above CORS, which answers preflights by itself: those must have come to the right host from a known origin.
         Middleware(
             HostAndOriginLayer,

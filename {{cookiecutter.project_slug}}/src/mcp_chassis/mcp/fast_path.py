@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
 import pydantic_core
 from mcp.types import DEFAULT_NEGOTIATED_VERSION, JSONRPCError
 from starlette.requests import Request
@@ -45,6 +46,7 @@ class DirectEntry:
     def __init__(self, server: sdk.Server[Any]) -> None:
         self._server = server
         self._marked: dict[str, tuple[object, bool]] = {}
+        self._never = anyio.Event()
 
     async def serve(
         self, message: Mapping[str, Any], lifespan_state: Any, scope: Scope, receive: Receive, send: Send
@@ -85,6 +87,7 @@ class DirectEntry:
             ),
             request_id=message_id,
             message_metadata=sdk.ServerMessageMetadata(request_context=request, can_send_request=False),
+            cancel_requested=self._never,  # a client that wants to cancel closes the connection
         )
         status = 200
         try:
