@@ -8,8 +8,8 @@ import pytest
 
 from mcp_chassis.auth.principal import Principal
 from mcp_chassis.events.log import EventLog
-from mcp_chassis.middleware.request_body import RequestBodyLayer
 from mcp_chassis.middleware.authorization import ScopeLayer
+from mcp_chassis.middleware.request_body import RequestBodyLayer
 
 from ..support.asgi import Answer, Endpoint, ask, http_scope
 

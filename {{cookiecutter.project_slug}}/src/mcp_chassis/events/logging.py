@@ -47,12 +47,8 @@ def configure_logging(
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     console = log_format == "console" or (log_format == "auto" and is_terminal)
     exceptions = structlog.processors.ExceptionRenderer(_indented_traceback if console else _exceptions_without_texts)
-
-    def with_exception(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-        return exceptions(logger, method, event) if "exc_info" in event else event
-
     prepare: list[Processor] = [structlog.contextvars.merge_contextvars, _add_origin]
-    render: list[Processor] = [_redact_names, with_exception, _to_json]
+    render: list[Processor] = [_redact_names, exceptions, _to_json]
     if console:
         render[2:] = [_escape_message, structlog.dev.ConsoleRenderer(colors=is_terminal, repr_native_str=True)]
     # Our own loggers write straight to standard error: through the standard library a line costs twice as much.

@@ -1,6 +1,6 @@
 """Routes: how a path is matched, and those for health: whether the process runs, wants traffic, how it is doing."""
 
-import sys
+import mmap
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -82,13 +82,6 @@ class Health:
 
 
 def memory_bytes() -> int | None:
-    """Return the resident memory of this process in bytes; None where the standard library cannot read it."""
-    if sys.platform == "win32":
-        return None
-    import resource  # noqa: PLC0415  (does not exist on Windows)
-
+    """Return the resident memory of this process in bytes; None where the system has no `/proc`."""
     statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize()
-    # The peak: macOS has no current value.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if sys.platform == "darwin" else None
+    return int(statm.read_text().split()[1]) * mmap.PAGESIZE if statm.exists() else None

@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -20,7 +21,7 @@ from ..limits.client_address import Network, client_address
 from .responses import SECURITY_HEADERS, Refusal
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
-_HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+_HTTPS_HEADERS = (*SECURITY_HEADERS, (b"strict-transport-security", b"max-age=31536000; includeSubDomains"))
 _INTERNAL_ERROR = Refusal(500, "The server failed. Report the request_id to whoever runs it.")
 
 access_log = structlog.get_logger("access")
@@ -58,6 +59,7 @@ class AccessLog:
             access_log.info("request", **line)
 
 
+@dataclass
 class RequestContextLayer:
     """Sets the context of a request before all other layers, and records how it ended after them.
 
@@ -73,19 +75,12 @@ class RequestContextLayer:
         https: whether clients reach this server by https; only then may browsers be told to insist on it.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        events: EventLog,
-        access_log: AccessLog,
-        trusted_proxies: Sequence[Network] = (),
-        routes: frozenset[str] = frozenset(),
-        https: bool = False,
-    ) -> None:
-        self.app, self._events, self._access_log = app, events, access_log
-        self._trusted_proxies, self._routes = trusted_proxies, routes
-        self._security_headers = (*SECURITY_HEADERS, _HSTS) if https else SECURITY_HEADERS
+    app: ASGIApp
+    events: EventLog
+    access_log: AccessLog
+    trusted_proxies: Sequence[Network] = ()
+    routes: frozenset[str] = frozenset()
+    https: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -118,7 +113,7 @@ class RequestContextLayer:
 
     def _request_context(self, scope: Scope) -> RequestContext:
         peer = scope["client"][0] if scope.get("client") else "unknown"
-        client = client_address(peer, scope["headers"], self._trusted_proxies)
+        client = client_address(peer, scope["headers"], self.trusted_proxies)
         request = RequestContext(os.urandom(16).hex(), client, scope["headers"])
         # Set before `shown`, which looks for the credentials of the request; a pipelined one inherits that before it.
         current_request.set(request)
@@ -134,13 +129,13 @@ class RequestContextLayer:
             for name, value in headers  # of the SDK's streams: `no-cache, no-transform`
         ]
         names = {name.lower() for name, _ in present}
-        present += [header for header in self._security_headers if header[0] not in names]
+        present += [header for header in (_HTTPS_HEADERS if self.https else SECURITY_HEADERS) if header[0] not in names]
         return [*present, *request.response_headers, (b"x-request-id", request.request_id.encode())]
 
     def _record(self, scope: Scope, request: RequestContext, status: int, seconds: float) -> None:
         principal = current_principal.get()
         identifier = principal.id if principal is not None else None
-        is_known = scope["path"] in self._routes
+        is_known = scope["path"] in self.routes
         path = scope["path"] if is_known else shown(scope["path"])
         count_http_request(path if is_known else OTHER, status, seconds)
         line = {
@@ -154,8 +149,8 @@ class RequestContextLayer:
         }
         if status >= 400 and not request.event_recorded:
             severity: Severity = "high" if status >= 500 else "medium"
-            self._events.record(
+            self.events.record(
                 "http_error", identifier, severity=severity, status=status, method=scope["method"], path=path
             )
         request.finished = True
-        self._access_log.add(request, line)
+        self.access_log.add(request, line)
