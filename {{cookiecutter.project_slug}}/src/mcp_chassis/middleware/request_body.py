@@ -105,13 +105,14 @@ class RequestBodyLayer:
             await self._large_message.acquire()
             asyncio.get_running_loop().call_soon(self._large_message.release)
         try:
-            message = parse_json(body, max_nodes=self.max_nodes)
+            message: dict[str, Any] = parse_json(
+                body, max_nodes=self.max_nodes
+            )  # `_envelope_flaw` checks that it is one
         except InvalidJson as error:
             raise self._invalid(-32700, f"Parse error: {error}") from None
         if flaw := _envelope_flaw(message) or _excess(message, len(body), has_many=has_many):
             raise self._invalid(-32600, f"Invalid request: {flaw}")
-        parsed: dict[str, Any] = message
-        return parsed
+        return message
 
     def _too_large(self) -> _Refused:
         return _Refused(Refusal(413, f"The body is larger than {self.max_bytes} bytes."))
