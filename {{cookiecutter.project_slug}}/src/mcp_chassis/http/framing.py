@@ -1,7 +1,8 @@
 """HTTP/1.1 that every parser interprets alike: a request that two of them could interpret differently is refused.
 
-httptools gets exactly the bytes that were checked here, less `Upgrade` lines and white space behind values, and nothing
-of a pipelined request before the previous one has been answered. `test_http_differential.py` of the template compares this reader, httptools and h11.
+httptools gets exactly the bytes that were checked here, less `Upgrade` lines and white space behind values, and
+nothing of a pipelined request before the previous one has been answered. `test_http_differential.py` of the template
+compares this reader, httptools and h11.
 """
 
 import re

@@ -39,6 +39,7 @@ class RateLimiter:
         self.per_minute = per_minute
         self.burst = burst
         self._seconds_per_place = 60 / per_minute
+        self._capacity = burst  # of this process; a limiter that is shared has another `burst`
         self._max_keys = max_keys
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
@@ -51,11 +52,11 @@ class RateLimiter:
         return self._decide(key, 0)
 
     def _decide(self, key: str, places: int) -> Decision:
-        wanted = max(1, min(places, self.burst - 1))
+        wanted = max(1, min(places, self._capacity - 1))
         now = time.monotonic()
         # Rounded to millionths of a place: sums of such fractions are off by a little.
         missing = round(max(0.0, self._full_at.get(key, now) - now) / self._seconds_per_place, 6)
-        allowed = missing + wanted <= self.burst
+        allowed = missing + wanted <= self._capacity
         if allowed and places:
             missing += wanted
             self._full_at[key] = now + missing * self._seconds_per_place
@@ -63,8 +64,10 @@ class RateLimiter:
                 self._full_at.popitem(last=False)
         if key in self._full_at:
             self._full_at.move_to_end(key)
-        wait = 0 if allowed else max(1, math.ceil((missing + wanted - self.burst) * self._seconds_per_place))
-        return Decision(allowed, math.floor(self.burst - missing), math.ceil(missing * self._seconds_per_place), wait)
+        wait = 0 if allowed else max(1, math.ceil((missing + wanted - self._capacity) * self._seconds_per_place))
+        return Decision(
+            allowed, math.floor(self._capacity - missing), math.ceil(missing * self._seconds_per_place), wait
+        )
 
 
 class LimiterFactory(Protocol):

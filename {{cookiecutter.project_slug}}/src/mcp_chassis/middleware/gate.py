@@ -58,7 +58,7 @@ class HostAndOriginLayer(Gate):
     """Refuses requests for another host, or from pages of an unknown origin, by exact allow-lists on every route.
 
     Against DNS rebinding, where a page's own host name is made to resolve to this server (MCP specification, Streamable
-    HTTP, security warning). Prefix and wildcard matches are not offered: `http://localhost:80.evil.example` passes them.
+    HTTP, security warning). No prefix or wildcard matches are offered: `http://localhost:80.evil.example` passes them.
 
     Args:
         app, events: as of `Gate`.
