@@ -64,7 +64,9 @@ class DirectEntry:
         if method not in _METHODS or message_id is None:
             return False
         fields = dict(scope["headers"])
-        headers = {name.decode(): value.decode("latin-1") for name, value in fields.items() if name[:4] == b"mcp-"}
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items() if name[:4] == b"mcp-"
+        }
         version = headers.get("mcp-protocol-version", DEFAULT_NEGOTIATED_VERSION)
         is_modern = version in sdk.MODERN_PROTOCOL_VERSIONS
         if not is_modern and version not in sdk.HANDSHAKE_PROTOCOL_VERSIONS:
