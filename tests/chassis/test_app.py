@@ -32,8 +32,7 @@ def layers(**settings: Any) -> list[str]:
 
 def test_the_order_of_the_layers() -> None:
     """Refusals of a layer pass the layers above it, and only those: the order is the design."""
-    assert layers() == [
-        "SecurityHeadersLayer",
+    assert layers(blocked_clients="192.0.2.1") == [
         "RequestContextLayer",
         "BlockedClientsLayer",
         "HostAndOriginLayer",

@@ -61,7 +61,7 @@ class Httptools:
         self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value.rstrip(b" \t")))
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self.heads += 1

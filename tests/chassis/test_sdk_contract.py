@@ -91,7 +91,7 @@ def test_only_the_seam_imports_what_is_less_documented() -> None:
 
 # What is called or overridden, with the parameters that are passed or taken by these names.
 PARAMETERS: dict[str, str] = {
-    "_SingleExchangeDispatchContext": "transport request_id message_metadata",
+    "_SingleExchangeDispatchContext": "transport request_id message_metadata cancel_requested",
     "Connection.from_envelope": "protocol_version client_info client_capabilities",
     "Context.elicit": "message schema",
     "FuncMetadata.convert_result": "result",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_chassis.http.health import memory_bytes
+from mcp_chassis.http.routes import memory_bytes
 from mcp_chassis.limits.lockout import FailedAttempts
 from mcp_chassis.limits.rate_limiter import RateLimiter
 

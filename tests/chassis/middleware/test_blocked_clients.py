@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from mcp_chassis.events.log import EventLog
-from mcp_chassis.middleware import blocked_clients
+from mcp_chassis.middleware import gate
 
 from ..support.asgi import Endpoint, ask
 
@@ -28,7 +28,7 @@ BLOCKED = [ipaddress.ip_network("203.0.113.0/24"), ipaddress.ip_network("2001:db
 )
 async def test_a_client_is_judged_by_its_address(client: str | None, expected: int) -> None:
     inner, events = Endpoint(), EventLog()
-    layer = blocked_clients.BlockedClientsLayer(inner, events=events, blocked=BLOCKED)
+    layer = gate.BlockedClientsLayer(inner, events=events, blocked=BLOCKED)
     answer = await ask(layer, client=client)
     assert answer.status == expected
     assert inner.calls == (1 if expected == 200 else 0)

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from mcp_chassis.middleware.errors import exception_handlers
+from mcp_chassis.middleware.responses import exception_handlers
 
 from ..support.asgi import ask, http_scope
 

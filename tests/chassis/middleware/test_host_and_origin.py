@@ -3,7 +3,7 @@
 import pytest
 
 from mcp_chassis.events.log import EventLog
-from mcp_chassis.middleware import host_and_origin
+from mcp_chassis.middleware import gate
 
 from ..support.asgi import Answer, Endpoint, ask, http_scope
 
@@ -14,7 +14,7 @@ ORIGIN = b"https://app.example.com"
 
 
 async def answer(hosts: list[bytes], origins: list[bytes], events: EventLog | None = None) -> Answer:
-    layer = host_and_origin.HostAndOriginLayer(
+    layer = gate.HostAndOriginLayer(
         Endpoint(), events=events or EventLog(), hosts=[HOST.decode()], origins=[ORIGIN.decode()]
     )
     headers = [*((b"host", host) for host in hosts), *((b"origin", origin) for origin in origins)]
@@ -82,6 +82,6 @@ async def test_every_other_origin_is_forbidden(origins: list[bytes]) -> None:
 
 async def test_other_scopes_pass() -> None:
     inner = Endpoint()
-    layer = host_and_origin.HostAndOriginLayer(inner, events=EventLog(), hosts=[], origins=[])
+    layer = gate.HostAndOriginLayer(inner, events=EventLog(), hosts=[], origins=[])
     await ask(layer, {"type": "lifespan"})
     assert inner.calls == 1

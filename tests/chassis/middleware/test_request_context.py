@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mcp_chassis.auth.principal import Principal, current_principal
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.middleware import request_context
-from mcp_chassis.middleware.access_log import AccessLog
+from mcp_chassis.middleware.request_context import AccessLog
 
 from ..support.asgi import CLIENT, Endpoint, ask, http_scope
 

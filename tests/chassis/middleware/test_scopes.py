@@ -11,8 +11,8 @@ from mcp_chassis.auth.principal import Principal
 from mcp_chassis.calls.record import Recorder
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
+from mcp_chassis.middleware.authorization import ScopeLayer
 from mcp_chassis.middleware.request_body import RequestBodyLayer
-from mcp_chassis.middleware.scopes import ScopeLayer
 
 from ..support.asgi import Answer, Endpoint, ask, http_scope
 

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.events.route import events_route
-from mcp_chassis.middleware.errors import exception_handlers
+from mcp_chassis.middleware.responses import exception_handlers
 
 from ..support.asgi import Answer, ask, http_scope
 

@@ -4,7 +4,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from mcp_chassis.http.health import Health, memory_bytes
+from mcp_chassis.http.routes import Health, memory_bytes
 
 from ..support.asgi import Answer, ask, http_scope
 

@@ -12,7 +12,7 @@ from mcp import Client, MCPError
 from mcp_chassis import prompt, resource, tool
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
-from mcp_chassis.middleware.scopes import ScopeLayer
+from mcp_chassis.middleware.authorization import ScopeLayer
 
 from ..attacks.logs import log_lines
 from ..support.callers import (

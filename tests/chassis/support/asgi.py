@@ -107,19 +107,20 @@ async def ask(
     """
     answer, failure = Answer(), list[Exception]()
     messages = _messages(body, hang_up=hang_up)
+    known = None if client is None else request_context.RequestContext("request-1", client)
 
     async def receive() -> Message:
         return messages.pop(0) if messages else {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":
-            answer.status, answer.headers = message["status"], list(message["headers"])
+            added = known.response_headers if known is not None else ()  # as by the outermost layer
+            answer.status, answer.headers = message["status"], [*message["headers"], *added]
         else:
             answer.body += message.get("body", b"")
 
     async def run() -> None:
         principal.current_principal.set(caller)
-        known = None if client is None else request_context.RequestContext("request-1", client)
         request_context.current_request.set(known)
         try:
             await app(scope or http_scope(), receive, send)

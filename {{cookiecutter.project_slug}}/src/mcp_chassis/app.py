@@ -11,26 +11,21 @@ from starlette.middleware import Middleware
 from .auth.principal import ANONYMOUS, authenticated
 from .events.route import events_route
 from .http.connections import Connections
-from .http.health import Health
-from .http.routes import ExactRoute
+from .http.routes import ExactRoute, Health
 from .http.server import Application
 from .limits.lockout import FailedAttempts
 from .mcp.endpoint import McpEndpoint, SessionManager
 from .mcp.guarded_server import GuardedServer
 from .mcp.sdk import TransportSecuritySettings
 from .mcp.streams import ListenStreams
-from .middleware.access_log import AccessLog
 from .middleware.authentication import AuthenticationLayer
-from .middleware.authorization import AuthorizationLayer
-from .middleware.blocked_clients import BlockedClientsLayer
+from .middleware.authorization import AuthorizationLayer, ScopeLayer
 from .middleware.cors import CorsLayer
-from .middleware.errors import exception_handlers
-from .middleware.host_and_origin import HostAndOriginLayer
+from .middleware.gate import BlockedClientsLayer, HostAndOriginLayer
 from .middleware.rate_limit import RateLimitLayer
 from .middleware.request_body import RequestBodyLayer
-from .middleware.request_context import RequestContextLayer
-from .middleware.scopes import ScopeLayer
-from .middleware.security_headers import SecurityHeadersLayer
+from .middleware.request_context import AccessLog, RequestContextLayer
+from .middleware.responses import exception_handlers
 from .parts import Parts
 from .service import Service, build_server
 from .settings import Settings
@@ -44,7 +39,9 @@ def _layers(
 ) -> list[Middleware]:
     """Return the layers, outermost first. A refusal passes all layers above its own on its way out."""
     settings, events = parts.settings, parts.events
-    rate_limit, scopes = list[Middleware](), list[Middleware]()
+    blocked, rate_limit, scopes = list[Middleware](), list[Middleware](), list[Middleware]()
+    if settings.blocked_clients:
+        blocked = [Middleware(BlockedClientsLayer, events=events, blocked=settings.blocked_clients)]
     if settings.enable_rate_limit:
         limiter = parts.make_limiter("requests", per_minute=settings.max_requests_per_minute, burst=settings.burst)
         rate_limit = [Middleware(RateLimitLayer, events=events, limiter=limiter, exempt=PROBES)]
@@ -52,15 +49,15 @@ def _layers(
         forbidden = guarded.forbidden
         scopes = [Middleware(ScopeLayer, events=events, forbidden=forbidden, challenge=parts.challenge)]
     return [
-        Middleware(SecurityHeadersLayer, https=(settings.public_url or "").startswith("https:")),
         Middleware(
             RequestContextLayer,
             events=events,
             access_log=access_log,
             trusted_proxies=settings.trusted_proxies,
             routes=routes,
+            https=(settings.public_url or "").startswith("https:"),
         ),
-        Middleware(BlockedClientsLayer, events=events, blocked=settings.blocked_clients),
+        *blocked,
         # Above CORS, which answers preflights by itself: those must have come to the right host from a known origin.
         Middleware(
             HostAndOriginLayer,

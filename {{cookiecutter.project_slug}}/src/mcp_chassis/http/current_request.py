@@ -22,6 +22,8 @@ class RequestContext:
     """Records for the audit trail, which are written with the status of the response."""
     audited: bool = False
     """Whether a call of this request left its line."""
+    response_headers: Sequence[tuple[bytes, bytes]] = ()
+    """What layers add to the head of the response."""
     finished: bool = False
 
     def credentials(self) -> str:

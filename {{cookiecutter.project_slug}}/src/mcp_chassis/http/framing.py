@@ -1,7 +1,8 @@
 """HTTP/1.1 that every parser interprets alike: a request that two of them could interpret differently is refused.
 
-httptools gets exactly the bytes that were checked here, less `Upgrade` lines, and nothing of a pipelined request before
-the previous one has been answered. `test_http_differential.py` of the template compares this reader, httptools and h11.
+httptools gets exactly the bytes that were checked here, less `Upgrade` lines and white space behind values, and
+nothing of a pipelined request before the previous one has been answered. `test_http_differential.py` of the template
+compares this reader, httptools and h11.
 """
 
 import re
@@ -21,7 +22,6 @@ _REQUEST_LINE = re.compile(rb"(?!CONNECT )([A-Z-]+) " + _PATH + rb"(?:\?[!\"$-~]
 _FIELDS = re.compile(rb"(?:[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t -~\x80-\xff]*\r\n)*\r\n")
 # White space other than one leading space stays in the value, which is then refused: parsers strip more or less of it.
 _DECISIVE = re.compile(rb"\n(host|content-length|transfer-encoding|expect|upgrade): ?([^\r]*)", re.IGNORECASE)
-_UPGRADE = re.compile(rb"\nupgrade:[^\n]*", re.IGNORECASE)
 # Characters of a host and its port (RFC 3986, section 3.2). `HostAndOriginLayer` decides which hosts are served.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[1-9][0-9]*)?")
 # Without a leading zero, which some parsers read as octal, and within the integers that a proxy may use.
@@ -80,9 +80,10 @@ class RequestReader:
             return b""
         head = self.waiting[:end]
         fields = _check(head)
-        if b"upgrade" in fields:
-            # httptools would read the body as another protocol.
-            head = _UPGRADE.sub(b"", head)
+        if b"upgrade" in fields or b" \r\n" in head or b"\t\r\n" in head:
+            # httptools would read the body as another protocol, and keep the white space.
+            lines = [line.rstrip(b" \t") for line in head.split(b"\r\n") if line[:8].lower() != b"upgrade:"]
+            head = b"\r\n".join(lines)
             self.waiting = head + self.waiting[end:]
         self.expects = b"expect" in fields
         self._chunked = b"transfer-encoding" in fields

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
+from ..limits.client_address import parse_address
 from ..sinks.urls import DEFAULT_PORTS
 
 _HOST_LABELS = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.IGNORECASE)
@@ -31,7 +32,7 @@ def normal_origin(text: str) -> str:
     if not host.isascii():
         raise ValueError(f"{text!r}: write the host as browsers send it, in its xn-- form")
     has_more = parts.path or parts.query or parts.fragment or "@" in parts.netloc
-    is_host = "%" not in host and (_HOST_LABELS.fullmatch(host) or _is_address(host))
+    is_host = "%" not in host and (_HOST_LABELS.fullmatch(host) or parse_address(host))
     if parts.scheme not in DEFAULT_PORTS or has_more or not is_host:
         raise ValueError(f"{usage}, without a path")
     name = f"[{ipaddress.IPv6Address(host)}]" if ":" in host else host
@@ -45,12 +46,5 @@ def is_plain_port(netloc: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server that listens on `host`."""
-    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    address = parse_address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)

@@ -6,8 +6,7 @@ from typing import Any, ClassVar, cast
 
 from ..counters import count_connections
 from ..events.log import EventLog, Kind
-from ..middleware.responses import Refusal
-from ..middleware.security_headers import HEADERS
+from ..middleware.responses import SECURITY_HEADERS, Refusal
 from .connections import Connections
 from .framing import BadRequest, RequestReader
 from .uvicorn_parts import HttpToolsProtocol
@@ -17,12 +16,12 @@ _MIN_TAKEN_BYTES = 65_536  # that a client has to take within the send time-out,
 
 _CLOSE = (b"connection", b"close")
 _FULL = {
-    "full": Refusal(503, "All connections are in use. Try again in a moment.", headers=[*HEADERS, _CLOSE]),
+    "full": Refusal(503, "All connections are in use. Try again in a moment.", headers=[*SECURITY_HEADERS, _CLOSE]),
     "full for this address": Refusal(
-        429, "Your address has too many open connections. Close some.", headers=[*HEADERS, _CLOSE]
+        429, "Your address has too many open connections. Close some.", headers=[*SECURITY_HEADERS, _CLOSE]
     ),
 }
-_BAD_REQUEST = (*HEADERS, (b"content-type", b"text/plain; charset=utf-8"), _CLOSE)
+_BAD_REQUEST = (*SECURITY_HEADERS, (b"content-type", b"text/plain; charset=utf-8"), _CLOSE)
 
 
 class _Transport:
@@ -126,10 +125,6 @@ class DeadlineProtocol(HttpToolsProtocol):
     def _is_serving(self) -> bool:
         # None until uvicorn has seen a head, whatever its annotations say.
         return self.cycle is not None and not self.cycle.response_complete
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header without the white space behind its value, which httptools keeps."""
-        super().on_header(name, value.rstrip(b" \t"))
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not valid HTTP, if a response can still begin, and close."""

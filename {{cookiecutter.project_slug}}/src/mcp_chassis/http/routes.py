@@ -1,5 +1,13 @@
-"""A route that serves exactly its path."""
+"""Routes: how a path is matched, and those for health: whether the process runs, wants traffic, how it is doing."""
 
+import mmap
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
@@ -13,4 +21,67 @@ class ExactRoute(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Say whether this is the path."""
-        return super().matches(scope) if scope["path"] == self.path else (Match.NONE, {})
+        if scope["type"] != "http" or scope["path"] != self.path:
+            return Match.NONE, {}
+        is_served = self.methods is None or scope["method"] in self.methods
+        return Match.FULL if is_served else Match.PARTIAL, {"endpoint": self.endpoint, "path_params": {}}
+
+
+@dataclass(kw_only=True)
+class Health:
+    """Serves the three health routes.
+
+    Args:
+        version: of the project.
+        environment: the setting of that name.
+        is_known: whether the caller is authenticated and may see more than the status.
+        open_connections: returns how many there are.
+        problems: returns what an operator should repair, a sentence each.
+        degraded: whether something is unavailable for which the server has a fallback.
+        failing: returns the names of the checks that fail: something without a fallback is unavailable.
+    """
+
+    version: str
+    environment: str
+    is_known: Callable[[], bool]
+    open_connections: Callable[[], int]
+    problems: Callable[[], list[str]] = list
+    degraded: Callable[[], bool] = lambda: False
+    failing: Callable[[], Awaitable[list[str]]] | None = None
+    ready: bool = field(default=False, init=False)
+    """True between the end of the start and the beginning of the shutdown."""
+    _started: float = field(default_factory=time.monotonic, init=False)
+
+    async def live(self, _: Request) -> Response:
+        """The process runs and its event loop turns."""
+        return PlainTextResponse("ok\n")
+
+    async def readiness(self, _: Request) -> Response:
+        """The server wants traffic. That holds while it is degraded: every replica would be at the same time."""
+        if not self.ready:
+            return PlainTextResponse("not ready\n", status_code=503)
+        if self.failing is not None and (names := await self.failing()):
+            return PlainTextResponse(f"not ready: {', '.join(names)}\n", status_code=503)
+        return PlainTextResponse("ready, degraded\n" if self.degraded() else "ready\n")
+
+    async def health(self, _: Request) -> Response:
+        """The status; for authenticated callers also what an operator asks first."""
+        report: dict[str, object] = {
+            "status": "stopping" if not self.ready else "degraded" if self.degraded() else "ok"
+        }
+        if self.is_known():
+            report |= {
+                "version": self.version,
+                "environment": self.environment,
+                "uptime_seconds": round(time.monotonic() - self._started, 1),
+                "memory_bytes": memory_bytes(),
+                "problems": self.problems(),
+                "open_connections": self.open_connections(),
+            }
+        return JSONResponse(report)
+
+
+def memory_bytes() -> int | None:
+    """Return the resident memory of this process in bytes; None where the system has no `/proc`."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * mmap.PAGESIZE if statm.exists() else None

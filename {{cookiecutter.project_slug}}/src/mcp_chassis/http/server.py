@@ -6,13 +6,14 @@ import logging
 import os
 import signal
 import socket
+import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from starlette.applications import Starlette
 
@@ -147,7 +148,7 @@ def serve(app: Application, settings: Settings, sockets: list[socket.socket] | N
     # uvicorn raises the signal once more after it has drained; an ordered stop is a success all the same.
     for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _exit)
+            signal.signal(getattr(signal, name), lambda *_: sys.exit(0))
     server = make_server(app, settings)
     # Every collection would look through all loaded modules, which takes 40 ms and never frees anything.
     gc.collect()
@@ -160,10 +161,6 @@ def serve_and_reload(serve_again: Callable[[list[socket.socket] | None], None], 
     directory = str(Path(str(import_module(package).__file__)).parent)
     config = uvicorn.Config(directory, reload=True, reload_dirs=[directory], log_config=None)
     uvicorn.ChangeReload(config, target=serve_again, sockets=[]).run()
-
-
-def _exit(_: int, __: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
 
 
 def _is_no_event(record: logging.LogRecord) -> bool:

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+_UNKNOWN = "unknown"
 _CACHE_SIZE = 1024  # addresses: to parse one costs more than all other checks of a request together
 
 
@@ -20,18 +21,23 @@ def client_address(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: S
         headers: of the request.
         trusted: networks of the proxies; without any, the header is ignored.
     """
-    address = parse_address(peer)
-    if address is None or not _is_in(address, trusted):
-        return str(address or "unknown")
+    address = _plain(peer)
+    if not is_in_networks(address, trusted):
+        return address
     forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
     for entry in reversed(forwarded.split(",")):
-        reported = parse_address(_without_port(entry.strip()))
-        if reported is None:
+        reported = _plain(_without_port(entry.strip()))
+        if reported == _UNKNOWN:
             break  # the last address known for sure stands
         address = reported
-        if not _is_in(address, trusted):
+        if not is_in_networks(address, trusted):
             break
-    return str(address)
+    return address
+
+
+@functools.lru_cache(_CACHE_SIZE)
+def _plain(text: str) -> str:
+    return str(parse_address(text) or _UNKNOWN)
 
 
 @functools.lru_cache(_CACHE_SIZE)
@@ -59,11 +65,7 @@ def parse_address(text: str) -> Address | None:
 def is_in_networks(address: str, networks: Sequence[Network]) -> bool:
     """Whether `address` lies in one of `networks`."""
     parsed = parse_address(address) if networks else None
-    return parsed is not None and _is_in(parsed, networks)
-
-
-def _is_in(address: Address, networks: Sequence[Network]) -> bool:
-    return any(address in network for network in networks)
+    return parsed is not None and any(parsed in network for network in networks)
 
 
 def _without_port(entry: str) -> str:

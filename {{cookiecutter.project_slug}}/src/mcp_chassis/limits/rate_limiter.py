@@ -39,7 +39,7 @@ class RateLimiter:
         self.per_minute = per_minute
         self.burst = burst
         self._seconds_per_place = 60 / per_minute
-        self._capacity = burst
+        self._capacity = burst  # of this process; a limiter that is shared has another `burst`
         self._max_keys = max_keys
         self._full_at: OrderedDict[str, float] = OrderedDict()
 

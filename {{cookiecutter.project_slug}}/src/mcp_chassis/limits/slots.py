@@ -21,7 +21,7 @@ class Slots:
     def take(self, name: str, max_calls: int) -> "Slot | None":
         """Return a slot for the tool `name`, of which `max_calls` may run at the same time; None if there is none."""
         with self.lock:
-            if self.running[name] >= max_calls or self.running.total() >= self._max_calls:
+            if self.running[name] >= max_calls or sum(self.running.values()) >= self._max_calls:
                 return None
             self.running[name] += 1
         return Slot(name, self)

@@ -1,7 +1,7 @@
 """The last layer: hands a message to the SDK, in the cheapest response mode that serves it.
 
 A JSON response costs the least, but it carries no progress and does not notice that the client has disconnected. So a
-request that asks for progress gets a stream, and every other one gets a watcher once it takes longer than 0.25 seconds.
+request that asks for progress gets a stream, and every other one gets a watcher if it runs for more than 0.25 seconds.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ from contextvars import ContextVar
 from typing import Any
 
 from opentelemetry import trace
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..counters import counted_stream
 from ..middleware.request_body import parsed_message
 from . import sdk
 from .fast_path import DirectEntry
 
-_WATCH_AFTER = 0.25  # seconds: almost every call is over by then and pays for one timer only
+_WATCH_AFTER = 0.25  # seconds: almost every call is over by then
 
 _streams: ContextVar[bool] = ContextVar("streams", default=False)
 """Whether the request being served is answered by a stream. The SDK asks for it without saying for which request."""
@@ -67,6 +67,7 @@ class McpEndpoint:
 
     def __init__(self, manager: SessionManager) -> None:
         self._manager = manager
+        self._unwatched = _Unwatched()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         streams = _asks_for_progress(parsed_message(scope)) and _accepts_stream(scope)
@@ -75,35 +76,52 @@ class McpEndpoint:
             with counted_stream("progress"):
                 await self._manager.handle_request(scope, receive, send)
         else:
-            await _Watched(receive).run(lambda watched: self._manager.handle_request(scope, watched, send))
+            await _Watched(receive, self._unwatched).run(self._manager.handle_request, scope, send)
+
+
+class _Unwatched(set["_Watched"]):
+    """Requests without a watcher. One timer for all of them costs less than one for each."""
+
+    _is_armed = False
+
+    def add(self, request: "_Watched") -> None:
+        """Start the watcher of a request within `_WATCH_AFTER`, if it is still here by then."""
+        super().add(request)
+        if not self._is_armed:
+            self._is_armed = True
+            asyncio.get_running_loop().call_later(_WATCH_AFTER, self._start)
+
+    def _start(self) -> None:
+        self._is_armed = False
+        while self:
+            self.pop().start()
 
 
 class _Watched:
     """Runs a request and cancels it when its client disconnects."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, unwatched: _Unwatched) -> None:
         self._receive = receive
+        self._unwatched = unwatched
         self._has_disconnected = False
-        self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
 
-    async def run(self, serve: Any) -> None:
+    async def run(self, serve: ASGIApp, scope: Scope, send: Send) -> None:
         request = asyncio.current_task()
         assert request is not None  # noqa: S101  (uvicorn runs every request in a task)
         self._request = request
         try:
-            await serve(self._next)
+            await serve(scope, self._next, send)
         except asyncio.CancelledError:
             if not self._has_disconnected:
                 raise
             request.uncancel()  # no client is left to get an answer
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._unwatched.discard(self)
             if self._watcher is not None:
                 self._watcher.cancel()
 
-    def _start(self) -> None:
+    def start(self) -> None:
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -117,9 +135,9 @@ class _Watched:
             await asyncio.wait([self._watcher])
             return {"type": "http.disconnect"}
         message = await self._receive()
-        if self._timer is None and not message.get("more_body", False):
+        if message["type"] == "http.request" and not message.get("more_body", False):
             # Not before the whole body has been read: a watcher would throw away what it receives of it.
-            self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER, self._start)
+            self._unwatched.add(self)
         return message
 
 

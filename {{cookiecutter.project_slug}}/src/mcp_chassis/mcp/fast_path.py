@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
 import pydantic_core
 from mcp.types import DEFAULT_NEGOTIATED_VERSION, JSONRPCError
 from starlette.requests import Request
@@ -45,6 +46,7 @@ class DirectEntry:
     def __init__(self, server: sdk.Server[Any]) -> None:
         self._server = server
         self._marked: dict[str, tuple[object, bool]] = {}
+        self._never = anyio.Event()
 
     async def serve(
         self, message: Mapping[str, Any], lifespan_state: Any, scope: Scope, receive: Receive, send: Send
@@ -62,7 +64,9 @@ class DirectEntry:
         if method not in _METHODS or message_id is None:
             return False
         fields = dict(scope["headers"])
-        headers = {name.decode(): value.decode("latin-1") for name, value in fields.items() if name[:4] == b"mcp-"}
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items() if name[:4] == b"mcp-"
+        }
         version = headers.get("mcp-protocol-version", DEFAULT_NEGOTIATED_VERSION)
         is_modern = version in sdk.MODERN_PROTOCOL_VERSIONS
         if not is_modern and version not in sdk.HANDSHAKE_PROTOCOL_VERSIONS:
@@ -85,6 +89,7 @@ class DirectEntry:
             ),
             request_id=message_id,
             message_metadata=sdk.ServerMessageMetadata(request_context=request, can_send_request=False),
+            cancel_requested=self._never,  # a client that wants to cancel closes the connection
         )
         status = 200
         try:
@@ -92,7 +97,8 @@ class DirectEntry:
                 runner = sdk.ServerRunner(self._server, connection, lifespan_state)
                 result = await runner.on_request(context, method, params)
             finally:
-                if connection.exit_stack._exit_callbacks:  # to close an empty one takes a twentieth of a call
+                # To close an empty one takes a twentieth of a call.
+                if connection.exit_stack._exit_callbacks:  # type: ignore[attr-defined]  # of Python's own
                     await sdk.aclose_shielded(connection)
             body = pydantic_core.to_json({"jsonrpc": "2.0", "id": message_id, "result": result})
         except Exception as exception:  # as in the SDK's entries; the next line logs it

@@ -1,1 +1,1 @@
-"""The layers of a request, one ASGI class a file. `app.py` puts them in order."""
+"""The layers of a request. `app.py` puts them in order."""

@@ -1,13 +1,19 @@
-"""Every path needs an authenticated caller, except those that are listed as public."""
+"""Every path needs an authenticated caller, except those that are listed as public; some calls need scopes.
 
-from collections.abc import Mapping
+RFC 6750, section 3.1.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from mcp.types import ErrorData
 from starlette.types import ASGIApp, Scope
 
 from ..auth.principal import authenticated, current_principal
 from .gate import Gate
-from .responses import Refusal
+from .request_body import parsed_message
+from .responses import Refusal, json_rpc_error
 
 
 @dataclass
@@ -42,3 +48,26 @@ class AuthorizationLayer(Gate):
 
     def _refusal(self, status: int, detail: str, challenge: str) -> Refusal:
         return Refusal(status, detail, headers=[(b"www-authenticate", challenge.encode())])
+
+
+@dataclass
+class ScopeLayer(Gate):
+    """Refuses what the caller's scopes do not allow, and names the scopes that are needed.
+
+    Args:
+        app, events: as of `Gate`.
+        forbidden: returns, for a method and its parameters, the error if the caller lacks a scope, and notes it.
+        challenge: the value of `WWW-Authenticate`, to which the scopes are added.
+    """
+
+    forbidden: Callable[[str, Mapping[str, Any]], ErrorData | None]
+    challenge: str
+
+    async def refusal(self, scope: Scope) -> ASGIApp | None:
+        message = parsed_message(scope)
+        method, params = message.get("method"), message.get("params")
+        if not isinstance(method, str) or not isinstance(params, dict) or not (error := self.forbidden(method, params)):
+            return None
+        challenge = f'{self.challenge}, error="insufficient_scope", scope="{" ".join(error.data["required_scopes"])}"'
+        headers = {"www-authenticate": challenge}
+        return json_rpc_error(403, error.model_dump(), message_id=message.get("id"), headers=headers)

@@ -37,5 +37,5 @@ class CorsLayer(CORSMiddleware):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_browser = scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"])
+        is_browser = scope["type"] == "http" and b"origin" in dict(scope["headers"])
         await (super().__call__ if is_browser else self.app)(scope, receive, send)

@@ -1,10 +1,18 @@
-"""What the layers have in common that only let requests pass or refuse them."""
+"""Layers that let requests pass or refuse them: what they have in common, and those that look at no credential."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..events.log import EventLog
+from ..http.current_request import client_of_request
+from ..limits.client_address import Network, is_in_networks
+from .responses import Refusal
+
+_BLOCKED = Refusal(403, "This address is blocked.")
+_WRONG_HOST = Refusal(421, "This server does not answer for that Host. Set PUBLIC_URL to the URL in use.")
+_WRONG_ORIGIN = Refusal(403, "This Origin is not allowed. Add it to TRUSTED_ORIGINS if it should be.")
 
 
 @dataclass
@@ -26,3 +34,53 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = await self.refusal(scope) if scope["type"] == "http" else None
         await (refusal or self.app)(scope, receive, send)
+
+
+@dataclass
+class BlockedClientsLayer(Gate):
+    """Refuses addresses that an operator has named: the first move of an incident response.
+
+    Args:
+        app, events: as of `Gate`.
+        blocked: networks that are not served.
+    """
+
+    blocked: Sequence[Network]
+
+    async def refusal(self, scope: Scope) -> ASGIApp | None:
+        if not is_in_networks(client_of_request(), self.blocked):
+            return None
+        self.events.record("http_error", status=403, reason="blocked_client")
+        return _BLOCKED
+
+
+class HostAndOriginLayer(Gate):
+    """Refuses requests for another host, or from pages of an unknown origin, by exact allow-lists on every route.
+
+    Against DNS rebinding, where a page's own host name is made to resolve to this server (MCP specification, Streamable
+    HTTP, security warning). No prefix or wildcard matches are offered: `http://localhost:80.evil.example` passes them.
+
+    Args:
+        app, events: as of `Gate`.
+        hosts: every allowed `Host`, with its port where the scheme's default does not apply.
+        origins: every allowed `Origin`.
+    """
+
+    def __init__(self, app: ASGIApp, *, events: EventLog, hosts: Iterable[str], origins: Iterable[str]) -> None:
+        super().__init__(app, events)
+        self._hosts = frozenset(host.lower().encode() for host in hosts)
+        self._origins = frozenset(origin.lower().encode() for origin in origins)
+
+    async def refusal(self, scope: Scope) -> ASGIApp | None:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
+            return self._recorded("host", hosts, _WRONG_HOST)
+        origins = [value for name, value in scope["headers"] if name == b"origin"]
+        # Without an Origin, no browser page is asking (RFC 6454, section 7.3). A browser never sends two.
+        if origins and (len(origins) > 1 or origins[0].lower() not in self._origins):
+            return self._recorded("origin", origins, _WRONG_ORIGIN)
+        return None
+
+    def _recorded(self, header: str, values: list[bytes], refusal: Refusal) -> Refusal:
+        self.events.record("untrusted_origin_blocked", header=header, value=b", ".join(values).decode("latin-1"))
+        return refusal

@@ -84,7 +84,7 @@ class RequestBodyLayer:
         """Return the body. One that is too large is refused as soon as that is known."""
         if not _is_plain_json(headers):
             raise _Refused(_WRONG_TYPE)
-        declared = next((value for name, value in headers if name == b"content-length"), b"")
+        declared = dict(headers).get(b"content-length", b"")
         if declared.isdigit() and int(declared[:20]) > self.max_bytes:
             raise self._too_large()
         body, has_more = bytearray(), True
@@ -109,13 +109,14 @@ class RequestBodyLayer:
             await self._large_message.acquire()
             asyncio.get_running_loop().call_soon(self._large_message.release)
         try:
-            message = parse_json(body, max_nodes=self.max_nodes)
+            message: dict[str, Any] = parse_json(
+                body, max_nodes=self.max_nodes
+            )  # `_envelope_flaw` checks that it is one
         except InvalidJson as error:
             raise self._invalid(-32700, f"Parse error: {error}") from None
         if flaw := _envelope_flaw(message) or _excess(message, len(body), has_many=has_many):
             raise self._invalid(-32600, f"Invalid request: {flaw}")
-        parsed: dict[str, Any] = message
-        return parsed
+        return message
 
     def _too_large(self) -> _Refused:
         return _Refused(Refusal(413, f"The body is larger than {self.max_bytes} bytes."))
@@ -127,7 +128,7 @@ class RequestBodyLayer:
 
 def _is_plain_json(headers: list[tuple[bytes, bytes]]) -> bool:
     types = [value for name, value in headers if name == b"content-type"]
-    if len(types) != 1 or any(name == b"content-encoding" for name, _ in headers):
+    if len(types) != 1 or b"content-encoding" in dict(headers):
         return False
     media_type, _, parameter = types[0].partition(b";")
     charset = parameter.replace(b" ", b"").replace(b'"', b"").lower()
@@ -146,8 +147,9 @@ def _envelope_flaw(message: Any) -> str | None:
         return "`method` must be a string"
     if not isinstance(message.get("params", {}), dict | None):
         return "`params` must be an object"
-    answers = [name for name in ("result", "error") if isinstance(message.get(name), dict)]
-    is_complete = "method" in message or ("id" in message and len(answers) == 1)
+    is_complete = "method" in message or (
+        "id" in message and isinstance(message.get("result"), dict) != isinstance(message.get("error"), dict)
+    )
     return None if is_complete else "it is neither a request, a notification nor a response"
 
 

@@ -1,34 +1,71 @@
-"""Gives each request an id and a client address, adds it to the access log, and answers if everything else fails."""
+"""The outermost layer: the context of each request, the head of each response, the access log, and a last resort."""
 
 import os
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..auth.principal import act_for_caller, credential_is_valid, current_principal
+from ..calls.record import Recorder
 from ..counters import OTHER, count_http_request
 from ..events.log import EventLog, Severity
+from ..events.logging import one_line_a_call
+from ..events.sampling import Sampler
 from ..events.untrusted import shown
 from ..http.current_request import RequestContext, current_request
 from ..limits.client_address import Network, client_address
-from .access_log import AccessLog
-from .responses import Refusal
+from .responses import SECURITY_HEADERS, Refusal
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+_HTTPS_HEADERS = (*SECURITY_HEADERS, (b"strict-transport-security", b"max-age=31536000; includeSubDomains"))
+_INTERNAL_ERROR = Refusal(500, "The server failed. Report the request_id to whoever runs it.")
 
+access_log = structlog.get_logger("access")
 error_log = structlog.get_logger("error")
 
 
-_INTERNAL_ERROR = Refusal(500, "The server failed. Report the request_id to whoever runs it.")
+class AccessLog:
+    """Writes a line for each request, also to the audit trail. Those without a caller or with an error are sampled.
+
+    Args:
+        recorder: of the audit trail; gets every line.
+        enabled: whether lines are written to the log.
+    """
+
+    def __init__(self, recorder: Recorder | None = None, *, enabled: bool = True) -> None:
+        self._recorder = recorder or Recorder()
+        self._enabled = enabled
+        self._sampler: Sampler[tuple[RequestContext, dict[str, Any]]] = Sampler(self._write)
+        self.flush = self._sampler.flush
+
+    def add(self, request: RequestContext, line: dict[str, Any]) -> None:
+        """Add the line of a request that has ended."""
+        is_served = line["principal"] is not None and 0 < line["status"] < 400
+        if request.calls or is_served:
+            self._write((request, line), 1)  # as many as the rate limit lets pass
+        else:
+            self._sampler.take(line["principal"] or request.client, (line["status"],), (request, line))
+
+    def _write(self, item: tuple[RequestContext, dict[str, Any]], count: int) -> None:
+        request, line = item
+        if count > 1:
+            line["count"] = count
+        self._recorder.request(request, line)
+        if self._enabled and not (request.audited and one_line_a_call()):
+            access_log.info("request", **line)
 
 
 @dataclass
 class RequestContextLayer:
     """Sets the context of a request before all other layers, and records how it ended after them.
+
+    It finishes the head of the response: security headers where the application has not set them, the request id, and
+    what other layers have left in the context.
 
     Args:
         app: the next layer.
@@ -36,6 +73,7 @@ class RequestContextLayer:
         access_log: where every request is added.
         trusted_proxies: networks whose `X-Forwarded-For` is believed.
         routes: paths that are served, by which requests are counted.
+        https: whether clients reach this server by https; only then may browsers be told to insist on it.
     """
 
     app: ASGIApp
@@ -43,6 +81,7 @@ class RequestContextLayer:
     access_log: AccessLog
     trusted_proxies: Sequence[Network] = ()
     routes: frozenset[str] = frozenset()
+    https: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,22 +96,22 @@ class RequestContextLayer:
         structlog.contextvars.bind_contextvars(request_id=request.request_id)
         status = 0
 
-        async def send_with_id(message: Message) -> None:
+        async def send_finished(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request.request_id.encode())]
+                message["headers"] = self._finished(message["headers"], request)
             await send(message)
 
         try:
-            await self.app(scope, receive, send_with_id)
+            await self.app(scope, receive, send_finished)
         except Exception:
             error_log.exception("request failed")
             if status:
                 raise  # the response has begun: only closing the connection can show that it is incomplete
-            await _INTERNAL_ERROR(scope, receive, send_with_id)
+            await _INTERNAL_ERROR(scope, receive, send_finished)
         finally:
-            self._finish(scope, request, status, time.perf_counter() - started)
+            self._record(scope, request, status, time.perf_counter() - started)
 
     def _request_context(self, scope: Scope) -> RequestContext:
         peer = scope["client"][0] if scope.get("client") else "unknown"
@@ -86,7 +125,16 @@ class RequestContextLayer:
             request.request_id = text
         return request
 
-    def _finish(self, scope: Scope, request: RequestContext, status: int, seconds: float) -> None:
+    def _finished(self, headers: Sequence[tuple[bytes, bytes]], request: RequestContext) -> list[tuple[bytes, bytes]]:
+        present = [
+            (name, value + b", no-store" if name.lower() == b"cache-control" else value)
+            for name, value in headers  # of the SDK's streams: `no-cache, no-transform`
+        ]
+        names = {name.lower() for name, _ in present}
+        present += [header for header in (_HTTPS_HEADERS if self.https else SECURITY_HEADERS) if header[0] not in names]
+        return [*present, *request.response_headers, (b"x-request-id", request.request_id.encode())]
+
+    def _record(self, scope: Scope, request: RequestContext, status: int, seconds: float) -> None:
         principal = current_principal.get()
         identifier = principal.id if principal is not None else None
         is_known = scope["path"] in self.routes

@@ -1,13 +1,27 @@
-"""Error responses of the layers: RFC 9457 problem documents, and JSON-RPC errors for MCP messages."""
+"""Error responses: RFC 9457 problem documents of layers and router, and JSON-RPC errors for MCP messages."""
 
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import cast
 
-from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ExceptionHandler, Receive, Scope, Send
 
 from ..http.current_request import current_request
+
+# They make a browser treat this API as data: not sniffed, framed, cached or run. The list for APIs of the OWASP REST
+# Security Cheat Sheet.
+SECURITY_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
 
 
 class Refusal:
@@ -41,3 +55,23 @@ def json_rpc_error(
     """Return the response to one MCP message: an `error`, under the id of the message if that is one."""
     known_id = message_id if isinstance(message_id, str | int) else None
     return JSONResponse({"jsonrpc": "2.0", "id": known_id, "error": error}, status, headers)
+
+
+def exception_handlers(endpoint: str) -> dict[type[Exception] | int, ExceptionHandler]:
+    """Return the handlers of errors of the router: 404, 405, a wrong query.
+
+    Args:
+        endpoint: the path of the MCP endpoint, which a client with a slash too many is told.
+    """
+    details = {
+        404: f"There is nothing at this path. The MCP endpoint is {endpoint}.",
+        405: "This method is not served here. See the Allow header.",
+    }
+
+    async def on_http_exception(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101  (what the handler is registered for)
+        headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+        refusal = Refusal(error.status_code, details.get(error.status_code, error.detail), headers=headers)
+        return cast(Response, refusal)  # Starlette only calls it, as an ASGI application
+
+    return {HTTPException: on_http_exception}

@@ -5,10 +5,11 @@ import math
 from typing import Any, NoReturn
 
 _MAX_DEPTH = 64  # of arrays and objects in each other
+_TOO_DEEP = f"the document is nested more than {_MAX_DEPTH} levels deep"
 _MAX_DIGITS = 40  # characters of a number; longer ones cost quadratic time
 
 
-class InvalidJson(ValueError):
+class InvalidJson(Exception):
     """The document is not strict JSON. The message says why and holds nothing of the document."""
 
 
@@ -32,16 +33,13 @@ def parse_json(document: bytes, *, max_nodes: int = 20_000) -> Any:
         raise InvalidJson("the document starts with a byte order mark")
     try:
         value = _DECODER.decode(text)
-        is_too_deep = _is_too_deep(value)
-    except InvalidJson:
-        raise
     except RecursionError:
-        is_too_deep = True
+        raise InvalidJson(_TOO_DEEP) from None
     except ValueError:
         raise InvalidJson("the document is not JSON") from None
-    if is_too_deep:
-        raise InvalidJson(f"the document is nested more than {_MAX_DEPTH} levels deep")
-    if b"\\" in document and b"\\u" in document:
+    if document.count(b"[") + document.count(b"{") > _MAX_DEPTH and _is_too_deep(value):
+        raise InvalidJson(_TOO_DEEP)
+    if b"\\u" in document:
         try:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError:
