@@ -53,6 +53,6 @@ def test_one_call_leaves_one_line_and_its_details_on_demand(level: str, wanted: 
         lines = [text for text in server.written().splitlines()[before:] if "key:default" in text]
     assert len(lines) == wanted
     assert any("hello_world" in text and "ok" in text for text in lines)
-    assert ("arguments=" in "".join(lines)) is (level == "DEBUG")
+    assert ("argument_bytes=" in "".join(lines)) is (level == "DEBUG")
     if level == "INFO":
         assert len(lines[0]) <= 110
