@@ -152,12 +152,13 @@ def test_every_log_level_reaches_the_settings(level: str, tmp_path: Path) -> Non
 
 
 def test_source_files_are_copied_byte_for_byte(tmp_path: Path) -> None:
-    every_room = render(tmp_path, **EVERY_ROOM)
+    everything = render(tmp_path, **EVERY_ROOM, examples="full")
     sources = {name for name in files(TEMPLATE) if COPIED.fullmatch(name)}
     assert any(name.startswith("src/") for name in sources)
     for name in sources:
-        made = every_room / name.replace("{{cookiecutter.package_name}}", "secure_mcp_server")
-        assert made.read_bytes() == (TEMPLATE / name).read_bytes(), name
+        made = everything / name.replace("{{cookiecutter.package_name}}", "secure_mcp_server")
+        variant = TEMPLATE / "_variants/examples-full" / name
+        assert made.read_bytes() == (variant if variant.exists() else TEMPLATE / name).read_bytes(), name
 
 
 def test_nothing_that_is_copied_would_overwrite_a_directory() -> None:
@@ -184,11 +185,19 @@ def test_the_settings_of_the_optional_packages_are_those_that_they_are_offered_w
             assert nothing in (as_text, None), name
 
 
+ORDER_DESK = {"DATABASE", "STOCK_URL"}
+"""The settings of the examples: the team's own."""
+
+
+def test_without_the_examples_there_is_no_setting_of_theirs(tmp_path: Path) -> None:
+    assert not ORDER_DESK & set(env_of(render(tmp_path, examples="no")))
+
+
 @pytest.mark.parametrize("answers", [{}, *({offer.question: offer.answer} for offer in OFFERS), EVERY_ROOM], ids=str)
 def test_the_example_has_every_setting_of_the_project_and_no_other(answers: dict[str, str], tmp_path: Path) -> None:
     project = render(tmp_path, **answers)
     present = [offer for offer in OFFERS if (project / "src/mcp_chassis" / offer.package.replace(".", "/")).is_dir()]
-    expected = {name.upper() for name in Settings.model_fields}
+    expected = {name.upper() for name in Settings.model_fields} | ORDER_DESK
     assert set(env_of(project)) == expected.union(*(offer.settings for offer in present))
 
 

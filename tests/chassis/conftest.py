@@ -38,7 +38,7 @@ def _ctrl_c() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep the settings of whoever runs the tests away from them, and the examples' database out of the checkout."""
+    """Keep the settings of whoever runs the tests away from them, and what the examples write out of the checkout."""
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)
     os.environ["SECRETS_DIR"] = os.devnull

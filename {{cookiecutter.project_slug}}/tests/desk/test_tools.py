@@ -16,7 +16,7 @@ from mcp_chassis.testing.running import text
 
 from {{ cookiecutter.package_name }}.desk import Desk
 from {{ cookiecutter.package_name }}.orders import Line, NewOrder, Status
-from {{ cookiecutter.package_name }}.tools.orders import cancel_order, find_orders, place_order, ship_order, stock_of
+from {{ cookiecutter.package_name }}.tools import orders as tools
 from {{ cookiecutter.package_name }}.tools.sales import sales_chart
 
 pytestmark = pytest.mark.anyio
@@ -42,19 +42,19 @@ def rows(desk: Desk) -> Any:
     ],
 )
 async def test_orders_are_found_by_what_is_given(rows: Any, asked: dict[str, Any], found: list[int]) -> None:
-    assert [order.id for order in find_orders(rows, **asked)] == found
+    assert [order.id for order in tools.find_orders(rows, **asked)] == found
 
 
 async def test_an_order_is_kept_with_its_total_to_the_cent(rows: Any) -> None:
     lines = [Line(item="TE-100", quantity=number, price=Decimal("0.10")) for number in (3, 2)]
-    placed = place_order(NewOrder(customer="Zoë O'Brien", lines=lines), rows)
+    placed = tools.place_order(NewOrder(customer="Zoë O'Brien", lines=lines), rows)
     assert placed.total == Decimal("0.50")
     assert placed.status is Status.OPEN
-    assert find_orders(rows, customer="Zoë O'Brien")[-1] == placed
+    assert tools.find_orders(rows, customer="Zoë O'Brien")[-1] == placed
 
 
 async def test_a_nested_order_comes_through_the_guard(desk: Desk) -> None:
-    result = await call_tool(place_order, {"order": NEW}, state=desk)
+    result = await call_tool(tools.place_order, {"order": NEW}, state=desk)
     assert result.structured_content is not None
     assert result.structured_content.items() >= {"due": "2026-12-24", "total": "13.50", "status": "open"}.items()
 
@@ -73,10 +73,10 @@ async def test_a_nested_order_comes_through_the_guard(desk: Desk) -> None:
     ids=str,
 )
 async def test_what_the_model_forbids_is_not_kept(desk: Desk, rows: Any, wrong: dict[str, Any]) -> None:
-    result = await call_tool(place_order, {"order": NEW | wrong}, state=desk)
+    result = await call_tool(tools.place_order, {"order": NEW | wrong}, state=desk)
     assert result.is_error
     assert text(result).startswith("Invalid arguments: order")
-    assert len(find_orders(rows)) == 3
+    assert len(tools.find_orders(rows)) == 3
 
 
 @pytest.mark.parametrize(
@@ -94,16 +94,16 @@ async def test_the_user_is_asked_for_the_carrier(desk: Desk, rows: Any, answer: 
         asked.append(question.message)
         return answer
 
-    result = await call_tool(ship_order, {"number": 1}, state=desk, elicitation_callback=ask)
+    result = await call_tool(tools.ship_order, {"number": 1}, state=desk, elicitation_callback=ask)
     assert asked == ["Who ships order 1?"]
-    assert find_orders(rows)[0].status is status
+    assert tools.find_orders(rows)[0].status is status
     assert (text(result) == "Order 1 goes to Zoë O'Brien by courier.") is (status is Status.SHIPPED)
 
 
 async def test_a_call_with_a_carrier_asks_nothing(desk: Desk) -> None:
-    result = await call_tool(ship_order, {"number": 3, "carrier": "post"}, state=desk)
+    result = await call_tool(tools.ship_order, {"number": 3, "carrier": "post"}, state=desk)
     assert text(result) == "Order 3 goes to Café Noir by post."
-    assert "no such order" in text(await call_tool(ship_order, {"number": 3, "carrier": "post"}, state=desk))
+    assert "no such order" in text(await call_tool(tools.ship_order, {"number": 3, "carrier": "post"}, state=desk))
 
 
 @pytest.mark.parametrize(("confirm", "status"), [(True, Status.CANCELLED), (False, Status.OPEN), (None, Status.OPEN)])
@@ -115,21 +115,21 @@ async def test_an_order_is_cancelled_only_if_the_user_says_so(
         return ElicitResult(action="accept", content={"confirm": confirm})
 
     can_ask: dict[str, Any] = {} if confirm is None else {"elicitation_callback": ask}
-    result = await call_tool(cancel_order, {"number": 1}, state=desk, **can_ask)
-    assert find_orders(rows)[0].status is status
+    result = await call_tool(tools.cancel_order, {"number": 1}, state=desk, **can_ask)
+    assert tools.find_orders(rows)[0].status is status
     assert result.is_error is (status is Status.OPEN)
 
 
 async def test_what_is_shipped_is_not_cancelled(rows: Any) -> None:
     with pytest.raises(ResourceNotFoundError, match="not open"):
-        cancel_order(2, rows)
+        tools.cancel_order(2, rows)
 
 
 async def test_the_stock_comes_from_the_internal_service(desk: Desk) -> None:
-    result = await call_tool(stock_of, {"item": "CO-200"}, state=desk)
+    result = await call_tool(tools.stock_of, {"item": "CO-200"}, state=desk)
     assert result.structured_content == {"item": "CO-200", "available": 7}
-    assert (await call_tool(stock_of, {"item": "TE-404"}, state=desk)).is_error
-    assert "Invalid arguments" in text(await call_tool(stock_of, {"item": "../admin"}, state=desk))
+    assert (await call_tool(tools.stock_of, {"item": "TE-404"}, state=desk)).is_error
+    assert "Invalid arguments" in text(await call_tool(tools.stock_of, {"item": "../admin"}, state=desk))
 
 
 async def test_the_chart_shows_each_month(desk: Desk) -> None:
