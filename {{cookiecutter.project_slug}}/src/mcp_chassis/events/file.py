@@ -1,17 +1,17 @@
 """The last events in a file, so that a restart does not lose them.
 
 SQLite lets several processes write it together, and a process that is killed leaves it whole. It holds as many events
-as the ring in memory and forgets them by the same rule. Writing never waits longer than 20 ms and never raises: where
-the file cannot be written, one log line says so, and events are in memory only.
+as the ring in memory and forgets them by the same rule. The event loop only puts an event into a queue; a thread
+writes. Where the file cannot be written, one log line says so, and events are in memory only.
 """
 
 import json
 import os
+import queue
 import sqlite3
 import threading
-from collections import deque
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,8 +30,10 @@ _FORGET = """
 DELETE FROM events WHERE number = (SELECT min(number) FROM events WHERE severity = :severity AND caller = (
     SELECT caller FROM events WHERE severity = :severity GROUP BY caller ORDER BY count(*) DESC, min(number) LIMIT 1))
 """
-_START_SECONDS, _BUSY_MILLISECONDS = 5, 20
-_MAX_WAITING = 100  # events, while another process writes
+_BUSY_SECONDS = 5.0  # that one attempt waits for another process
+_STOP_SECONDS = 5.0  # that a stop waits for the rest to be written
+_MAX_WAITING = 1000  # events; more are in memory only
+_BATCH = 100  # events of one transaction
 
 log = structlog.get_logger("log")
 
@@ -46,8 +48,9 @@ class EventFile:
 
     def __init__(self, path: Path, *, keep: int = KEEP) -> None:
         self._path, self._keep = path, keep
-        self._waiting: deque[SecurityEvent] = deque(maxlen=_MAX_WAITING)
-        self._lock = threading.Lock()  # a connection is of one thread at a time
+        self._waiting: queue.Queue[SecurityEvent | None] = queue.Queue(_MAX_WAITING)
+        self._has_overrun = False
+        self._thread = threading.Thread(target=self._run, name="event-file", daemon=True)
         self._database: sqlite3.Connection | None = None
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -55,14 +58,13 @@ class EventFile:
             os.close(descriptor)
             if os.name == "posix":
                 path.chmod(0o600)
-            self._database = sqlite3.connect(path, timeout=_START_SECONDS, check_same_thread=False)
+            self._database = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
             self._database.executescript(_SCHEMA)
-            self._database.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
     def events(self) -> list[SecurityEvent]:
-        """Return the events that it holds, the oldest first."""
+        """Return the events that it holds, the oldest first. Not once it has taken one: the connection is the thread's."""
         if self._database is None:
             return []
         try:
@@ -73,43 +75,67 @@ class EventFile:
             return []
 
     def add(self, event: SecurityEvent) -> None:
-        """Write an event, with those that had to wait for another process."""
-        with self._lock:
-            if self._database is None:
-                return
-            self._waiting.append(event)
-            try:
-                with self._database:
-                    self._database.executemany("INSERT INTO events VALUES (NULL, ?, ?, ?)", _rows(self._waiting))
-                    self._forget(self._database)
-                self._waiting.clear()
-            except sqlite3.Error as error:
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
-                    self._give_up(error)
+        """Take an event to write. Never waits and never raises."""
+        if self._database is None:
+            return
+        if self._thread.ident is None:
+            self._thread.start()
+        try:
+            self._waiting.put_nowait(event)
+        except queue.Full:
+            if not self._has_overrun:
+                self._has_overrun = True
+                log.warning(
+                    "events come faster than their file is written: some are in memory only", file=str(self._path)
+                )
 
     def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            if self._database is not None:
-                self._database.close()
-                self._database = None
+        """Write what is waiting, and close the file."""
+        if self._thread.ident is None:
+            self._close()
+            return
+        with suppress(queue.Full):  # the disk hangs
+            self._waiting.put(None, timeout=_STOP_SECONDS)
+        self._thread.join(_STOP_SECONDS)
 
-    def _forget(self, database: sqlite3.Connection) -> None:
-        sizes = dict(database.execute("SELECT severity, count(*) FROM events GROUP BY severity").fetchall())
-        while sum(sizes.values()) > self._keep:
-            severity = severity_to_cut(sizes, self._keep)
-            database.execute(_FORGET, {"severity": severity})
-            sizes[severity] -= 1
+    def _run(self) -> None:
+        is_last = False
+        while self._database is not None and not is_last:
+            batch = [self._waiting.get()]
+            with suppress(queue.Empty):
+                while len(batch) < _BATCH:
+                    batch.append(self._waiting.get_nowait())
+            is_last = None in batch
+            events = [event for event in batch if event is not None]
+            rows = [(event.severity, client_key(event.identifier), json.dumps(asdict(event))) for event in events]
+            while self._database is not None and not self._write(self._database, rows):
+                pass  # SQLite has waited for the other process
+        self._close()
+
+    def _write(self, database: sqlite3.Connection, rows: Sequence[tuple[str, str, str]]) -> bool:
+        """Write rows and return True, or False if another process writes all the time."""
+        try:
+            with database:
+                database.executemany("INSERT INTO events VALUES (NULL, ?, ?, ?)", rows)
+                sizes = dict(database.execute("SELECT severity, count(*) FROM events GROUP BY severity").fetchall())
+                while sum(sizes.values()) > self._keep:
+                    severity = severity_to_cut(sizes, self._keep)
+                    database.execute(_FORGET, {"severity": severity})
+                    sizes[severity] -= 1
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                return False
+            self._give_up(error)
+        return True
 
     def _give_up(self, error: Exception) -> None:
         """Close it and say so. The reason is the system's, or SQLite's; neither holds a text of a client."""
         reason = error.strerror if isinstance(error, OSError) else str(error)
         log.warning("events are kept in memory only and end with the process", file=str(self._path), reason=reason,
                     hint="set EVENTS_FILE to a file that can be written, or to none")  # fmt: skip
+        self._close()
+
+    def _close(self) -> None:
         if self._database is not None:
             self._database.close()
             self._database = None
-
-
-def _rows(events: deque[SecurityEvent]) -> Iterator[tuple[str, str, str]]:
-    return ((event.severity, client_key(event.identifier), json.dumps(asdict(event))) for event in events)

@@ -9,15 +9,15 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 
 from ...app import create_app
 from ...auth.keys.format import digest, id_of
 from ...auth.keys.records import KeyRecord, format_records
 from ...auth.principal import ALL_SCOPES
+from ...calls.declarations import ToolPolicy, policy_of
 from ...events.logging import configure_logging
 from ...http.server import make_server
-from ...service import Service, imported_service, unchecked_server
+from ...service import Service, imported_service
 from ...settings import load_settings
 from ..process import ServerProcess, server_process
 from .subjects import Fixture
@@ -47,10 +47,9 @@ def serve(module: str, fixture: str) -> None:
     Fixture(fixture).prepare(Path.cwd())
     settings = load_settings(service.settings)
     configure_logging("CRITICAL", log_format="json", secrets=settings.secrets)
-    server = unchecked_server(service)
-    # Limits of calls would only hide the tools behind them.
-    server.guarded_tools = MappingProxyType({n: replace(g, limiter=None) for n, g in server.guarded_tools.items()})
-    make_server(create_app(settings, server), settings).run()
+    for function in service.tools:  # limits of calls would only hide the tools behind them
+        replace(policy_of(function, ToolPolicy), calls_per_minute=None)(function)
+    make_server(create_app(settings, service), settings).run()
 
 
 if __name__ == "__main__":
