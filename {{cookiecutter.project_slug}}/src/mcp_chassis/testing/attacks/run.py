@@ -31,7 +31,7 @@ class Campaign:
 
     def __init__(self, service: Service, fixture: str = "") -> None:
         self._service = service
-        self.fixture = Fixture(fixture)
+        self.fixture = Fixture(fixture, project=service.project)
         self.subjects = subjects(service)
         self.calls: dict[Subject, tuple[int, int]] = {}
         """How many calls of a subject succeeded, and how many there were."""

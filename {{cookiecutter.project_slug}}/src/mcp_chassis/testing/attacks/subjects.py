@@ -49,12 +49,14 @@ class Fixture:
 
     Args:
         module: its name; without one that of the project, if there is one.
+        project: the directory of the project, if that is not the working directory.
     """
 
-    def __init__(self, module: str = "") -> None:
-        if not module and Path("tests/attacks/fixture.py").is_file():
+    def __init__(self, module: str = "", *, project: Path | None = None) -> None:
+        project = project or Path.cwd()
+        if not module and (project / "tests" / "attacks" / "fixture.py").is_file():
             module = "tests.attacks.fixture"
-        sys.path.append(str(Path.cwd()))
+        sys.path.append(str(project))
         names = vars(import_module(module)) if module else {}
         self.module = module
         self.prepare: Callable[[Path], None] = names.get("prepare", lambda _: None)
