@@ -15,10 +15,15 @@ from mcp_chassis.settings import Settings
 ORDERS = "orders.json"
 
 
+def read_orders() -> dict[str, str]:
+    """Return what there is by number."""
+    return dict(json.loads(Path(ORDERS).read_text(encoding="utf-8"))) if Path(ORDERS).exists() else {}
+
+
 @asynccontextmanager
 async def open_orders(_: Settings) -> AsyncIterator[dict[str, str]]:
     """Read the orders once, as a state that the tools share."""
-    yield json.loads(Path(ORDERS).read_text(encoding="utf-8")) if Path(ORDERS).exists() else {}
+    yield read_orders()
 
 
 @tool(read_only=True, calls_per_minute=1)
