@@ -88,7 +88,7 @@ class GuardedServer(MCPServer[Any]):
         security = sdk.RequestStateSecurity(
             keys=state_keys or [os.urandom(32)], ttl=LIFETIME, bind_principal=lambda _: caller()
         )
-        keeping = Keeping(security.codec, handles)
+        keeping = Keeping(security.codec, handles or HandleStore())
         self._guard = ToolGuard(
             events=events, limits=limits, recorder=self._recorder, keeping=keeping, questions=questions
         )

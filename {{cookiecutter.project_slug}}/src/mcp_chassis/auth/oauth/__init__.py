@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ...rooms import Room
-from .on_behalf import on_behalf_of
+from .exchange import on_behalf_of
 from .settings import OAuthSettings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class OAuth(Room):
 
 
 def _verifiers(parts: "Parts", own: OAuthSettings, issuer: str) -> "list[Verifier]":
-    # Imported here: PyJWT and the fetcher take a tenth of the start of a server that uses neither.
+    # Imported here: PyJWT takes a tenth of the start of a server that does not use it.
     from .exchange import TokenExchange  # noqa: PLC0415
     from .introspection import IntrospectionVerifier  # noqa: PLC0415
     from .jwks import IssuerKeys, issuer_fetcher  # noqa: PLC0415
@@ -47,11 +47,11 @@ def _verifiers(parts: "Parts", own: OAuthSettings, issuer: str) -> "list[Verifie
     audience = own.oauth_audience or parts.settings.resource_url
     keys = IssuerKeys(issuer, networks=own.oauth_networks)
     secret = own.oauth_client_secret.get_secret_value() if own.oauth_client_secret is not None else ""
-    client = {"client_id": own.oauth_client_id or "", "client_secret": secret}
+    client: dict[str, Any] = {"client_id": own.oauth_client_id or "", "client_secret": secret}
     exchange = None
     if own.oauth_token_url is not None:
         fetcher = issuer_fetcher(own.oauth_token_url, own.oauth_networks)
-        exchange = TokenExchange(own.oauth_token_url, **client, fetcher=fetcher)
+        exchange = TokenExchange(url=own.oauth_token_url, **client, fetcher=fetcher)
     common: dict[str, Any] = {
         "issuer": issuer,
         "audience": audience,
@@ -62,7 +62,7 @@ def _verifiers(parts: "Parts", own: OAuthSettings, issuer: str) -> "list[Verifie
     if own.oauth_introspection_url is not None:
         verifiers.append(
             IntrospectionVerifier(
-                own.oauth_introspection_url,
+                url=own.oauth_introspection_url,
                 **common,
                 **client,
                 fetcher=issuer_fetcher(own.oauth_introspection_url, own.oauth_networks),
