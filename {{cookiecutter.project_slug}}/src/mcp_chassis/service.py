@@ -77,7 +77,7 @@ class Service:
     def state(self, settings: Settings) -> ApplicationState:
         """Return the state of one process, not opened yet."""
         functions = (*self.tools, *self.resources, *self.prompts)
-        return ApplicationState(self.lifespan, settings, checks=self.checks, functions=functions)
+        return ApplicationState(self.lifespan, settings, self.checks, functions)
 
 
 def imported_service(module: str) -> Service:
@@ -96,10 +96,6 @@ def version_of(package: str) -> str:
 
 def build_server(service: Service, parts: Parts) -> GuardedServer:
     """Return the server that HTTP and stdio both serve.
-
-    Args:
-        service: what it serves.
-        parts: what it is assembled from.
 
     Raises:
         SettingsError: in production, if the tools are not as approved in the lock file.

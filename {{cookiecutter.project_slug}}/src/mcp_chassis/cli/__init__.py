@@ -12,9 +12,9 @@ from ..rooms import rooms
 from ..service import Service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
 from ..state import EXIT_UNAVAILABLE, StartError
-from . import chassis, check, client_config, dev, events, keys, new, own_settings, serve, tools
+from . import chassis, check, client_config, dev, events, keys, own_settings, serve, tools
 
-_MODULES = (serve, dev, check, new, tools, keys, events, client_config, own_settings, chassis)
+_MODULES = (serve, dev, check, tools, keys, events, client_config, own_settings, chassis)
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 
 
@@ -30,8 +30,7 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
         elif not options.loads:  # about files only, so they work with any settings
             code = options.run(options, service)
         else:
-            env_file = _env_file(options, service)
-            settings = load_settings(service.settings, _env_file=env_file, **_overrides(options))
+            settings = load_settings(service.settings, _env_file=_env_file(options, service), **_overrides(options))
             serve.log_to_stderr(settings)
             code = options.run(options, service, settings)
         sys.stdout.flush()
@@ -42,12 +41,9 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         options.report(error.problems)
         return EXIT_CONFIG
-    except StartError as error:
+    except (StartError, InvalidTool) as error:
         print(error, file=sys.stderr)
-        return EXIT_UNAVAILABLE
-    except InvalidTool as error:
-        print(error, file=sys.stderr)
-        return EXIT_CONFIG
+        return EXIT_UNAVAILABLE if isinstance(error, StartError) else EXIT_CONFIG
 
 
 def _parser(service: Service) -> argparse.ArgumentParser:

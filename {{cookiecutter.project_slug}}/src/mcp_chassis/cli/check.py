@@ -22,7 +22,7 @@ from ..rooms import OFFERS, needs_key, rooms
 from ..service import Service, unchecked_server
 from ..settings import EXIT_CONFIG, Settings, all_fields, read_env_file, secrets_directory, team_fields
 from ..state import StartError
-from ..verify import differences, summary
+from .chassis import differences, summary
 from .file_rights import READ_OR_WRITE, too_open
 from .options import HTTP_OPTIONS, Commands
 from .terminal import colored

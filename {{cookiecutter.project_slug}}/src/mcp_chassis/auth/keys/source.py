@@ -9,7 +9,7 @@ from ..verifier import Verifier
 from .format import ID_LENGTH, NearKey, has_key_form
 from .records import KeyRecord, KeysError, default_record, parse_records
 from .store import KeysFile
-from .verifier import KeyVerifier
+from .verifier import NO_KEY, KeyVerifier
 
 
 class KeySource:
@@ -21,7 +21,7 @@ class KeySource:
 
     def __init__(self, settings: Settings) -> None:
         key = settings.api_key.get_secret_value() if settings.api_key is not None else None
-        self._default = default_record(key) if key is not None else None
+        self._default = default_record(key) if key is not None else NO_KEY
         self._near = NearKey(key) if key is not None else None
         self._fixed = fixed_keys(settings)
         try:
@@ -47,8 +47,7 @@ class KeySource:
 
     def problems(self) -> list[str]:
         """Return what has broken since the start."""
-        problem = self._file.problem() if self._file is not None else None
-        return [problem] if problem is not None else []
+        return list(filter(None, [self._file.problem()])) if self._file is not None else []
 
     def verifiers(self, revoked: Container[str]) -> list[Verifier]:
         """Return what judges keys. Even without any key: what looks like one is no other kind of token.
@@ -65,7 +64,7 @@ class KeySource:
             SettingsError: if there is none: every call would be refused.
         """
         now = datetime.now(UTC)
-        if self._default is None and not any(record.state(now) == "valid" for record in self.records().values()):
+        if self._default is NO_KEY and not any(record.state(now) == "valid" for record in self.records().values()):
             raise SettingsError(
                 [
                     "API_KEY: is missing while ENABLE_AUTH is true, and KEYS_FILE and KEYS hold no key that is valid "
