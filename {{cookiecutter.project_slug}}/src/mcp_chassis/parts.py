@@ -7,7 +7,7 @@ from typing import Literal
 
 from starlette.routing import Route
 
-from .auth.keys.source import KeySource
+from .auth.keys.store import KeySource, usable_keys
 from .auth.verifier import Verifier
 from .calls.confirmation import OpenQuestions
 from .calls.record import Recorder
@@ -18,20 +18,8 @@ from .events.untrusted import add_secrets
 from .limits.lockout import SharedFailures
 from .limits.rate_limiter import LimiterFactory, RateLimiter
 from .mcp.sdk import SubscriptionBus
-from .rooms import needs_key, rooms
+from .rooms import rooms
 from .settings import Settings
-
-
-def usable_keys(settings: Settings) -> KeySource:
-    """Return the keys of the server.
-
-    Raises:
-        SettingsError: if they cannot be read, or callers need a key and there is none.
-    """
-    keys = KeySource(settings)
-    if settings.enable_auth and needs_key(settings):
-        keys.require_one()
-    return keys
 
 
 @dataclass(kw_only=True)

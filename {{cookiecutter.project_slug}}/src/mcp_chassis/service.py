@@ -10,10 +10,11 @@ from typing import Any
 import structlog
 
 from .approval.lint import approval_problems, unconfirmed
+from .auth.keys.store import usable_keys
 from .calls.pipeline import Limits
 from .events.log import EventLog
 from .mcp.guarded_server import GuardedServer
-from .parts import Parts, usable_keys
+from .parts import Parts
 from .settings import Settings, SettingsError
 from .state import ApplicationState, Check, Lifespan
 
@@ -128,11 +129,7 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
 
 
 def require_startable(service: Service, settings: Settings) -> None:
-    """Check what would keep a worker from starting, before workers are started.
-
-    Raises:
-        SettingsError: naming what is wrong.
-    """
+    """Raise SettingsError for what would keep a worker from starting, before workers are started."""
     usable_keys(settings)
     _require_approved(unchecked_server(service), settings)
 

@@ -24,11 +24,7 @@ def add_verify_command(events: argparse.ArgumentParser) -> None:
 
 
 def verify_trail(options: argparse.Namespace, _: object, settings: Settings) -> int:
-    """Check an audit trail and print the problems.
-
-    Returns:
-        the exit code: 1 if anything is.
-    """
+    """Check an audit trail and print the problems. Return 1 if there are any."""
     own = settings.room(AuditTrailSettings)
     files: Sequence[Path] = options.files or [path for path in [own.audit_file] if path is not None]
     if not files or own.audit_key is None:

@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 from pydantic import SecretBytes, SecretStr
 
 from ..approval.lint import approval_problems, unconfirmed
-from ..auth.keys.source import KeySource
+from ..auth.keys.store import KeySource, usable_keys
 from ..http.origins import is_loopback
-from ..parts import usable_keys
 from ..rooms import OFFERS, needs_key, rooms
 from ..service import Service, unchecked_server
 from ..settings import EXIT_CONFIG, Settings, all_fields, read_env_file, secrets_directory, team_fields

@@ -95,11 +95,7 @@ def _show(client: httpx2.Client, urls: list[str], options: argparse.Namespace) -
 
 
 def _page(client: httpx2.Client, url: str, away: set[str]) -> dict[str, dict[str, Any]] | None:
-    """Return the events of one server by what identifies them; None if it does not answer, which is said once.
-
-    Raises:
-        _Refused: if it refuses the key.
-    """
+    """Return the events of one server by what identifies them; None if it does not answer, which is said once."""
     try:
         answer = client.get(f"{url}/security/events", params={"limit": _PAGE})
         if answer.status_code in {401, 403}:

@@ -11,8 +11,7 @@ from pydantic import ValidationError
 
 from ..auth.keys.format import digest, new_id, new_key
 from ..auth.keys.records import KeyRecord, KeysError
-from ..auth.keys.source import fixed_keys
-from ..auth.keys.store import changing_keys, read_keys
+from ..auth.keys.store import changing_keys, fixed_keys, read_keys
 from ..rooms import rooms
 from ..service import Service, unchecked_server
 from ..settings import Settings, SettingsError

@@ -60,11 +60,7 @@ def has_key_form(token: str) -> bool:
 
 
 class NearKey:
-    """Recognises what may be `API_KEY`, mistyped.
-
-    Args:
-        key: the configured one.
-    """
+    """Recognises what may be the configured `API_KEY`, mistyped."""
 
     def __init__(self, key: str) -> None:
         secret = key.removeprefix(PREFIX).lower()
