@@ -19,7 +19,6 @@ from ...locks import locked
 from ...rooms import needs_key
 from ...settings import Settings, SettingsError
 from ..verifier import Verifier
-from .format import ID_LENGTH, NearKey, has_key_form
 from .records import KeyRecord, KeysError, default_record, format_records, parse_records
 from .verifier import NO_KEY, KeyVerifier
 
@@ -39,7 +38,6 @@ class KeySource:
     def __init__(self, settings: Settings) -> None:
         key = settings.api_key.get_secret_value() if settings.api_key is not None else None
         self._default = default_record(key) if key is not None else NO_KEY
-        self._near = NearKey(key) if key is not None else None
         self._fixed = fixed_keys(settings)
         try:
             self._file = KeysFile(settings.keys_file) if settings.keys_file is not None else None
@@ -55,12 +53,6 @@ class KeySource:
     def revoked(self) -> list[str]:
         """Return the ids of revoked keys."""
         return [record.id for record in self.records().values() if record.revoked is not None]
-
-    def may_be_key(self, token: str) -> bool:
-        """Whether `token` may be an API key: mistyped, without its prefix, rotated, or of another server."""
-        records = self.records()
-        has_id = any(part[-ID_LENGTH:] in records for part in token.lower().split("_")[:-1])
-        return has_id or has_key_form(token) or (self._near is not None and self._near.resembles(token))
 
     def problems(self) -> list[str]:
         """Return what has broken since the start."""

@@ -43,6 +43,7 @@ def _verifiers(parts: "Parts", own: OAuthSettings, issuer: str) -> "list[Verifie
     from .introspection import IntrospectionVerifier  # noqa: PLC0415
     from .jwks import IssuerKeys, issuer_fetcher  # noqa: PLC0415
     from .jwt_verifier import JwtVerifier  # noqa: PLC0415
+    from .key_form import KeyForm  # noqa: PLC0415
 
     audience = own.oauth_audience or parts.settings.resource_url
     keys = IssuerKeys(issuer, networks=own.oauth_networks)
@@ -60,13 +61,14 @@ def _verifiers(parts: "Parts", own: OAuthSettings, issuer: str) -> "list[Verifie
     }
     verifiers: list[Verifier] = [JwtVerifier(**common, keys=keys, max_lifetime=own.oauth_max_token_lifetime)]
     if own.oauth_introspection_url is not None:
+        api_key = parts.settings.api_key.get_secret_value() if parts.settings.api_key is not None else ""
         verifiers.append(
             IntrospectionVerifier(
                 url=own.oauth_introspection_url,
                 **common,
                 **client,
                 fetcher=issuer_fetcher(own.oauth_introspection_url, own.oauth_networks),
-                may_be_key=parts.keys.may_be_key,
+                may_be_key=KeyForm(api_key, parts.keys.records).matches,
             )
         )
     return verifiers
