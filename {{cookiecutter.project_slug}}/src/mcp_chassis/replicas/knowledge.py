@@ -22,7 +22,7 @@ _SINCE = 600  # seconds back that a new replica begins to read
 class SharedQuestions:
     """Single use of confirmations: a question is noted when it is asked, and its answer deletes the note.
 
-    If Redis has lost the note, the answer counts nowhere and the user is asked again: destructive tools never run twice.
+    If Redis has lost the note, the answer counts nowhere and the user is asked again: no destructive tool runs twice.
 
     Args:
         redis: where open questions are noted, by the digest of their secret name.

@@ -1,4 +1,4 @@
-"""What both kinds of access tokens have in common: claims, from the token or from introspection, and acting for callers."""
+"""What both kinds of access tokens have in common: their claims, and acting for the caller."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
