@@ -5,7 +5,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
 from weakref import WeakValueDictionary
 
 import anyio
@@ -13,11 +12,10 @@ import structlog
 
 from ...mcp.sdk import ToolError
 from ...sinks.errors import ConfigurationError, UpstreamError
-from ...sinks.fetch import SafeFetcher
 from ..principal import Principal, act_for_caller, get_principal
 from ..verifier import InvalidCredential
 from .claims import number
-from .jwks import cause_of, client_credentials, json_object
+from .jwks import IssuerClient, cause_of, json_object
 from .verdict_cache import Kept, VerdictCache
 
 log = structlog.stdlib.get_logger("auth")
@@ -69,22 +67,11 @@ def on_behalf_of(
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class TokenExchange:
+class TokenExchange(IssuerClient):
     """Asks the authorization server for tokens of other services, and keeps each until it ends.
 
     What it keeps belongs to one token of a caller, not to the caller: another token of theirs may allow less.
-
-    Args:
-        url: the token endpoint. It comes from the settings only.
-        client_id: this server's client ID.
-        client_secret: this server's client secret.
-        fetcher: sends the requests.
     """
-
-    url: str
-    client_id: str
-    client_secret: str
-    fetcher: SafeFetcher
 
     def __post_init__(self) -> None:
         self._kept: VerdictCache[_Exchanged] = VerdictCache()
@@ -114,8 +101,7 @@ class TokenExchange:
 
     async def _ask(self, form: Mapping[str, str], audience: str) -> dict[str, Any]:
         try:
-            headers = client_credentials(self.client_id, self.client_secret)
-            answer = await self.fetcher.request("POST", self.url, headers=headers, content=urlencode(form).encode())
+            answer = await self._post(form)
             if answer.status not in _REFUSED:
                 return json_object(answer)
         except (ValueError, UpstreamError) as error:

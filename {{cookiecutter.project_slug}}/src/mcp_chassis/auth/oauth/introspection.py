@@ -4,17 +4,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 import anyio
 import structlog
 
 from ...sinks.errors import UpstreamError
-from ...sinks.fetch import SafeFetcher
 from ..principal import Principal
 from ..verifier import InvalidCredential
 from .claims import LATEST, LEEWAY, TokenVerifier, number, principal_of
-from .jwks import IssuerUnavailable, cause_of, client_credentials, json_object
+from .jwks import IssuerClient, IssuerUnavailable, cause_of, json_object
 from .verdict_cache import Verdict
 
 log = structlog.stdlib.get_logger("auth")
@@ -27,23 +25,15 @@ _TOKEN_REJECTED = frozenset({400, 413, 414, 422})
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class IntrospectionVerifier(TokenVerifier):
+class IntrospectionVerifier(IssuerClient, TokenVerifier):
     """Judges tokens that are neither API keys nor JWTs, by sending them to the issuer.
 
     The answer must have `aud`: a token for another server is active as well. It need not have `iss`.
 
     Args:
-        url: the introspection endpoint. It comes from the settings only.
-        client_id: this server's client ID for introspection.
-        client_secret: this server's client secret.
-        fetcher: sends the requests.
         may_be_key: whether a token may be an API key, which the issuer must not see.
     """
 
-    url: str
-    client_id: str
-    client_secret: str
-    fetcher: SafeFetcher
     may_be_key: Callable[[str], bool]
 
     def __post_init__(self) -> None:
@@ -94,10 +84,8 @@ class IntrospectionVerifier(TokenVerifier):
     async def _ask(self, token: str) -> dict[str, Any]:
         if time.monotonic() < self._again_at:
             raise IssuerUnavailable
-        form = urlencode({"token": token, "token_type_hint": "access_token"}).encode()
-        headers = client_credentials(self.client_id, self.client_secret)
         try:
-            answer = await self.fetcher.request("POST", self.url, headers=headers, content=form)
+            answer = await self._post({"token": token, "token_type_hint": "access_token"})
             if answer.status in _TOKEN_REJECTED:
                 raise InvalidCredential("refused")
             return json_object(answer)
