@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from email.utils import parsedate_to_datetime
+from functools import partial
 from ipaddress import ip_network
 from time import time
 from typing import Any, Self, TypedDict, Unpack
@@ -144,7 +145,8 @@ class Upstream:
             UpstreamError: if the service does not answer properly, in time and within the size.
             ConfigurationError: if the request cannot be sent as it is, or its host is not where it should be.
         """
-        if self._pool is None:
+        pool = self._pool
+        if pool is None:
             raise ConfigurationError("The Upstream is not open: enter it with `async with` in the lifespan.")
         headers, content = sendable(options.get("headers", {})), options.get("content")
         if "authorization" in headers:
@@ -154,7 +156,8 @@ class Upstream:
         target = self._target(path, values, options.get("params", {}))
         try:
             headers |= await self._credential()
-            return await in_time(lambda: self._repeated(method, target, headers, content), self.timeout)
+            send = partial(exchange, pool, method, target, headers, content, max_bytes=self.max_bytes)
+            return await in_time(lambda: _repeated(send, is_idempotent=method in _IDEMPOTENT), self.timeout)
         except AddressRefused as error:
             if error.is_absent:
                 raise UpstreamError(_FAILED, cause=f"{self._base.origin}: its name has no address") from None
@@ -180,34 +183,6 @@ class Upstream:
         whole = "/".join([self._path, *parts]) + ("/" if path.endswith("/") and not values else "")
         return replace(self._base, path=(whole or "/") + (f"?{urlencode(params, doseq=True)}" if params else ""))
 
-    async def _repeated(self, method: str, target: Target, headers: dict[str, str], content: bytes | None) -> Fetched:
-        for pause in (*_PAUSES, math.inf):
-            failure: Exception
-            try:
-                response = await self._send(method, target, headers, content)
-            except NETWORK_ERRORS as error:
-                failure, wait = error, pause
-                if not (method in _IDEMPOTENT or isinstance(error, _NOT_CONNECTED)) or _is_certain(error):
-                    raise
-            else:
-                if response.status < 500 and response.status not in _BUSY:
-                    return response
-                failure = UpstreamError(f"the server answered with status {response.status}")
-                wait = max(pause, _retry_after(response))
-                if method not in _IDEMPOTENT or response.status not in _BUSY:
-                    raise failure
-            if anyio.current_time() + wait >= anyio.current_effective_deadline():
-                raise failure
-            await anyio.sleep(wait)
-        raise AssertionError("the last pause has no end")
-
-    async def _send(self, method: str, target: Target, headers: dict[str, str], content: bytes | None) -> Fetched:
-        assert self._pool is not None  # noqa: S101  (checked by `request`)
-        response = await exchange(self._pool, method, target, headers, content, max_bytes=self.max_bytes)
-        if response.status in REDIRECTS:  # the credential is for this place
-            raise UpstreamError(f"the server redirects, with status {response.status}")
-        return response
-
     def _allows(self, address: IPAddress) -> bool:
         if self._networks:
             return is_within(address, self._networks)
@@ -216,6 +191,30 @@ class Upstream:
         if f".{self._base.host}".endswith(".localhost"):
             return is_within(address, _LOOPBACK)
         return is_public(address, also=_PRIVATE)
+
+
+async def _repeated(send: Callable[[], Awaitable[Fetched]], *, is_idempotent: bool) -> Fetched:
+    for pause in (*_PAUSES, math.inf):
+        failure: Exception
+        try:
+            response = await send()
+        except NETWORK_ERRORS as error:
+            failure, wait = error, pause
+            if not (is_idempotent or isinstance(error, _NOT_CONNECTED)) or _is_certain(error):
+                raise
+        else:
+            if response.status in REDIRECTS:  # the credential is for this place
+                raise UpstreamError(f"the server redirects, with status {response.status}")
+            if response.status < 500 and response.status not in _BUSY:
+                return response
+            failure = UpstreamError(f"the server answered with status {response.status}")
+            wait = max(pause, _retry_after(response))
+            if not is_idempotent or response.status not in _BUSY:
+                raise failure
+        if anyio.current_time() + wait >= anyio.current_effective_deadline():
+            raise failure
+        await anyio.sleep(wait)
+    raise AssertionError("the last pause has no end")
 
 
 def _is_certain(error: Exception) -> bool:
