@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,7 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     parser = _parser(service)
     options = parser.parse_args(arguments)
     try:
-        if options.command == "completion":
-            code = _completion(parser, options.shell)
-        elif not options.loads:  # about files only, so they work with any settings
+        if not options.loads:  # not about settings, so they work with any
             code = options.run(options, service)
         else:
             settings = load_settings(service.settings, _env_file=_env_file(options, service), **_overrides(options))
@@ -57,6 +56,7 @@ def _parser(service: Service) -> argparse.ArgumentParser:
         room.add_commands(commands)
     completion = commands.add_parser("completion", help="print a completion script for a shell")
     completion.add_argument("shell", choices=("bash", "fish", "powershell", "tcsh", "zsh"))
+    completion.set_defaults(run=partial(_completion, parser), loads=False)
     return parser
 
 
@@ -94,11 +94,11 @@ def _report(problems: list[str]) -> None:
     print("These settings cannot be used:", *(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
 
 
-def _completion(parser: argparse.ArgumentParser, shell: str) -> int:
+def _completion(parser: argparse.ArgumentParser, options: argparse.Namespace, _: Service) -> int:
     try:
         import shtab  # noqa: PLC0415  (not installed with a server)
     except ModuleNotFoundError:
         print("Completion scripts are made by shtab. Install it: pip install shtab", file=sys.stderr)
         return 1
-    print(shtab.complete(parser, shell=shell))
+    print(shtab.complete(parser, shell=options.shell))
     return 0
