@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -86,30 +87,26 @@ def with_state(function: Callable[..., Any], state: Callable[[], Any]) -> Callab
     return made  # type: ignore[no-any-return]
 
 
+@dataclass(eq=False)
 class ApplicationState:
     """The state of this process.
 
     Args:
         lifespan: opens and closes it, given the settings; without one the state is None.
-        settings: of the server.
         checks: by name, what raises while a part of the state does not work.
         functions: which may take the state.
     """
 
-    def __init__(
-        self,
-        lifespan: Lifespan | None,
-        settings: Settings,
-        *,
-        checks: Mapping[str, Check],
-        functions: Iterable[Callable[..., Any]],
-    ) -> None:
-        self._lifespan, self._settings, self._checks = lifespan, settings, checks
-        self._functions = tuple(functions)
+    lifespan: Lifespan | None
+    settings: Settings
+    checks: Mapping[str, Check]
+    functions: Iterable[Callable[..., Any]]
+    value: Any = None
+
+    def __post_init__(self) -> None:
         self._lock = asyncio.Lock()
         self._checked_at = float("-inf")
         self._failing: dict[str, str] = {}
-        self.value: Any = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -119,11 +116,11 @@ class ApplicationState:
             StartError: if it cannot be opened, or is not what a function takes.
         """
         manager = None
-        if self._lifespan is not None:
+        if self.lifespan is not None:
             try:
-                manager = self._lifespan(self._settings)
+                manager = self.lifespan(self.settings)
                 if not isinstance(manager, AbstractAsyncContextManager):
-                    raise StartError(f"write @asynccontextmanager above {_code(self._lifespan).co_name}")
+                    raise StartError(f"write @asynccontextmanager above {_code(self.lifespan).co_name}")
                 self.value = await manager.__aenter__()
             except (SettingsError, StartError):
                 raise
@@ -134,20 +131,17 @@ class ApplicationState:
             yield
         finally:
             if manager is not None:
-                # Without what ended the server: a lifespan closes what it opened, `finally` or not.
-                await self._close(manager)
-
-    async def _close(self, manager: AbstractAsyncContextManager[Any]) -> None:
-        try:
-            await manager.__aexit__(None, None, None)
-        except Exception as error:
-            log.error("the state could not be closed", cause=self._sentence(error))
+                try:
+                    # Without what ended the server: a lifespan closes what it opened, `finally` or not.
+                    await manager.__aexit__(None, None, None)
+                except Exception as error:
+                    log.error("the state could not be closed", cause=self._sentence(error))
 
     def _require_types(self) -> None:
-        for function in self._functions:
+        for function in self.functions:
             for name, kind in shared_parameters(function).items():
                 if not isinstance(self.value, kind):
-                    got = type(self.value).__name__ if self._lifespan is not None else "no lifespan"
+                    got = type(self.value).__name__ if self.lifespan is not None else "no lifespan"
                     takes = f"{function.__name__} takes {name}: Shared[{kind.__name__}]"
                     raise StartError(f"{takes}, but the service has {got}. Yield a {kind.__name__} from its lifespan")
 
@@ -157,7 +151,7 @@ class ApplicationState:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
             frames += traceback.extract_tb(error.__traceback__)
-        code = _code(self._lifespan)
+        code = _code(self.lifespan)
         package = Path(code.co_filename).parent
         place = next((frame for frame in reversed(frames) if Path(frame.filename).is_relative_to(package)), None)
         cause = shown(f"{type(error).__name__}: {error}".removesuffix(": "))
@@ -170,35 +164,32 @@ class ApplicationState:
         """Return the names of the checks that fail, as of the last second."""
         async with self._lock:
             if time.monotonic() - self._checked_at >= _FRESH_SECONDS:
-                self._note(await self._failures())
+                await self._run_checks()
                 self._checked_at = time.monotonic()
             return list(self._failing)
 
-    async def _failures(self) -> dict[str, str]:
-        """Run all checks at once, and return the causes of those that fail."""
+    async def _run_checks(self) -> None:
+        """Run all checks at once, and log what has changed since the last time."""
 
         async def run(check: Check) -> None:
             await check(self.value)
 
-        tasks = {name: asyncio.create_task(run(check)) for name, check in self._checks.items()}
+        tasks = {name: asyncio.create_task(run(check)) for name, check in self.checks.items()}
         try:
             if tasks:
                 await asyncio.wait(tasks.values(), timeout=_CHECK_SECONDS)
-            return {name: cause for name, task in tasks.items() if (cause := self._cause(task))}
+            failing = {name: cause for name, task in tasks.items() if (cause := self._cause(task))}
         finally:
             for task in tasks.values():
                 task.cancel()
+        for name in failing.keys() - self._failing.keys():
+            log.error("a check fails: /readyz is 503", check=name, cause=failing[name])
+        for name in self._failing.keys() - failing.keys():
+            log.warning("a check works again", check=name)
+        self._failing = failing
 
     def _cause(self, task: "asyncio.Task[None]") -> str | None:
         if not task.done():
             return f"took longer than {_CHECK_SECONDS:g} seconds"
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         return self._sentence(error) if error is not None else None
-
-    def _note(self, failing: dict[str, str]) -> None:
-        """Log what has changed since the last time."""
-        for name in failing.keys() - self._failing.keys():
-            log.error("a check fails: /readyz is 503", check=name, cause=failing[name])
-        for name in self._failing.keys() - failing.keys():
-            log.warning("a check works again", check=name)
-        self._failing = failing

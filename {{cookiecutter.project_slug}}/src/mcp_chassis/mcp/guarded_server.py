@@ -98,7 +98,7 @@ class GuardedServer(MCPServer[Any]):
             slots=Slots(max_concurrent_calls),
             max_result_bytes=max_result_bytes,
             recorder=self._recorder,
-            keeping=Keeping(security.codec, handles),
+            keeping=Keeping(security.codec, handles or HandleStore()),
             confirmations=Confirmations(questions),
         )
         self.bus = bus or sdk.InMemorySubscriptionBus()

@@ -25,7 +25,6 @@ from .errors import ConfigurationError, UpstreamError
 from .urls import Target
 
 _Kind = TypeVar("_Kind")
-_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 
 call_deadline: ContextVar[float] = ContextVar("call_deadline", default=math.inf)
 """When the tool call ends, by the clock of the event loop."""
@@ -69,7 +68,7 @@ class Fetched:
 
     def json(self) -> Any:
         """Return the JSON value of a successful response. See `json_as`."""
-        return self._parsed(_ANYTHING)
+        return self.json_as(object)
 
     def json_as(self, kind: type[_Kind]) -> _Kind:
         """Return the JSON value of a successful response as a model, or what else pydantic can make of it.
@@ -77,14 +76,11 @@ class Fetched:
         Raises:
             UpstreamError: if the status is not 2xx, or the body is not JSON of that kind.
         """
-        return self._parsed(TypeAdapter(kind))
-
-    def _parsed(self, adapter: TypeAdapter[_Kind]) -> _Kind:
         origin = "/".join(self.url.split("/")[:3])
         if not 200 <= self.status < 300:
             raise UpstreamError(f"the server answered with status {self.status}", cause=origin)
         try:
-            return adapter.validate_json(self.body)
+            return TypeAdapter(kind).validate_json(self.body)
         except ValueError:  # whose text would quote the body
             raise UpstreamError("the server's answer is not the JSON that it should be", cause=origin) from None
 
