@@ -23,6 +23,7 @@ import pydantic_core
 from .addresses import IPAddress, is_public, is_within
 from .errors import ConfigurationError, InvalidInput, UpstreamError
 from .http import (
+    LOOKUPS_OF_SERVICES,
     NETWORK_ERRORS,
     REDIRECTS,
     AddressRefused,
@@ -102,7 +103,7 @@ class Upstream:
             ssl_context=self._ssl_context or system_authorities(),
             max_connections=_MAX_CONNECTIONS,
             keepalive_expiry=_KEPT_SECONDS,
-            network_backend=CheckedBackend(self._allows, self._max_bytes),
+            network_backend=CheckedBackend(self._allows, self._max_bytes, LOOKUPS_OF_SERVICES),
         )
         return self
 
@@ -234,5 +235,5 @@ def _retry_after(response: Fetched) -> float:
         return int(text)
     try:
         return parsedate_to_datetime(text).timestamp() - time()
-    except ValueError:
+    except (ValueError, OverflowError):  # a year that no calendar has
         return math.inf

@@ -14,6 +14,7 @@ import structlog
 from ...mcp.sdk import ToolError
 from ...sinks.errors import UpstreamError
 from ...sinks.fetch import SafeFetcher
+from ..verifier import InvalidCredential
 from .claims import number
 from .jwks import cause_of, client_credentials, json_object
 from .verdict_cache import Kept, VerdictCache
@@ -96,7 +97,11 @@ def _exchanged(document: Mapping[str, Any], subject_token: str) -> _Exchanged:
         raise _failed("the answer holds no access token")
     if token == subject_token:  # it would pass the caller's token through (MCP, security best practices)
         raise _failed("the answer holds the token of the caller")
-    return _Exchanged(token=token, until=time.time() + number(lifetime) - _MARGIN)
+    try:
+        seconds = number(lifetime)
+    except InvalidCredential:
+        seconds = 0  # then it is not kept
+    return _Exchanged(token=token, until=time.time() + seconds - _MARGIN)
 
 
 def _failed(cause: str) -> ToolError:

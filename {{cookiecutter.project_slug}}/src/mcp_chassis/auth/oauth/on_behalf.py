@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable
 
 from ...mcp.sdk import ToolError
+from ...sinks.errors import ConfigurationError
 from ..principal import Principal, act_for_caller, get_principal
 
 
@@ -20,7 +21,7 @@ def on_behalf_of(
         principal: serve this caller only. Default: the caller of each call.
 
     Returns:
-        An async function, which raises `ToolError` if it gets no token.
+        An async function, which raises `ToolError` if it gets no token, and `ConfigurationError` without OAUTH_TOKEN_URL.
     """
     wanted = tuple(sorted(set(scopes)))
 
@@ -29,7 +30,7 @@ def on_behalf_of(
         if principal is not None and caller != principal:
             raise ToolError("This acts for another caller.")
         if act is None and caller.kind == "oauth":
-            raise RuntimeError("acting for callers needs the setting OAUTH_TOKEN_URL")
+            raise ConfigurationError("acting for callers needs the setting OAUTH_TOKEN_URL")
         if act is None:
             raise ToolError("This tool acts for its caller, which needs an access token of theirs: log in with OAuth.")
         return f"Bearer {await act(audience, wanted)}"
