@@ -124,6 +124,15 @@ async def test_a_token_without_a_known_end_is_not_kept(expires_in: int | None) -
     assert len(endpoint.asked) == 2
 
 
+@pytest.mark.parametrize("text", ['"3599"', "-1", "null", "Infinity", "NaN", "true", "1e999", "9" * 400])
+async def test_an_end_that_is_no_number_is_no_known_end(text: str) -> None:
+    endpoint = Endpoint(json.dumps(GOOD).replace("300", text).encode())
+    one = exchange_at(endpoint)
+    for _ in range(2):
+        assert await one.token("mine", "https://a", ()) == "token-of-the-service"
+    assert len(endpoint.asked) == 2
+
+
 async def test_another_token_audience_or_scope_is_another_exchange() -> None:
     endpoint = Endpoint()
     one = exchange_at(endpoint)

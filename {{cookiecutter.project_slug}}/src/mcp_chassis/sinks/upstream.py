@@ -24,6 +24,7 @@ import pydantic_core
 from .addresses import IPAddress, is_public, is_within
 from .errors import ConfigurationError, InvalidInput, UpstreamError
 from .http import (
+    LOOKUPS_OF_SERVICES,
     NETWORK_ERRORS,
     REDIRECTS,
     AddressRefused,
@@ -99,7 +100,7 @@ class Upstream:
             ssl_context=self.ssl_context or system_authorities(),
             max_connections=_MAX_CONNECTIONS,
             keepalive_expiry=_KEPT_SECONDS,
-            network_backend=CheckedBackend(self._allows, self.max_bytes),
+            network_backend=CheckedBackend(self._allows, self.max_bytes, LOOKUPS_OF_SERVICES),
         )
         return self
 
@@ -229,5 +230,5 @@ def _retry_after(response: Fetched) -> float:
         return int(text)
     try:
         return parsedate_to_datetime(text).timestamp() - time()
-    except ValueError:
+    except (ValueError, OverflowError):  # a year that no calendar has
         return math.inf

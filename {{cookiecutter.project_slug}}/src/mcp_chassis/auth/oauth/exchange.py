@@ -120,9 +120,10 @@ def _exchanged(document: Mapping[str, Any], subject_token: str) -> _Exchanged:
     if token == subject_token:  # it would pass the caller's token through (MCP, security best practices)
         raise _failed("the answer holds the token of the caller")
     try:
-        return _Exchanged(token=token, until=time.time() + number(lifetime) - _MARGIN)
+        seconds = number(lifetime)
     except InvalidCredential:
-        raise _failed("the lifetime of the access token is not a number") from None
+        seconds = 0  # then it is not kept
+    return _Exchanged(token=token, until=time.time() + seconds - _MARGIN)
 
 
 def _failed(cause: str) -> UpstreamError:

@@ -99,6 +99,7 @@ def issuer_fetcher(url: str, networks: Iterable[IPNetwork]) -> SafeFetcher:
         max_bytes=_MAX_BYTES,
         max_redirects=0,  # only the settings choose where keys come from
         timeout=_TIMEOUT,
+        for_callers=False,
     )
 
 
