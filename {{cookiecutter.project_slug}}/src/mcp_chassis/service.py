@@ -10,7 +10,6 @@ from typing import Any
 import structlog
 
 from .approval.lint import approval_problems, unconfirmed
-from .calls.pipeline import Limits
 from .events.log import EventLog
 from .mcp.guarded_server import GuardedServer
 from .parts import Parts, usable_keys
@@ -112,11 +111,9 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
         service,
         parts.events,
         state=lambda: state.value,
-        limits=Limits(
-            max_concurrent_calls=settings.max_concurrent_calls,
-            max_result_bytes=settings.max_result_bytes,
-            make_limiter=parts.make_limiter,
-        ),
+        max_concurrent_calls=settings.max_concurrent_calls,
+        max_result_bytes=settings.max_result_bytes,
+        make_limiter=parts.make_limiter,
         recorder=parts.recorder,
         questions=parts.questions,
         state_keys=parts.state_keys,

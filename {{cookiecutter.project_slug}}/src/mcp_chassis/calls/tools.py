@@ -17,7 +17,7 @@ from ..limits.slots import current_slot
 from ..mcp import sdk
 from .arguments import StrictMetadata
 from .declarations import ToolPolicy, policy_of
-from .exact import Inexact, InvalidTool
+from .exact import Inexact, InvalidTool, exact
 
 _REMEDY = "Annotate every parameter with a type of JSON, and convert its value in the tool."
 _MAX_THREADS = 1000  # they cannot be stopped, so slots count them and not this
@@ -65,14 +65,14 @@ def _described(function: Callable[..., Any], title: str | None, annotations: Too
         tool = sdk.Tool.from_function(function, title=title, description=text, annotations=annotations)
         named, given = inspect.signature(function).parameters, tool.fn_metadata.arg_model.model_fields
         fields = {field if field in named else info.alias or field: field for field, info in given.items()}
-        tool.fn_metadata = StrictMetadata(**dict(tool.fn_metadata), fields=fields)
+        tool.parameters, validator = exact(tool.fn_metadata.arg_model)
+        tool.fn_metadata = StrictMetadata(**dict(tool.fn_metadata), fields=fields, validator=validator)
     except Inexact as error:
         raise InvalidTool(f"the tool {name} cannot be served: {error}.") from None
     except (PydanticUserError, sdk.InvalidSignature, NameError, SchemaError) as error:
         raise TypeError(
             f"the tool {name} cannot be served: {str(error).splitlines()[0].rstrip('.')}. {_REMEDY}"
         ) from error
-    tool.parameters = tool.fn_metadata.published
     return tool
 
 

@@ -16,17 +16,19 @@ from pydantic import AnyUrl, BaseModel, ValidationError
 from ..approval.lint import INSTRUCTIONS
 from ..auth.principal import ALL_SCOPES, current_principal
 from ..calls.arguments import Arguments, SchemaViolation, rejection
-from ..calls.confirmation import LIFETIME, OpenQuestions
+from ..calls.confirmation import LIFETIME, Confirmations, OpenQuestions
 from ..calls.declarations import PromptPolicy, ResourcePolicy, policy_of
 from ..calls.outcome import classify
 from ..calls.output import ResultTooLarge, fit_to_send
-from ..calls.pipeline import DEFAULT_LIMITS, Limits, ToolGuard
+from ..calls.pipeline import ToolGuard
 from ..calls.record import Recorder, audited, caller
 from ..calls.running import HandleStore, Keeping
 from ..calls.scopes import KINDS, NO_SCOPES, Access, missing_scopes, require
 from ..calls.tools import GuardedTool, guarded_tool
 from ..events.log import EventLog
 from ..events.untrusted import declare, named
+from ..limits.rate_limiter import LimiterFactory, RateLimiter
+from ..limits.slots import Slots
 from ..sinks.hidden import without_hidden
 from ..state import with_state
 from . import sdk
@@ -50,7 +52,9 @@ class GuardedServer(MCPServer[Any]):
         prompts: functions declared with `@prompt`.
         state: returns what tools share, once it is opened.
         events: where refusals and failures are noted.
-        limits: of its calls.
+        max_concurrent_calls: tool calls that may run at the same time, all tools together.
+        max_result_bytes: largest result of a tool, a resource or a prompt, as JSON.
+        make_limiter: makes the counters of the tools' calls per minute.
         recorder: records every call.
         questions: confirmations that all replicas share.
         state_keys: 32 bytes or more each: the first seals what clients carry between rounds, all open it; random if
@@ -74,7 +78,9 @@ class GuardedServer(MCPServer[Any]):
         prompts: Sequence[Callable[..., Any]] = (),
         state: Callable[[], Any] = lambda: None,
         events: EventLog,
-        limits: Limits = DEFAULT_LIMITS,
+        max_concurrent_calls: int = 100,
+        max_result_bytes: int = 1_048_576,
+        make_limiter: LimiterFactory = RateLimiter,
         recorder: Recorder | None = None,
         questions: OpenQuestions | None = None,
         state_keys: Sequence[bytes] = (),
@@ -83,17 +89,21 @@ class GuardedServer(MCPServer[Any]):
     ) -> None:
         self.events = events
         self._recorder = recorder or Recorder()
-        self._max_result_bytes = limits.max_result_bytes
+        self._max_result_bytes = max_result_bytes
         self._functions = {function.__name__ for function in (*resources, *prompts)}
         security = sdk.RequestStateSecurity(
             keys=state_keys or [os.urandom(32)], ttl=LIFETIME, bind_principal=lambda _: caller()
         )
-        keeping = Keeping(security.codec, handles)
         self._guard = ToolGuard(
-            events=events, limits=limits, recorder=self._recorder, keeping=keeping, questions=questions
+            events=events,
+            slots=Slots(max_concurrent_calls),
+            max_result_bytes=max_result_bytes,
+            recorder=self._recorder,
+            keeping=Keeping(security.codec, handles),
+            confirmations=Confirmations(questions),
         )
         self.bus = bus or sdk.InMemorySubscriptionBus()
-        guarded = [guarded_tool(function, make_limiter=limits.make_limiter) for function in tools]
+        guarded = [guarded_tool(function, make_limiter=make_limiter) for function in tools]
         _refuse_twice("tool", [entry.tool.name for entry in guarded])
         _refuse_twice("prompt", [function.__name__ for function in prompts])
         # The SDK would keep the first of two, the table of scopes the last.
