@@ -30,6 +30,8 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
         elif not options.loads:  # about files only, so they work with any settings
             code = options.run(options, service)
         else:
+            if options.command == "stdio":
+                _require_own_code(service)
             env_file = _env_file(options, service)
             settings = load_settings(service.settings, _env_file=env_file, **_overrides(options))
             serve.log_to_stderr(settings)
@@ -62,6 +64,15 @@ def _parser(service: Service) -> argparse.ArgumentParser:
     completion = commands.add_parser("completion", help="print a completion script for a shell")
     completion.add_argument("shell", choices=("bash", "fish", "powershell", "tcsh", "zsh"))
     return parser
+
+
+def _require_own_code(service: Service) -> None:
+    """Refuse to serve a client in whose directory Python looks for modules first, as it does for `python -m`."""
+    package, here = service.directory, Path.cwd()
+    is_searched = not sys.flags.safe_path and Path(sys.path[0]).resolve() == here
+    if is_searched and here not in {package, package.parent, service.project}:
+        again = f"{sys.executable} -P -m {service.package} stdio"
+        raise StartError(f"Python would run modules of {here}, which is not the server's. Start it by `{again}`")
 
 
 def _env_file(options: argparse.Namespace, service: Service) -> Path | None:
