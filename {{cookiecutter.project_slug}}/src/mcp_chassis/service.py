@@ -54,9 +54,14 @@ class Service:
         return self.module.partition(".")[0]
 
     @property
+    def directory(self) -> Path:
+        """Where the team's package is."""
+        return Path(str(import_module(self.package).__file__)).resolve().parent
+
+    @property
     def project(self) -> Path | None:
         """The directory of the project, if the package lies there as the template made it, not in a wheel."""
-        package = Path(str(import_module(self.package).__file__)).resolve().parent
+        package = self.directory
         root = package.parent.parent
         return root if package.parent.name == "src" and (root / "pyproject.toml").is_file() else None
 

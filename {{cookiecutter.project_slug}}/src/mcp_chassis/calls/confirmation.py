@@ -10,7 +10,7 @@ import hashlib
 import re
 import secrets
 import time
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeGuard
 
 import pydantic_core
 from mcp.server.mcpserver import Context
@@ -65,7 +65,7 @@ class Confirmations:
         self, context: Context[Any, Any] | None, tool: str, arguments: dict[str, Any]
     ) -> Verdict | InputRequiredResult:
         """Return the user's answer, or the question to send: the call cannot go on before it is answered."""
-        if context is None or context.client_capabilities is None or context.client_capabilities.elicitation is None:
+        if not _can_ask(context):
             return "cannot_ask"
         question = f"Run the tool {tool} with these arguments?\n{_shown(arguments)}"
         if context.protocol_version not in sdk.MODERN_PROTOCOL_VERSIONS:
@@ -82,8 +82,10 @@ class Confirmations:
         return refused or "cancelled"
 
     def is_answer(self, context: Context[Any, Any] | None) -> bool:
-        """Whether a call brings the state of one of these questions along, which the SDK has sealed and checked."""
-        state = context.request_state if context is not None else None
+        """Whether `ask` closes a question for this call, which brings its state along: the SDK has sealed and checked it."""
+        if not _can_ask(context) or context.protocol_version not in sdk.MODERN_PROTOCOL_VERSIONS:
+            return False
+        state = context.request_state
         return state is not None and state.startswith((self._mine, _SHARED))
 
     async def _closed(self, state: str) -> Literal["replayed", "cannot_check"] | None:
@@ -101,6 +103,11 @@ class Confirmations:
             return "replayed"
         self._used[state] = now + 2 * LIFETIME
         return None
+
+
+def _can_ask(context: Context[Any, Any] | None) -> TypeGuard[Context[Any, Any]]:
+    capabilities = context.client_capabilities if context is not None else None
+    return capabilities is not None and capabilities.elicitation is not None
 
 
 async def _ask_directly(context: Context[Any, Any], question: str) -> Verdict:

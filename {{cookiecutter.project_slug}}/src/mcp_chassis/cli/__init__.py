@@ -29,6 +29,8 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
         if not options.loads:  # not about settings, so they work with any
             code = options.run(options, service)
         else:
+            if options.command == "stdio":
+                _require_own_code(service)
             settings = load_settings(service.settings, _env_file=_env_file(options, service), **_overrides(options))
             serve.log_to_stderr(settings)
             code = options.run(options, service, settings)
@@ -58,6 +60,15 @@ def _parser(service: Service) -> argparse.ArgumentParser:
     completion.add_argument("shell", choices=("bash", "fish", "powershell", "tcsh", "zsh"))
     completion.set_defaults(run=partial(_completion, parser), loads=False)
     return parser
+
+
+def _require_own_code(service: Service) -> None:
+    """Refuse to serve a client in whose directory Python looks for modules first, as it does for `python -m`."""
+    package, here = service.directory, Path.cwd()
+    is_searched = not sys.flags.safe_path and Path(sys.path[0]).resolve() == here
+    if is_searched and here not in {package, package.parent, service.project}:
+        again = f"{sys.executable} -P -m {service.package} stdio"
+        raise StartError(f"Python would run modules of {here}, which is not the server's. Start it by `{again}`")
 
 
 def _env_file(options: argparse.Namespace, service: Service) -> Path | None:
