@@ -5,6 +5,7 @@ request and closed after the last, over HTTP and stdio alike.
 import asyncio
 import functools
 import inspect
+import re
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -24,6 +25,8 @@ log = structlog.get_logger("state")
 EXIT_UNAVAILABLE = 69
 """What `sysexits.h` calls EX_UNAVAILABLE: something that the server needs could not be opened."""
 _CHECK_SECONDS = 2.0
+_CLOSE_SECONDS = 10.0  # as long as a container's stop waits
+_USER = re.compile(r"(?<=://)\S*@")  # and a password, in the URL of a database
 _FRESH_SECONDS = 1.0  # every probe asks, and anyone may probe
 
 _State = TypeVar("_State")
@@ -109,6 +112,7 @@ class ApplicationState:
         self._lock = asyncio.Lock()
         self._checked_at = float("-inf")
         self._failing: dict[str, str] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self.value: Any = None
 
     @asynccontextmanager
@@ -139,9 +143,10 @@ class ApplicationState:
 
     async def _close(self, manager: AbstractAsyncContextManager[Any]) -> None:
         try:
-            await manager.__aexit__(None, None, None)
+            async with asyncio.timeout(_CLOSE_SECONDS):  # in this task, which has opened it
+                await manager.__aexit__(None, None, None)
         except Exception as error:
-            log.error("the state could not be closed", cause=self._sentence(error))
+            log.error("the state could not be closed", cause=self._sentence(error), seconds=_CLOSE_SECONDS)
 
     def _require_types(self) -> None:
         for function in self._functions:
@@ -160,10 +165,10 @@ class ApplicationState:
         code = _code(self._lifespan)
         package = Path(code.co_filename).parent
         place = next((frame for frame in reversed(frames) if Path(frame.filename).is_relative_to(package)), None)
-        cause = shown(f"{type(error).__name__}: {error}".removesuffix(": "))
+        cause = shown(_USER.sub("[redacted]@", f"{type(error).__name__}: {error}".removesuffix(": ")))
         if place is None:
             return f"{cause}, in {code.co_name}"
-        line = shown(place.line or "")
+        line = shown(_USER.sub("[redacted]@", place.line or ""))
         return f"{cause}, at `{line}` in {place.name} ({Path(place.filename).name}, line {place.lineno})"
 
     async def failing(self) -> list[str]:
@@ -178,9 +183,17 @@ class ApplicationState:
         """Run all checks at once, and return the causes of those that fail."""
 
         async def run(check: Check) -> None:
-            await check(self.value)
+            try:
+                await check(self.value)
+            except (Exception, asyncio.CancelledError):
+                raise
+            except BaseException as error:  # it would end the event loop
+                raise RuntimeError(f"the check raised {type(error).__name__}") from error
 
-        tasks = {name: asyncio.create_task(run(check)) for name, check in self._checks.items()}
+        tasks = self._tasks
+        for name, check in self._checks.items():
+            if name not in tasks or tasks[name].done():  # one that cannot be stopped does not pile up
+                tasks[name] = asyncio.create_task(run(check))
         try:
             if tasks:
                 await asyncio.wait(tasks.values(), timeout=_CHECK_SECONDS)

@@ -145,8 +145,8 @@ def _strays(service: Service, settings: Settings) -> Iterator[Finding]:
             yield Finding("WARN", ".env", f"{name} is no setting. Did you mean {meant}?")
     traces = sorted(name for name in {*os.environ, *in_file} if name.startswith("OTEL_"))
     if traces and "tracing" not in rooms():
-        remedy = next(offer.remedy for offer in OFFERS if offer.package == "tracing")
-        yield Finding("WARN", "tracing", f"{traces[0]} is set, and nothing is traced. {remedy}")
+        offer = next(offer for offer in OFFERS if offer.package == "tracing")
+        yield Finding("WARN", "tracing", offer.remedy(traces[0], ""))
 
 
 def _start(service: Service, settings: Settings) -> Iterator[Finding]:
