@@ -28,6 +28,7 @@ pytestmark = [
 ]
 
 POOL = 4
+BLOCKS = re.compile(r"<!-- (file|added|imports|fields): (\S+) -->\n```python\n(.*?)```", re.DOTALL)
 BLOCK = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
 
 
@@ -204,42 +205,72 @@ def test_a_statement_that_forgets_the_tenant_is_found_by_the_tests_of_the_projec
     assert "1 failed" in done.stdout
 
 
-def three_tools(directory: Path) -> tuple[Path, int]:
-    """Bake a project without examples and do what docs/three-tools.md says; return its package and its lines."""
+def followed(directory: Path, name: str) -> tuple[Path, int]:
+    """Bake a project without examples and do what a page of docs says; return its package and the lines of it."""
     project = bake(directory, examples="no")
     package = project / "src" / dev.package_of(project)
-    page = (project / "docs/three-tools.md").read_text(encoding="utf-8")
-    written = []
-    for name, text in BLOCK.findall(page):
-        (package / name).write_text(text, encoding="utf-8")
-        written += text.splitlines()
-    for kind, name, text in re.findall(r"<!-- (added|fields): (\S+) -->\n```python\n(.*?)```", page, re.DOTALL):
-        edited = (package / name).read_text(encoding="utf-8")
-        if kind == "fields":
-            edited += f"\n{text}"
+    page = (project / "docs" / name).read_text(encoding="utf-8")
+    lines = 0
+    for kind, name, text in BLOCKS.findall(page):
+        path = (project if name.startswith("tests/") else package) / name
+        if kind == "file":
+            assert not path.exists()
+            path.parent.mkdir(exist_ok=True)
+            edited = text
         else:
-            imported, listed = text.strip().split("\n\n")
-            edited = re.sub(rf"^{listed.partition(' =')[0]} = .*\n", f"{listed}\n", edited, flags=re.MULTILINE)
-            edited = edited.replace("\n\n" + listed, f"\n{imported}\n\n{listed}")
-        (package / name).write_text(edited, encoding="utf-8")
-        written += text.splitlines()
-    return package, len([line for line in written if line.strip()])
+            edited = changed(path.read_text(encoding="utf-8"), kind, text)
+        path.write_text(edited, encoding="utf-8")
+        lines += sum(bool(line.strip()) for line in text.splitlines()) if path.is_relative_to(package) else 0
+    return package, lines
+
+
+def changed(source: str, kind: str, text: str) -> str:
+    """Return a file with one block of a page added as the page says."""
+    if kind == "imports":
+        docstring, rest = source.split("\n\n", 1)
+        return f"{docstring}\n\n{text}\n{rest}"
+    if kind == "fields":
+        # Of a class the last thing in the file, of the settings of the tests what makes the environment.
+        head, found, rest = source.partition("os.devnull\n")
+        return f"{head}{found}{text}{rest}" if found else f"{source}\n{text}"
+    imported, listed = text.strip().split("\n\n")
+    source, number = re.subn(rf"^{listed.partition(' =')[0]} = .*\n", f"{listed}\n", source, flags=re.MULTILINE)
+    assert number == 1
+    return source.replace("\n\n" + listed, f"\n{imported}\n\n{listed}")
+
+
+def checked(package: Path) -> None:
+    """Run what the pages end with, and every check of the project."""
+    project = package.parents[1]
+    commands = (
+        ("ruff", "check", "--quiet", "--fix", "."),
+        ("ruff", "format", "--check", "."),
+        ("mypy",),
+        (package.name, "settings"),
+        (package.name, "tools", "lock"),
+        ("pytest", "-q", "-p", "no:cacheprovider"),
+    )
+    for command in commands:
+        given = environment() | {"CATALOGUE_TOKEN": "for the commands"}
+        words = [sys.executable, "-m", *command]
+        done = subprocess.run(words, cwd=project, env=given, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_about_what_tools_share_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, _ = followed(tmp_path / "baked", "state.md")
+    monkeypatch.syspath_prepend(str(package.parent))
+    checked(package)
 
 
 def test_three_tools_take_at_most_sixty_lines_and_none_of_the_template(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package, lines = three_tools(tmp_path / "baked")
+    package, lines = followed(tmp_path / "baked", "three-tools.md")
     assert lines <= 60
     project = package.parents[1]
-    # "_" is none of a name's letters for sorting: the import that was added may stand elsewhere.
-    for command in (("ruff", "check", "--extend-ignore=I001"), ("ruff", "format", "--check"), ("mypy", "--strict")):
-        words = [sys.executable, "-m", *command, str(package)]
-        done = subprocess.run(words, cwd=project, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout
     monkeypatch.syspath_prepend(str(package.parent))
-    lock = [sys.executable, "-m", package.name, "tools", "lock"]
-    subprocess.run(lock, cwd=project, env=environment(), check=True)
+    checked(package)
     with (
         price_service() as url,
         server_process(
@@ -253,8 +284,8 @@ def test_three_tools_take_at_most_sixty_lines_and_none_of_the_template(
         assert call("place", {"order": order | {"items": []}}).json()["result"]["isError"] is True
         assert call("orders_of", {"customer": "Ada"}).json()["result"]["structuredContent"] == {"result": [order]}
         assert call("price_of", {"item": "TE-100"}).json()["result"]["structuredContent"] == {"result": 4.5}
-    changed = [sys.executable, "-m", package.name, "chassis", "verify"]
-    subprocess.run(changed, cwd=project, env=environment(), check=True)
+    verified = [sys.executable, "-m", package.name, "chassis", "verify"]
+    subprocess.run(verified, cwd=project, env=environment(), check=True)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Every combination of answers, rendered and parsed; and answers that try to break out of where they are put."""
 
 import ast
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -11,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.headerregistry import Address
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ from cookiecutter.prompt import prompt_for_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment
+from packaging.requirements import Requirement
 
+import dev
 from dev import EVERY_ROOM
 from mcp_chassis.rooms import OFFERS
 from mcp_chassis.settings import Settings, all_fields
@@ -392,3 +396,38 @@ def test_code_is_formatted_whatever_the_names_are(tmp_path: Path, length: int) -
             [sys.executable, "-m", "ruff", *command, "--no-cache", "."], cwd=project, capture_output=True, check=False
         )
         assert done.returncode == 0, done.stdout.decode()
+
+
+def third_party_imports(directory: Path) -> set[str]:
+    """Return the top-level modules, not of Python itself, that the files below a directory import."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in directory.rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+
+
+def installed_with(requirements: list[str]) -> set[str]:
+    """Return the names of the distributions that these requirements bring, without further extras."""
+    found: set[str] = set()
+    todo = [Requirement(text) for text in requirements]
+    while todo:
+        requirement = todo.pop()
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        if name not in found and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+            found.add(name)
+            with contextlib.suppress(PackageNotFoundError):
+                todo += [Requirement(text) for text in requires(name) or ()]
+    return found
+
+
+def test_everything_that_a_project_s_tests_import_is_installed_with_them(default_project: Path) -> None:
+    project = tomllib.loads((default_project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    installed = installed_with([*project["dependencies"], *project["optional-dependencies"]["dev"]])
+    imported = third_party_imports(default_project / "tests")
+    imported |= third_party_imports(default_project / "src" / dev.CHASSIS / "testing")
+    imported -= {"mcp_chassis", "tests", dev.package_of(default_project)}
+    assert {"hypothesis", "pytest"} <= imported
+    distributions = packages_distributions()
+    missing = {name for name in imported if not {one.lower() for one in distributions.get(name, ())} & installed}
+    assert missing == set(), "add what brings them to the extra `dev`"

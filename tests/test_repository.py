@@ -242,7 +242,7 @@ def test_documents_of_a_project_describe_what_it_has(answers: dict[str, Any], tm
             linked = path.parent / target if target else path
             assert linked.is_file(), f"{name}: {target}"
             headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
-            anchors = {heading.lower().replace(" ", "-") for heading in headings}
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
             assert not anchor or anchor in anchors, f"{name}: {anchor}"
         if path.suffix == ".md":
             # A condition in the template must not glue a heading or a table to the text above it.

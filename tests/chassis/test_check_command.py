@@ -312,7 +312,7 @@ def test_traces_that_nothing_sends_are_worth_a_look(report: Report, monkeypatch:
     monkeypatch.setattr(check, "rooms", lambda: present)
     found = report(OTEL_SERVICE_NAME="orders")
     assert found["tracing"].startswith("WARN")
-    assert "OTEL_SERVICE_NAME: has no effect, as this project was made without tracing." in found["tracing"]
+    assert "OTEL_SERVICE_NAME is set, and nothing is traced. This project was made without tracing." in found["tracing"]
     assert "metrics-and-traces" in found["tracing"]
 
 

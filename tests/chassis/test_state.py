@@ -246,7 +246,9 @@ async def test_a_check_that_ends_the_process_fails_and_nothing_else(monkeypatch:
         raise SystemExit(3)
 
     causes: list[str] = []
-    monkeypatch.setattr("mcp_chassis.state.log.error", lambda _, **fields: causes.append(fields["cause"]), raising=False)
+    monkeypatch.setattr(
+        "mcp_chassis.state.log.error", lambda _, **fields: causes.append(fields["cause"]), raising=False
+    )
     state = ApplicationState(
         None, load_settings(_env_file=None, enable_auth=False), checks={"leaving": leave}, functions=()
     )

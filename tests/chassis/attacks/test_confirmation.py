@@ -80,7 +80,9 @@ async def ask_for_more(path: Path, ctx: Context[Any, Any]) -> str | InputRequire
 def make_server(events: EventLog | None = None) -> GuardedServer:
     """Return a server of everything above."""
     return GuardedServer(
-        "confirm", tools=(delete_note, delete_folder, tidy_up, ask_for_more, trim, trim_twice), events=events or EventLog()
+        "confirm",
+        tools=(delete_note, delete_folder, tidy_up, ask_for_more, trim, trim_twice),
+        events=events or EventLog(),
     )
 
 

@@ -116,7 +116,7 @@ def test_no_event_waits_for_another_process_that_holds_the_file(tmp_path: Path) 
         started = time.perf_counter()
         for number in range(100):
             kept.add(event(number))
-        assert time.perf_counter() - started < 0.015, "one wait of SQLite took 20 ms and more"
+        assert time.perf_counter() - started < 0.5, "SQLite waited at least 20 ms for each"
         other.execute("ROLLBACK")
     kept.close()
     assert len(rows(path)) == 100

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from mcp_chassis.settings import SettingsError, load_settings
 from mcp_chassis import tracing
+from mcp_chassis.settings import SettingsError, load_settings
 
 from ..attacks.wire import ACCEPT, JSON, key_of, send
 from ..support.running import ServerProcess, server_process, wait_until

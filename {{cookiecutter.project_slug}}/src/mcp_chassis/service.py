@@ -10,9 +10,10 @@ from typing import Any
 import structlog
 
 from .approval.lint import approval_problems, unconfirmed
+from .auth.keys.store import usable_keys
 from .events.log import EventLog
 from .mcp.guarded_server import GuardedServer
-from .parts import Parts, usable_keys
+from .parts import Parts
 from .settings import Settings, SettingsError
 from .state import ApplicationState, Check, Lifespan
 
@@ -81,7 +82,7 @@ class Service:
     def state(self, settings: Settings) -> ApplicationState:
         """Return the state of one process, not opened yet."""
         functions = (*self.tools, *self.resources, *self.prompts)
-        return ApplicationState(self.lifespan, settings, checks=self.checks, functions=functions)
+        return ApplicationState(self.lifespan, settings, self.checks, functions)
 
 
 def imported_service(module: str) -> Service:
@@ -100,10 +101,6 @@ def version_of(package: str) -> str:
 
 def build_server(service: Service, parts: Parts) -> GuardedServer:
     """Return the server that HTTP and stdio both serve.
-
-    Args:
-        service: what it serves.
-        parts: what it is assembled from.
 
     Raises:
         SettingsError: in production, if the tools are not as approved in the lock file.
@@ -134,11 +131,7 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
 
 
 def require_startable(service: Service, settings: Settings) -> None:
-    """Check what would keep a worker from starting, before workers are started.
-
-    Raises:
-        SettingsError: naming what is wrong.
-    """
+    """Raise SettingsError for what would keep a worker from starting, before workers are started."""
     usable_keys(settings)
     _require_approved(unchecked_server(service), settings)
 

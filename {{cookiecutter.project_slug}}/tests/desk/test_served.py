@@ -52,7 +52,7 @@ async def on_stdio(directory: Path, stock_url: str) -> AsyncIterator[Client]:
     parameters = StdioServerParameters(
         command=sys.executable,
         args=["-P", "-m", SERVER.package, "stdio"],
-        env=environment(database="orders.sqlite", stock_url=stock_url),
+        env=environment(database=str(directory / "orders.sqlite"), stock_url=stock_url),
         cwd=directory,
     )
     async with Client(stdio_client(parameters)) as client:

@@ -28,7 +28,7 @@ def unreachable(schema: dict[str, Any], max_bytes: int, max_nodes: int) -> Itera
         for keyword, limit in limits.items():
             if isinstance(bound := part.get(keyword), int) and bound > limit:
                 setting = "MAX_BODY_BYTES" if keyword == "maxLength" else "MAX_BODY_NODES"
-                yield f"{place} has {keyword} {bound}, beyond {setting} of {limit}: raise that setting, or lower the bound"
+                yield f"{place} has {keyword} {bound}, beyond {setting} of {limit}: raise it, or lower the bound"
 
 
 def _gaps(schema: Any, definitions: dict[str, Any], place: str) -> Iterator[Gap]:

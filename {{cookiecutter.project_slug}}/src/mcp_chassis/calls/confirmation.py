@@ -71,7 +71,10 @@ class Confirmations:
         if context.protocol_version not in sdk.MODERN_PROTOCOL_VERSIONS:
             return await _ask_directly(context, question)
         if context.request_state is None:
-            return _input_required(question, await self._new_state())
+            state = await self._shared.put() if self._shared is not None else None
+            state = _SHARED + state if state else self._mine + secrets.token_urlsafe(16)
+            form = ElicitRequestFormParams(message=question, requested_schema=Answer.model_json_schema())
+            return InputRequiredResult(input_requests={_KEY: ElicitRequest(params=form)}, request_state=state)
         refused = await self._closed(context.request_state)
         answer = (context.input_responses or {}).get(_KEY)
         if refused is None and isinstance(answer, ElicitResult):
@@ -84,10 +87,6 @@ class Confirmations:
             return False
         state = context.request_state
         return state is not None and state.startswith((self._mine, _SHARED))
-
-    async def _new_state(self) -> str:
-        state = await self._shared.put() if self._shared is not None else None
-        return _SHARED + state if state else self._mine + secrets.token_urlsafe(16)
 
     async def _closed(self, state: str) -> Literal["replayed", "cannot_check"] | None:
         """Close a question; if it was not open, say so."""
@@ -124,11 +123,6 @@ def _outcome(action: str, confirm: object) -> Verdict:
     if action == "accept":
         return "accepted" if confirm is True else "declined"
     return "declined" if action == "decline" else "cancelled"
-
-
-def _input_required(question: str, state: str) -> InputRequiredResult:
-    form = ElicitRequestFormParams(message=question, requested_schema=Answer.model_json_schema())
-    return InputRequiredResult(input_requests={_KEY: ElicitRequest(params=form)}, request_state=state)
 
 
 def _shown(arguments: dict[str, Any]) -> str:

@@ -144,8 +144,6 @@ def objects_in(document: Any, place: str = "the arguments") -> Iterator[tuple[st
             yield from objects_in(part, name)
 
 
-
-
 class _Rewriter:
     """Makes a schema for the guard of one by pydantic."""
 
@@ -160,7 +158,9 @@ class _Rewriter:
     def _exact(self, node: Any, place: str) -> Any:
         if isinstance(node, list | tuple):
             fields = ((part, isinstance(part, dict) and part.get("type") == "dataclass-field") for part in node)
-            return type(node)(self.rewritten(part, f"{place}.{part['name']}" if named else place) for part, named in fields)
+            return type(node)(
+                self.rewritten(part, f"{place}.{part['name']}" if named else place) for part, named in fields
+            )
         if not isinstance(node, dict):
             return node
         kind = node.get("type")

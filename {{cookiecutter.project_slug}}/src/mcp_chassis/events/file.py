@@ -76,7 +76,7 @@ class EventFile:
             self._give_up(error)
 
     def events(self) -> list[SecurityEvent]:
-        """Return the events that it holds, the oldest first. Not once it has taken one: the connection is the thread's."""
+        """Return the events that it holds, the oldest first. Only before it has taken one: then its thread reads."""
         if self._database is None:
             return []
         try:

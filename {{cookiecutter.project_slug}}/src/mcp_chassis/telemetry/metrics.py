@@ -1,4 +1,6 @@
-"""Numbers for Prometheus, at a route or on a port of their own. Every label has few values: what a client makes up is counted under one name.
+"""Numbers for Prometheus, at a route or on a port of their own.
+
+Every label has few values: what a client makes up is counted under one name.
 
 Counting is on the way of every request, so a metric's children are kept in dictionaries: a look-up costs a tenth of
 the library's `labels()`. With PROMETHEUS_MULTIPROC_DIR set before the start, processes count into files of that

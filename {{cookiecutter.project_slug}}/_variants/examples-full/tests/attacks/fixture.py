@@ -8,7 +8,7 @@ SAMPLES = {
     "cancel_order": [{"number": number} for number in (3, 6, 8)],
     "orders://{number}": [{"number": "2"}],
 }
-"""For each tool and resource a list of valid arguments. Orders from 5 on are those that the attacks place themselves."""
+"""For each tool and resource a list of valid arguments. Orders from 5 on are those that the attacks place."""
 
 UNPROVED = {
     "fetch_page": "it needs the internet",
