@@ -365,7 +365,9 @@ async def test_a_kept_question_buys_no_calls_of_a_client_that_cannot_be_asked(se
     async with connected(server) as unasked:
         results = [await answered(unasked, state, name="trim_twice") for _ in range(3)]
     assert RAN == ["/notes/a"]
-    assert "Too many calls" in text(results[-1])
+    last = results[-1]
+    assert isinstance(last, CallToolResult)
+    assert "Too many calls" in text(last)
 
 
 async def refused_state(client: Client, state: str, **round_two: Any) -> None:

@@ -5,6 +5,7 @@ request and closed after the last, over HTTP and stdio alike.
 import asyncio
 import functools
 import inspect
+import re
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -25,6 +26,8 @@ log = structlog.get_logger("state")
 EXIT_UNAVAILABLE = 69
 """What `sysexits.h` calls EX_UNAVAILABLE: something that the server needs could not be opened."""
 _CHECK_SECONDS = 2.0
+_CLOSE_SECONDS = 10.0  # as long as a container's stop waits
+_USER = re.compile(r"(?<=://)\S*@")  # and a password, in the URL of a database
 _FRESH_SECONDS = 1.0  # every probe asks, and anyone may probe
 
 _State = TypeVar("_State")
@@ -107,6 +110,7 @@ class ApplicationState:
         self._lock = asyncio.Lock()
         self._checked_at = float("-inf")
         self._failing: dict[str, str] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -133,7 +137,8 @@ class ApplicationState:
             if manager is not None:
                 try:
                     # Without what ended the server: a lifespan closes what it opened, `finally` or not.
-                    await manager.__aexit__(None, None, None)
+                    async with asyncio.timeout(_CLOSE_SECONDS):  # in this task, which has opened it
+                        await manager.__aexit__(None, None, None)
                 except Exception as error:
                     log.error("the state could not be closed", cause=self._sentence(error))
 
@@ -154,10 +159,10 @@ class ApplicationState:
         code = _code(self.lifespan)
         package = Path(code.co_filename).parent
         place = next((frame for frame in reversed(frames) if Path(frame.filename).is_relative_to(package)), None)
-        cause = shown(f"{type(error).__name__}: {error}".removesuffix(": "))
+        cause = shown(_USER.sub("[redacted]@", f"{type(error).__name__}: {error}".removesuffix(": ")))
         if place is None:
             return f"{cause}, in {code.co_name}"
-        line = shown(place.line or "")
+        line = shown(_USER.sub("[redacted]@", place.line or ""))
         return f"{cause}, at `{line}` in {place.name} ({Path(place.filename).name}, line {place.lineno})"
 
     async def failing(self) -> list[str]:
@@ -172,9 +177,17 @@ class ApplicationState:
         """Run all checks at once, and log what has changed since the last time."""
 
         async def run(check: Check) -> None:
-            await check(self.value)
+            try:
+                await check(self.value)
+            except (Exception, asyncio.CancelledError):
+                raise
+            except BaseException as error:  # it would end the event loop
+                raise RuntimeError(f"the check raised {type(error).__name__}") from error
 
-        tasks = {name: asyncio.create_task(run(check)) for name, check in self.checks.items()}
+        tasks = self._tasks
+        for name, check in self.checks.items():
+            if name not in tasks or tasks[name].done():  # one that cannot be stopped does not pile up
+                tasks[name] = asyncio.create_task(run(check))
         try:
             if tasks:
                 await asyncio.wait(tasks.values(), timeout=_CHECK_SECONDS)

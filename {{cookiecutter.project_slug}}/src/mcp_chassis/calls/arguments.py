@@ -16,6 +16,7 @@ from ..sinks.hidden import find_hidden
 _MAX_NAME = 64
 _MAX_PROBLEMS = 500
 _MAX_BLOCKS = 1000
+_EXACT = 2.0**53  # below it, every integer is a float of its own
 _PERHAPS_WHOLE = re.compile(rb"[0-9](?:\.0|[eE])")
 
 
@@ -117,12 +118,14 @@ def broken_rule(error: BaseException) -> str:
 
 
 def _whole(value: Any) -> Any:
-    """Return a JSON value with 7 for 7.0: JSON Schema takes both for an integer."""
+    """Return a JSON value with 7 for 7.0: JSON Schema takes both for an integer. Larger ones stay: 1e23 is not the
+    integer that its float is, and 1e308 has 309 digits to write and to read.
+    """
     if isinstance(value, list):
         return [_whole(item) for item in value]
     if isinstance(value, dict):
         return {name: _whole(item) for name, item in value.items()}
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(value) if isinstance(value, float) and abs(value) < _EXACT and value.is_integer() else value
 
 
 def _json(value: object) -> bytes | None:

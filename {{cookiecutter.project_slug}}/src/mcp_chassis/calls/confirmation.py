@@ -82,7 +82,7 @@ class Confirmations:
         return refused or "cancelled"
 
     def is_answer(self, context: Context[Any, Any] | None) -> bool:
-        """Whether `ask` closes a question for this call, which brings its state along: the SDK has sealed and checked it."""
+        """Whether `ask` closes a question for this call, which brings its state along, sealed by the SDK."""
         if not _can_ask(context) or context.protocol_version not in sdk.MODERN_PROTOCOL_VERSIONS:
             return False
         state = context.request_state
