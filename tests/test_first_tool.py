@@ -62,7 +62,8 @@ def test_the_commands_of_the_readme_lead_to_a_tool_that_a_client_can_call(
     examples: str, path: str, tmp_path: Path
 ) -> None:
     project = bake(tmp_path, examples=examples)
-    *first, (last, _) = commands((project / "README.md").read_text(encoding="utf-8"))
+    readme = (project / "README.md").read_text(encoding="utf-8")
+    *first, (last, _) = commands(readme)
     for command, shown in first:
         done = run(project, path, *command.split())
         assert (done.returncode == 0) is ("tools check" not in command), done.stdout + done.stderr
@@ -73,6 +74,11 @@ def test_the_commands_of_the_readme_lead_to_a_tool_that_a_client_can_call(
     try:
         key = dev.read_env(project / ".env")["API_KEY"]
         assert anyio.run(called, f"http://127.0.0.1:{port}", key) == "Ada Lovelace"
+        (program,) = re.findall(r"<!-- executed by tests: client -->\n```python\n(.*?)```", readme, re.DOTALL)
+        program = program.replace("http://127.0.0.1:8080/", f"http://127.0.0.1:{port}/")
+        command = [sys.executable, "-c", program]
+        printed = subprocess.check_output(command, env=environment(path, API_KEY=key), encoding="utf-8", timeout=60)
+        assert "Hello, World!" in printed
     finally:
         process.terminate()
         assert process.wait(20) == 0
@@ -90,7 +96,7 @@ async def called(url: str, key: str) -> str:
                 assert time.monotonic() < deadline
                 await anyio.sleep(0.1)
         async with Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client:
-            (block,) = (await client.call_tool("initials", {"value": "Ada Lovelace"})).content
+            (block,) = (await client.call_tool("echo_text", {"value": "Ada Lovelace"})).content
             assert isinstance(block, TextContent)
             return block.text
 
@@ -104,7 +110,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_made_is_linted_formatted_typed_and_its_tests_pass(path: str, tmp_path: Path) -> None:
     project = bake(tmp_path, examples="no")
     made = []
-    for kind, name in (("tool", "initials"), ("tool", "a" * 50), ("resource", "opening_hours"), ("prompt", "explain")):
+    for kind, name in (("tool", "echo_text"), ("tool", "a" * 50), ("resource", "opening_hours"), ("prompt", "explain")):
         done = run(project, path, SLUG, "new", kind, name)
         assert done.returncode == 0, done.stderr
         made += re.findall(r"^    pytest (\S+)$", done.stdout, re.MULTILINE)
@@ -114,6 +120,14 @@ def test_what_is_made_is_linted_formatted_typed_and_its_tests_pass(path: str, tm
     done = run(project, path, "pytest", *QUIET, *made)
     assert done.returncode == 0, done.stdout
     assert "4 passed" in done.stdout
+
+
+@pytest.mark.parametrize(("kind", "needs"), [("tool", True), ("resource", False), ("prompt", False)])
+def test_only_a_tool_needs_the_lock(kind: str, needs: bool, path: str, tmp_path: Path) -> None:
+    done = run(bake(tmp_path, examples="no"), path, SLUG, "new", kind, "opening_hours")
+    assert done.returncode == 0, done.stderr
+    assert (f"{SLUG} tools lock" in done.stdout) is needs
+    assert (f"A {kind} needs no lock." in done.stdout) is not needs
 
 
 LISTINGS = {
@@ -131,10 +145,10 @@ LISTINGS = {
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
 def test_the_tuple_may_be_written_in_any_way(listing: str, end: str, checkout: Path) -> None:
     source = f'"""Tools."""\n\nfrom .hello import hello_world\n\n{listing}\n'.replace("\n", end)
-    listed = NEW._listed(source, "TOOLS", "initials", "from .initials import initials\n", "")
+    listed = NEW._listed(source, "TOOLS", "echo_text", "from .echo_text import echo_text\n", "")
     found: dict[str, object] = {}
     body = listed.replace("from .hello import hello_world", "hello_world = 1")
-    exec(body.replace("from .initials import initials", "initials = 2"), found)  # noqa: S102
+    exec(body.replace("from .echo_text import echo_text", "echo_text = 2"), found)  # noqa: S102
     entries = found["TOOLS"]
     assert isinstance(entries, tuple)
     assert entries[-1] == 2
@@ -190,7 +204,7 @@ def test_a_listing_that_is_no_tuple_is_left_alone(path: str, tmp_path: Path) -> 
     listing = project / "src" / PACKAGE / "tools" / "__init__.py"
     listing.write_text("from .hello import hello_world\n\nTOOLS = [hello_world]\n", encoding="utf-8")
     before = contents(project)
-    done = run(project, path, SLUG, "new", "tool", "initials")
+    done = run(project, path, SLUG, "new", "tool", "echo_text")
     assert (done.returncode, contents(project)) == (1, before)
     assert "TOOLS is not a tuple in parentheses" in done.stderr
 
@@ -223,7 +237,7 @@ def test_a_package_that_cannot_be_read_is_left_alone_with_a_sentence(
 
 def test_an_installed_wheel_says_that_the_checkout_is_needed(path: str, checkout: Path, tmp_path: Path) -> None:
     shutil.copytree(checkout / "src", tmp_path / "site" / "src")
-    done = run(tmp_path / "site", path, SLUG, "new", "tool", "initials")
+    done = run(tmp_path / "site", path, SLUG, "new", "tool", "echo_text")
     assert done.returncode == 1
     assert "works in the project's checkout" in done.stderr
 

@@ -139,6 +139,8 @@ def main() -> int:
         steps.append(f"{command} tools lock")
     print(f"Made {' and '.join(made)}, listed in {listing}.")
     print(f"Now write the {options.kind} and what its test expects:", "", *(f"    {step}" for step in steps), sep="\n")
+    if options.kind != "tool":
+        print("", f"A {options.kind} needs no lock.", sep="\n")
     return 0
 
 

@@ -37,10 +37,11 @@ def serving(source: str, path: Path) -> Iterator[RunningServer]:
     database.execute("CREATE TABLE orders (id TEXT, tenant TEXT, status TEXT)")
     rows = [(f"{tenant}/{number}", tenant, STATES[number % 2]) for tenant in TENANTS for number in range(20)]
     database.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
-    tools = [executed(source, database=database)["find_orders"]]
+    documented = executed(source)
+    desk = documented["Desk"](database)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(key_store, "_CHECK_SECONDS", 0.0)
-        mcp = GuardedServer("a-server", tools=tools, events=EventLog())
+        mcp = GuardedServer("a-server", tools=[documented["find_orders"]], state=lambda: desk, events=EventLog())
         with running_server(mcp, keys_file=path, max_requests_per_minute=10_000) as server:
             yield server
     database.close()

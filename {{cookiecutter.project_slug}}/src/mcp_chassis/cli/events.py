@@ -30,9 +30,7 @@ class _Refused(Exception):
 
 def add_commands(commands: Commands) -> None:
     """Add the command. The audit trail adds `events verify` to it."""
-    events = commands.add_parser(
-        "events", parents=[HTTP_OPTIONS], help="show security events of running servers; check the audit trail"
-    )
+    events = commands.add_parser("events", parents=[HTTP_OPTIONS], help="show security events of running servers")
     events.set_defaults(run=_events)
     events.add_argument("--follow", action="store_true", help="go on with new ones until Ctrl-C")
     text = "a server, such as https://mcp.example.com; may be repeated"

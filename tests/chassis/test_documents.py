@@ -1,0 +1,31 @@
+"""The short examples of a project's documents run as they stand there."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from mcp.types import ElicitResult
+
+from mcp_chassis.testing import call_tool
+
+from .support.documents import code, executed
+from .support.running import text
+
+
+def test_the_short_examples_of_the_documents_run() -> None:
+    titles = executed(code("outgoing-values.md", "sql"))["titles"]
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE notes (owner TEXT, title TEXT)")
+        database.execute("INSERT INTO notes VALUES ('ada', 'Engines')")
+        assert titles(database, "ada", "E%") == ["Engines"]
+        assert titles(database, "' OR '1'='1", "%") == []
+    assert executed(code("outgoing-values.md", "urls"))["url"] == "https://api.example.com/users/ada/notes?page=2"
+
+
+@pytest.mark.anyio
+async def test_the_question_of_the_documents_is_put_to_the_user() -> None:
+    async def answer(*_: object) -> ElicitResult:
+        return ElicitResult(action="accept", content={"size": "large"})
+
+    quote = executed(code("tools.md", "questions"))["quote"]
+    assert text(await call_tool(quote, {}, elicitation_callback=answer)) == "9.00"
