@@ -76,8 +76,9 @@ def test_the_commands_of_the_readme_lead_to_a_tool_that_a_client_can_call(
         assert anyio.run(called, f"http://127.0.0.1:{port}", key) == "Ada Lovelace"
         (program,) = re.findall(r"<!-- executed by tests: client -->\n```python\n(.*?)```", readme, re.DOTALL)
         program = program.replace("http://127.0.0.1:8080/", f"http://127.0.0.1:{port}/")
-        command = [sys.executable, "-c", program]
-        printed = subprocess.check_output(command, env=environment(path, API_KEY=key), encoding="utf-8", timeout=60)
+        printed = subprocess.check_output(
+            [sys.executable, "-c", program], env=environment(path, API_KEY=key), encoding="utf-8", timeout=60
+        )
         assert "Hello, World!" in printed
     finally:
         process.terminate()

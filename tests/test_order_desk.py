@@ -211,8 +211,8 @@ def followed(directory: Path, name: str) -> tuple[Path, int]:
     package = project / "src" / dev.package_of(project)
     page = (project / "docs" / name).read_text(encoding="utf-8")
     lines = 0
-    for kind, name, text in BLOCKS.findall(page):
-        path = (project if name.startswith("tests/") else package) / name
+    for kind, file, text in BLOCKS.findall(page):
+        path = (project if file.startswith("tests/") else package) / file
         if kind == "file":
             assert not path.exists()
             path.parent.mkdir(exist_ok=True)

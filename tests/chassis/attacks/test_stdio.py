@@ -138,6 +138,7 @@ class OwnSettings(Settings):
 @tool(read_only=True)
 def look() -> str:
     """Return the settings in use, and where the process is."""
+    import colorsys  # a module that nothing has imported before
     return os.environ["SEEN"]
 
 SERVER = Service(module="own.server", settings=OwnSettings, tools=(look,))
@@ -225,17 +226,14 @@ def test_an_installed_wheel_in_the_client_s_project_reads_no_env_file(own: Path,
     assert said == f"none INFO {foreign}", errors
 
 
-def test_no_module_of_the_client_s_directory_is_run(own: Path, foreign: Path) -> None:
-    """Nobody imports this one before the server could refuse, as it may happen with `json.py`."""
-    (foreign / "sqlite3.py").write_text("open('planted', 'w').close()\n")
-    said, errors = look(foreign, own / "src")
+@pytest.mark.parametrize("program", [PROGRAM, PROGRAM[1:]], ids=["-P", "without -P"])
+def test_no_module_of_the_client_s_directory_is_run(own: Path, foreign: Path, program: tuple[str, ...]) -> None:
+    """Without -P, a module that was imported before the server could do anything is not covered, such as `json.py`."""
+    (foreign / "colorsys.py").write_text("open('planted', 'w').close()\n")
+    said, errors = look(foreign, own / "src", program=program)
     assert said == f"ours INFO {own}", errors
-    said, errors = look(foreign, own / "src", program=PROGRAM[1:])
-    assert said == ""
-    assert f"The server cannot start: Python would run modules of {foreign}, which is not the server's." in errors
-    assert f"Start it by `{sys.executable} -P -m own stdio`.\n" in errors
-    said, errors = look(own, own / "src", program=PROGRAM[1:])
-    assert said == f"ours INFO {own}", errors
+    assert not (foreign / "planted").exists()
+    assert not (own / "planted").exists()
 
 
 def test_env_file_names_another_one(own: Path, foreign: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
             code = options.run(options, service)
         else:
             if options.command == "stdio":
-                _require_own_code(service)
+                _forget_directory_of_client(service)
             settings = load_settings(service.settings, _env_file=_env_file(options, service), **_overrides(options))
             serve.log_to_stderr(settings)
             code = options.run(options, service, settings)
@@ -62,13 +62,15 @@ def _parser(service: Service) -> argparse.ArgumentParser:
     return parser
 
 
-def _require_own_code(service: Service) -> None:
-    """Refuse to serve a client in whose directory Python looks for modules first, as it does for `python -m`."""
+def _forget_directory_of_client(service: Service) -> None:
+    """Import nothing more from the working directory, where `python -m` makes Python look first.
+
+    What was imported before this is not covered. `client-config` prints a command with `-P`, under which nothing is.
+    """
     package, here = service.directory, Path.cwd()
     is_searched = not sys.flags.safe_path and Path(sys.path[0]).resolve() == here
     if is_searched and here not in {package, package.parent, service.project}:
-        again = f"{sys.executable} -P -m {service.package} stdio"
-        raise StartError(f"Python would run modules of {here}, which is not the server's. Start it by `{again}`")
+        del sys.path[0]
 
 
 def _env_file(options: argparse.Namespace, service: Service) -> Path | None:
