@@ -30,7 +30,7 @@ _NAME_CHARACTERS = frozenset(
     "׳״"  # Hebrew geresh, gershayim
     "،؛؟۔।॥॰"  # Arabic comma, semicolon, question mark, Urdu full stop, Devanagari danda, double danda, abbreviation
     "་།፡።፣፤፥፦፧፨၊။၌၍၎၏។՚՛՝։"  # Tibetan, Ethiopic, Burmese, Khmer, Armenian word and sentence marks
-    "、。・，：（）「」『』《》【】〜〒！？"  # CJK and full-width punctuation, quotes, postal mark
+    "、。・，：（）「」『』《》【】〒！？"  # CJK and full-width punctuation, quotes, postal mark
 )
 # Not what NFC (the Greek question mark) or code pages (the full-width semicolon and tilde) make one of the others.
 # Of symbols, too, code pages map some to `<`, `>`, `|`, `^`; not these, nor those beyond the Basic Multilingual Plane.
