@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field
 
-from mcp_chassis.approval.bounds import unreachable
 from mcp_chassis import tool
 from mcp_chassis.approval.bounds import unreachable
 from mcp_chassis.calls.tools import GuardedTool, guarded_tool

@@ -138,7 +138,7 @@ class OwnSettings(Settings):
 @tool(read_only=True)
 def look() -> str:
     """Return the settings in use, and where the process is."""
-    import colorsys  # a module that nothing has imported before
+    import pyclbr  # a module that nothing has imported before
     return os.environ["SEEN"]
 
 SERVER = Service(module="own.server", settings=OwnSettings, tools=(look,))
@@ -229,7 +229,7 @@ def test_an_installed_wheel_in_the_client_s_project_reads_no_env_file(own: Path,
 @pytest.mark.parametrize("program", [PROGRAM, PROGRAM[1:]], ids=["-P", "without -P"])
 def test_no_module_of_the_client_s_directory_is_run(own: Path, foreign: Path, program: tuple[str, ...]) -> None:
     """Without -P, a module that was imported before the server could do anything is not covered, such as `json.py`."""
-    (foreign / "colorsys.py").write_text("open('planted', 'w').close()\n")
+    (foreign / "pyclbr.py").write_text("open('planted', 'w').close()\n")
     said, errors = look(foreign, own / "src", program=program)
     assert said == f"ours INFO {own}", errors
     assert not (foreign / "planted").exists()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,9 @@ class Service:
 
     @property
     def directory(self) -> Path:
-        """Where the team's package is."""
-        return Path(str(import_module(self.package).__file__)).resolve().parent
+        """Where the team's package is; the working directory for a program that is no package."""
+        spec = find_spec(self.package)
+        return Path(spec.origin).resolve().parent if spec is not None and spec.origin else Path.cwd()
 
     @property
     def project(self) -> Path | None:
