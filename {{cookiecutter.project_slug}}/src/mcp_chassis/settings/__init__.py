@@ -4,6 +4,7 @@ A server that is not safe as configured does not start: `load_settings` names ev
 has a settings class of its own, which `Settings.room` returns.
 """
 
+import errno
 import os
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
@@ -29,6 +30,15 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def cannot_listen(setting: str, host: str, port: int, error: OSError) -> SettingsError:
+    """Return the error for an address that a port's setting names and that cannot be listened on."""
+    if error.errno != errno.EADDRINUSE:
+        return SettingsError([f"{setting}: {host}:{port} cannot be listened on: {os.strerror(error.errno or 0)}."])
+    option = f"`--port {port % 65_535 + 1}`, or " if setting == "PORT" else ""
+    advice = f"Stop it, or choose another port: {option}{setting} in .env."
+    return SettingsError([f"{setting}: another program listens on {host}:{port}. {advice}"])
 
 
 _Kind = TypeVar("_Kind", bound=BaseSettings)
@@ -89,7 +99,8 @@ def load_settings(kind: type[Settings] = Settings, /, **overrides: Any) -> Setti
     for one in _room_kinds():
         settings._rooms[one] = _read(one, sources, overrides, problems)
     problems += _of_absent_rooms(in_file, in_files)
-    problems += contradictions(settings, needs_key=needs_key(settings))
+    has_file = env_file is None or env_file.is_file()
+    problems += contradictions(settings, needs_key=needs_key(settings), has_file=has_file)
     problems += [problem for room in settings._rooms.values() for problem in room.problems(settings)]
     if problems:
         raise SettingsError(problems)

@@ -7,20 +7,26 @@ from .fields import SettingsFields
 
 _MIN_KEY_LENGTH = 32
 _PLACEHOLDER = re.compile(r"change.?me|replace.?(me|this)|placeholder|example|your.?(api.?)?key", re.IGNORECASE)
+_RUN = "Run `python scripts/create_env.py`."
+_NO_FILE = (
+    "There is no .env in this directory. Run this in the project's directory, name the file with --env-file, or make one "
+    "with `python scripts/create_env.py`."
+)
 MAKE_KEY = "Make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`."
 
 
-def contradictions(settings: SettingsFields, *, needs_key: bool) -> list[str]:
+def contradictions(settings: SettingsFields, *, needs_key: bool, has_file: bool = True) -> list[str]:
     """Return the problems between settings.
 
     Args:
         settings: of the server.
         needs_key: whether API keys are the only credentials.
+        has_file: whether there is an `.env`, or none is read.
     """
     problems = []
     some_key = settings.api_key or settings.keys or settings.keys_file
     if settings.enable_auth and needs_key and some_key is None:
-        problems.append("API_KEY: is missing while ENABLE_AUTH is true. Run `python scripts/create_env.py`.")
+        problems.append(f"API_KEY: is missing while ENABLE_AUTH is true. {_RUN if has_file else _NO_FILE}")
     if settings.failed_auth_overall < settings.max_failed_auth_per_minute:
         problems.append("MAX_FAILED_AUTH_OVERALL: is smaller than MAX_FAILED_AUTH_PER_MINUTE. Leave it empty.")
     if settings.api_key is not None and (reason := weakness(settings.api_key.get_secret_value())):

@@ -82,7 +82,7 @@ class Fetched:
     def _parsed(self, adapter: TypeAdapter[_Kind]) -> _Kind:
         origin = "/".join(self.url.split("/")[:3])
         if not 200 <= self.status < 300:
-            raise UpstreamError(f"the server answered with status {self.status}", cause=origin)
+            raise UpstreamError(f"The service that the tool asked answered with status {self.status}.", cause=origin)
         try:
             return adapter.validate_json(self.body)
         except ValueError:  # whose text would quote the body

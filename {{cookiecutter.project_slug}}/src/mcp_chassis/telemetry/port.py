@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from prometheus_client import start_http_server
 
-from ..settings import SettingsError
+from ..settings import cannot_listen
 from .metrics import registry
 from .settings import TelemetrySettings
 
@@ -39,8 +39,7 @@ def metrics_port(settings: TelemetrySettings) -> Iterator[None]:
     try:
         server, thread = start_http_server(settings.metrics_port, settings.metrics_host, registry())
     except OSError as error:
-        where = f"{settings.metrics_host}:{settings.metrics_port}"
-        raise SettingsError([f"METRICS_PORT: {where} cannot be listened on: {error.strerror}."]) from None
+        raise cannot_listen("METRICS_PORT", settings.metrics_host, settings.metrics_port, error) from None
     try:
         yield
     finally:
