@@ -9,8 +9,8 @@ _MIN_KEY_LENGTH = 32
 _PLACEHOLDER = re.compile(r"change.?me|replace.?(me|this)|placeholder|example|your.?(api.?)?key", re.IGNORECASE)
 _RUN = "Run `python scripts/create_env.py`."
 _NO_FILE = (
-    "There is no .env in this directory. Run this in the project's directory, name the file with --env-file, or make one "
-    "with `python scripts/create_env.py`."
+    "There is no .env in this directory. Run this in the project's directory, name the file with --env-file, or make "
+    "one with `python scripts/create_env.py`."
 )
 MAKE_KEY = "Make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`."
 
