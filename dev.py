@@ -678,7 +678,7 @@ def sync(checkout: Checkout, *, force: bool) -> int:
 
 
 def manifest_of(chassis: Path) -> str:
-    """One line `<SHA-256>  <path>` for every file of the chassis, as `mcp_chassis/verify.py` reads them."""
+    """One line `<SHA-256>  <path>` for every file of the chassis, as `mcp_chassis/cli/chassis.py` reads them."""
     names = (name for name in files_below(chassis) if name != MANIFEST)
     return "".join(f"{digest(chassis / name)}  {name}\n" for name in names)
 

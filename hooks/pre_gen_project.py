@@ -403,8 +403,9 @@ def command(answers: Mapping[str, Any], wrong: set[str], quoted: Callable[[str, 
         wrong: the questions whose answers are not to be repeated.
         quoted: quotes a text that follows a plain one, for a shell.
     """
-    # A URL may hold a token; git asks for it again.
+    # A URL may hold a token, before its host or in its query; git asks for it again.
     template = re.sub(r"(?<=://)[^/]*@", "", str(answers.get("_template") or "TEMPLATE"))
+    template = re.sub(r"(://[^?#]*).*", r"\1", template, flags=re.DOTALL)
     options = [("--checkout=", answers.get("_checkout")), ("--output-dir=", output_directory(answers))]
     words = ["cookiecutter --no-input", *(quoted(option, str(value)) for option, value in options if value)]
     words.append(quoted("", template))
@@ -430,7 +431,9 @@ def quoted_for_sh(before: str, text: str) -> str:
         return before + text
     if text.isascii():
         return before + "'" + text.replace("'", "'\\''") + "'"
-    octal = "".join(chr(b) if 32 <= b < 127 and chr(b) not in "'\\%" else f"\\{b:03o}" for b in text.encode())
+    # A dash at the start would be an option of printf; `!` is the history of an interactive shell, also in "...".
+    special = "'\\%!" + ("-" if text.startswith("-") else "")
+    octal = "".join(chr(b) if 32 <= b < 127 and chr(b) not in special else f"\\{b:03o}" for b in text.encode())
     return f"{before}\"$(printf '{octal}')\""
 
 

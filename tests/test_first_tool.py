@@ -171,6 +171,7 @@ def test_a_declaration_goes_above_the_tuple_and_the_comment_of_the_tuple(end: st
     [
         *((name, "words of a-z") for name in ("Initials", "get-orders", "9lives", "_x", "a__b", "x" * 51, "", "../x")),
         *((name, "keyword") for name in ("class", "match")),
+        *((name, "a device on Windows") for name in ("con", "nul", "com1")),
         *((name, "of Python") for name in ("list", "type")),
         *((name, "module of Python") for name in ("json", "pydantic", "mcp", "mcp_chassis", PACKAGE, "tests")),
         *((name, "is a name in") for name in ("hello_world", "sanitize_input", "tool", "main")),
@@ -206,6 +207,32 @@ def test_a_listing_that_is_no_tuple_is_left_alone(path: str, tmp_path: Path) -> 
     done = run(project, path, SLUG, "new", "tool", "echo_text")
     assert (done.returncode, contents(project)) == (1, before)
     assert "TOOLS is not a tuple in parentheses" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("broken.py", b"def f(:\n", "cannot be read as Python"),
+        ("broken.py", b"a = '\xe9'\n", "cannot be read as Python"),
+        ("broken.py", b"a = 1\0\n", "cannot be read as Python"),
+        ("tools/__init__.py", b"# \xe9\nTOOLS = ()\n", "tools/__init__.py"),
+        ("tools/__init__.py", b"# coding: latin-1\n# \xe9\nTOOLS = ()\n", "is not UTF-8"),
+        ("tools/__init__.py", b"TOOLS = (\n", "cannot be read as Python"),
+        ("../second/__init__.py", b"", "src/ holds 2 packages"),
+    ],
+)
+def test_a_package_that_cannot_be_read_is_left_alone_with_a_sentence(
+    file: str, content: bytes, reason: str, path: str, tmp_path: Path
+) -> None:
+    project = bake(tmp_path, examples="no")
+    broken = project / "src" / PACKAGE / file
+    broken.parent.mkdir(exist_ok=True)
+    broken.write_bytes(content)
+    before = contents(project)
+    done = run(project, path, sys.executable, "scripts/new.py", "tool", "initials")
+    assert (done.returncode, contents(project)) == (1, before)
+    assert reason in done.stderr.replace("\\", "/")
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_installed_wheel_says_that_the_checkout_is_needed(path: str, checkout: Path, tmp_path: Path) -> None:

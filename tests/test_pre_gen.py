@@ -256,11 +256,12 @@ def fields(line: str, shell: str) -> list[str]:
 
 
 RIGHT = ["plain", "two words", "O'Hara & Söhne", "$HOME `id` $(id)", "100 %s", "a,b;c|d>e", "\u670d\u52a1\u5668", CODER]
+DASHED = ["\\d+ 'x' \u00e9", "-\u00e9", "--no-\u00e9!", "-v"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
 @pytest.mark.parametrize("shell", ["sh", "PowerShell"])
-@pytest.mark.parametrize("name", [*RIGHT, *(f"{text}'s" for text in RIGHT), "\\d+ 'x' \u00e9"])
+@pytest.mark.parametrize("name", [*RIGHT, *(f"{text}'s" for text in RIGHT), *DASHED])
 def test_the_command_repeats_the_right_answers_in_every_shell(default_answers: Answers, name: str, shell: str) -> None:
     quoted = {"sh": pre_gen.quoted_for_sh, "PowerShell": pre_gen.quoted_for_powershell}[shell]
     answers = {**default_answers, "project_name": name, "port": "0", "_template": "gh:org/a b"}
@@ -286,6 +287,21 @@ def test_the_command_repeats_no_secret(default_answers: Answers) -> None:
     assert secret not in "\n".join([*map(str, found), *lines])
     assert "https://git.example.com/t.git" in lines[0]
     assert lines[0].endswith(" trusted_origins=")
+    for template in (
+        f"https://git.example.com/t.zip?token={secret}",
+        f"https://me:x@git.example.com/t.zip?a=b&t={secret}#c",
+        f"https://git.example.com/t.zip#{secret}",
+        f"https://git.example.com/t.zip?mail=a@{secret}",
+        f"https://me:x?{secret}@git.example.com/t.zip",
+    ):
+        lines = pre_gen.commands({**answers, "_template": template}, {"trusted_origins"})
+        assert secret not in "\n".join(lines)
+        assert "git.example.com/t.zip" in lines[0] or "x?" in template
+
+
+def test_no_answer_is_the_history_of_an_interactive_shell() -> None:
+    """It looks into double quotes, too."""
+    assert pre_gen.quoted_for_sh("description=", "\u00e9!!") == "description=\"$(printf '\\303\\251\\041\\041')\""
 
 
 @pytest.mark.parametrize(("name", "answer"), cases(BAD))

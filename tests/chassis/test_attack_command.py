@@ -72,5 +72,5 @@ def test_a_fixture_of_the_team_lets_calls_through() -> None:
             calls = {subject.name: succeeded for subject, (succeeded, _) in campaign.calls.items()}
     assert found[""] == {"show_order": ["not proved"], "call_home": ["not proved"]}
     assert found[order_desk.__name__] == {"show_order": [], "call_home": []}
-    assert calls["show_order"] > 0
+    assert calls["show_order"] > 1, "its limit of calls does not hold here"
     assert calls["call_home"] == 0

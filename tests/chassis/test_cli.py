@@ -146,7 +146,7 @@ def test_dev_prints_what_a_client_needs_and_the_inspector_gets_no_key(tmp_path: 
         subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=out, stderr=err) as process,
     ):
         try:
-            wait_until(lambda: (tmp_path / "seen").exists() and "startup complete" in log.read_text(), seconds=60)
+            wait_until(lambda: (tmp_path / "seen").exists() and "Uvicorn running on" in log.read_text(), seconds=60)
         finally:
             process.terminate()
         assert process.wait(30) == 0
@@ -164,6 +164,7 @@ def test_dev_says_where_npx_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("LOG_FORMAT", "")  # which `dev` sets for the processes that it starts
     assert cli.run(SERVER, ["dev", "--inspector"]) == EXIT_CONFIG
     assert "Install Node.js" in capsys.readouterr().err
 

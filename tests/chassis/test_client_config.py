@@ -48,7 +48,7 @@ def test_claude_desktop_starts_the_command_and_needs_no_key() -> None:
 def test_without_a_checkout_it_starts_the_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(SERVER), "project", None)
     settings = load_settings(_env_file=None, api_key=KEY)
-    assert target_of(settings, SERVER).command == (sys.executable, "-m", SERVER.package, "stdio")
+    assert target_of(settings, SERVER).command == (sys.executable, "-P", "-m", SERVER.package, "stdio")
 
 
 @pytest.mark.parametrize(

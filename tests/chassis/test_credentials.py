@@ -10,11 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mcp_chassis.auth.keys.format import id_of, new_id, new_key
 from mcp_chassis.auth.keys.records import format_records
-from mcp_chassis.auth.keys.source import KeySource
+from mcp_chassis.auth.keys.store import KeySource
 from mcp_chassis.auth.oauth.jwks import IssuerUnavailable
 from mcp_chassis.auth.verifier import InvalidCredential
 from mcp_chassis.parts import Parts
-from mcp_chassis.rooms import needs_key
 from mcp_chassis.settings import SettingsError, load_settings
 
 from .support.keys import add_key, put, record_of
@@ -37,8 +36,6 @@ def path(tmp_path: Path) -> Path:
 def judges(**settings: Any) -> list[str]:
     loaded = load_settings(_env_file=None, **settings)
     parts = Parts(settings=loaded, name="test", version="")
-    if loaded.enable_auth and needs_key(loaded):
-        parts.keys.require_one()
     return [type(verifier).__name__ for verifier in (*parts.keys.verifiers(frozenset()), *parts.verifiers)]
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -238,6 +238,73 @@ async def test_a_check_that_takes_too_long_fails(monkeypatch: pytest.MonkeyPatch
     )
     async with asyncio.timeout(2):
         assert await asyncio.gather(*(state.failing() for _ in range(50))) == [["slow"]] * 50
+
+
+@pytest.mark.anyio
+async def test_a_check_that_ends_the_process_fails_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def leave(_: object) -> None:
+        raise SystemExit(3)
+
+    causes: list[str] = []
+    monkeypatch.setattr(
+        "mcp_chassis.state.log.error", lambda _, **fields: causes.append(fields["cause"]), raising=False
+    )
+    state = ApplicationState(
+        None, load_settings(_env_file=None, enable_auth=False), checks={"leaving": leave}, functions=()
+    )
+    assert await state.failing() == ["leaving"]
+    assert causes[0].startswith("RuntimeError: the check raised SystemExit")
+
+
+@pytest.mark.anyio
+async def test_a_check_that_cannot_be_stopped_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    started, release = 0, asyncio.Event()
+
+    async def stubborn(_: object) -> None:
+        nonlocal started
+        started += 1
+        while not release.is_set():
+            with suppress(asyncio.CancelledError):
+                await release.wait()
+
+    monkeypatch.setattr("mcp_chassis.state._CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("mcp_chassis.state._FRESH_SECONDS", 0)
+    state = ApplicationState(
+        None, load_settings(_env_file=None, enable_auth=False), checks={"slow": stubborn}, functions=()
+    )
+    try:
+        assert [await state.failing() for _ in range(3)] == [["slow"]] * 3
+        assert started == 1
+    finally:
+        release.set()
+    await state.failing()
+    assert (await state.failing(), started) == ([], 2)
+
+
+@pytest.mark.anyio
+async def test_a_state_that_cannot_be_closed_is_left_and_no_password_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def endless(_: object) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise ConnectionError("postgres://desk:pass/w@rd@db.internal/orders is gone") from None
+
+    lines: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        "mcp_chassis.state.log.error", lambda text, **fields: lines.append((text, fields["cause"])), raising=False
+    )
+    monkeypatch.setattr("mcp_chassis.state._CLOSE_SECONDS", 0.05)
+    state = ApplicationState(endless, load_settings(_env_file=None, enable_auth=False), checks={}, functions=())
+    async with asyncio.timeout(5), state.running():
+        pass
+    [(text, cause)] = lines
+    assert text == "the state could not be closed"
+    assert "postgres://[redacted]@db.internal/orders is gone" in cause
+    assert "rd@" not in cause
 
 
 # --- tests of tools ---

@@ -16,7 +16,7 @@ from .support.running import text
 async def test_the_official_client_can_call_a_tool_without_a_key(tmp_path: Path) -> None:
     """Whoever starts the process has been judged by the operating system."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = ["-m", PACKAGE, "stdio"]
+    command = ["-P", "-m", PACKAGE, "stdio"]
     parameters = StdioServerParameters(command=sys.executable, args=command, cwd=tmp_path, env=environment)
     with (tmp_path / "log").open("w") as log:
         async with Client(stdio_client(parameters, errlog=log)) as client:
@@ -32,7 +32,7 @@ async def test_the_official_client_can_call_a_tool_without_a_key(tmp_path: Path)
 async def test_calls_over_stdio_are_in_the_audit_trail(tmp_path: Path) -> None:
     settings = {"AUDIT_FILE": str(tmp_path / "audit.jsonl"), "AUDIT_KEY": "sT4vQ9xL2mZ7bN1kR6wY3hF8dJ5gC0aP"}
     environment = {**os.environ, **settings, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = ["-m", PACKAGE, "stdio"]
+    command = ["-P", "-m", PACKAGE, "stdio"]
     parameters = StdioServerParameters(command=sys.executable, args=command, cwd=tmp_path, env=environment)
     with (tmp_path / "log").open("w") as log:
         async with Client(stdio_client(parameters, errlog=log)) as client:

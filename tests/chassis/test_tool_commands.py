@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field
 
+from mcp_chassis.approval.bounds import unreachable
 from mcp_chassis import tool
+from mcp_chassis.approval.bounds import unreachable
 from mcp_chassis.calls.tools import GuardedTool, guarded_tool
 from mcp_chassis.cli import run
 from mcp_chassis.cli.tools import (
@@ -178,3 +180,8 @@ def test_the_table_shouts_what_has_changed(lock: Path, capsys: pytest.CaptureFix
 def test_the_table_needs_no_lock(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert list_tools(tools(greet), lock, {}) == 0
     assert capsys.readouterr().out.rstrip().endswith("missing")
+
+
+def test_a_bound_beyond_every_request_is_named_in_each_alternative() -> None:
+    schema = {"properties": {"note": {"anyOf": [{"type": "string", "maxLength": 20}, {"type": "null"}]}}}
+    assert len(list(unreachable(schema, 10, 10))) == 1

@@ -19,6 +19,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 CHASSIS = "mcp_chassis"
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _MAX_NAME = 50  # characters
+_DEVICES = frozenset(  # of Windows, where no file can have their names
+    {"con", "prn", "aux", "nul", *(device + str(n) for device in ("com", "lpt") for n in range(1, 10))}
+)
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,10 @@ def main() -> int:
 def _write(name_of_kind: str, name: str) -> tuple[list[str], str]:
     """Write the files. Return those that are new, the test last, and the one that lists it."""
     kind = _KINDS[name_of_kind]
-    (package,) = (path.parent for path in (PROJECT / "src").glob("*/__init__.py") if path.parent.name != CHASSIS)
+    packages = [path.parent for path in (PROJECT / "src").glob("*/__init__.py") if path.parent.name != CHASSIS]
+    if len(packages) != 1:
+        raise _Refused(f"src/ holds {len(packages)} packages beside {CHASSIS}. It must be one: move the others away.")
+    package = packages[0]
     if fault := _fault(name):
         raise _Refused(f"{name!a} {fault}. Choose another name.")
     words = {"NAME": name, "TITLE": name.replace("_", " ").capitalize(), "URI": name.replace("_", "-")}
@@ -162,9 +168,17 @@ def _write(name_of_kind: str, name: str) -> tuple[list[str], str]:
     if name in _names(kind.imports + kind.declaration):
         raise _Refused(f"`{name}` is a name in the new file itself. Choose another name.")
     for path in (listing, *sorted(package.rglob("*.py"))):
-        if name in _names(path.read_text(encoding="utf-8"), anywhere=path == listing):
+        try:
+            names = _names(path.read_bytes(), anywhere=path == listing)
+        except (SyntaxError, ValueError) as error:  # a null byte
+            raise _Refused(f"{_relative(path)} cannot be read as Python: {error}. Repair it first.") from None
+        if name in names:
             raise _Refused(f"`{name}` is a name in {_relative(path)} already. Choose another name.")
-    listed = _listed(listing.read_bytes().decode(), variable, name, *added)
+    try:
+        source = listing.read_bytes().decode()
+    except UnicodeDecodeError:
+        raise _Refused(f"{_relative(listing)} is not UTF-8. Save it as UTF-8.") from None
+    listed = _listed(source, variable, name, *added)
     for path, text in new.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8", newline="\n") as file:
@@ -190,6 +204,8 @@ def _fault(name: str) -> str | None:
         return "is a keyword of Python"
     if hasattr(builtins, name):
         return "is a built-in of Python"
+    if name in _DEVICES:
+        return "is a device on Windows"
     spec = find_spec(name)
     own = (PROJECT / name).exists() or (PROJECT / "src" / name).exists()
     if own or name in sys.stdlib_module_names or (spec is not None and spec.origin is not None):
@@ -197,7 +213,7 @@ def _fault(name: str) -> str | None:
     return None
 
 
-def _names(source: str, *, anywhere: bool = True) -> set[str]:
+def _names(source: str | bytes, *, anywhere: bool = True) -> set[str]:
     """Return the names of functions and classes in a source text, and those that it uses anywhere."""
     nodes = list(ast.walk(ast.parse(source)))
     found = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}

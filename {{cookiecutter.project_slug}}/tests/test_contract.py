@@ -117,7 +117,7 @@ async def test_a_client_on_stdio_calls_without_a_key(tmp_path: Path) -> None:
     from mcp_chassis.testing.process import environment
 
     parameters = StdioServerParameters(
-        command=sys.executable, args=["-m", PACKAGE, "stdio"], env=environment(), cwd=tmp_path
+        command=sys.executable, args=["-P", "-m", PACKAGE, "stdio"], env=environment(), cwd=tmp_path
     )
     async with Client(stdio_client(parameters)) as client:
         tools = (await client.list_tools()).tools

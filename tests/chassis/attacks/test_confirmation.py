@@ -80,7 +80,9 @@ async def ask_for_more(path: Path, ctx: Context[Any, Any]) -> str | InputRequire
 def make_server(events: EventLog | None = None) -> GuardedServer:
     """Return a server of everything above."""
     return GuardedServer(
-        "confirm", tools=(delete_note, delete_folder, tidy_up, ask_for_more, trim), events=events or EventLog()
+        "confirm",
+        tools=(delete_note, delete_folder, tidy_up, ask_for_more, trim, trim_twice),
+        events=events or EventLog(),
     )
 
 
@@ -279,6 +281,13 @@ async def trim(path: Path) -> str:
     return f"trimmed {path}"
 
 
+@tool(confirm="if-possible", calls_per_minute=2)
+async def trim_twice(path: Path) -> str:
+    """Delete a part, twice in a minute at most."""
+    RAN.append(path)
+    return f"trimmed {path}"
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_client_that_can_be_asked_is_asked_if_possible(server: RunningServer, mode: str) -> None:
     person = Person(action="decline")
@@ -347,6 +356,18 @@ async def test_an_answer_sent_twenty_times_at_once_counts_once(server: RunningSe
             for _ in range(20):
                 tasks.start_soon(answered, client, state)
     assert RAN == ["/notes/a"]
+
+
+async def test_a_kept_question_buys_no_calls_of_a_client_that_cannot_be_asked(server: RunningServer) -> None:
+    """Only an answer is not counted, and without the capability nobody asks."""
+    async with attacker(server) as client:
+        state = await asked(client, name="trim_twice")
+    async with connected(server) as unasked:
+        results = [await answered(unasked, state, name="trim_twice") for _ in range(3)]
+    assert RAN == ["/notes/a"]
+    last = results[-1]
+    assert isinstance(last, CallToolResult)
+    assert "Too many calls" in text(last)
 
 
 async def refused_state(client: Client, state: str, **round_two: Any) -> None:

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from mcp_chassis import tool
-from mcp_chassis.auth.keys.source import KeySource
+from mcp_chassis.auth.keys.store import KeySource
 from mcp_chassis.auth.principal import Principal, get_principal
 from mcp_chassis.auth.verifier import InvalidCredential, Verifier
 from mcp_chassis.events.log import EventLog

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_no_event_waits_for_another_process_that_holds_the_file(tmp_path: Path) 
         started = time.perf_counter()
         for number in range(100):
             kept.add(event(number))
-        assert time.perf_counter() - started < 0.015, "one wait of SQLite took 20 ms and more"
+        assert time.perf_counter() - started < 0.5, "SQLite waited at least 20 ms for each"
         other.execute("ROLLBACK")
     kept.close()
     assert len(rows(path)) == 100
@@ -149,7 +150,37 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     assert kept.events() == []
 
 
-@pytest.mark.parametrize("obstacle", ["no directory", "a directory", "no database", "a strange one", "strange rows"])
+@POSIX
+def test_another_name_of_a_file_is_not_written(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch()
+    (tmp_path / "events.db").hardlink_to(elsewhere)
+    kept = EventFile(tmp_path / "events.db")
+    kept.add(event())
+    kept.close()
+    assert elsewhere.read_bytes() == b""
+
+
+def test_of_an_overfull_file_the_last_events_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    EventFile(path).close()
+    texts = [("high", "x", json.dumps(asdict(event(number)))) for number in range(500)]
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executemany("INSERT INTO events VALUES (NULL, ?, ?, ?)", texts)
+    kept = EventFile(path, keep=100)
+    assert [one.timestamp for one in kept.events()] == [event(number).timestamp for number in range(400, 500)]
+    kept.close()
+
+
+STRANGE = {
+    "a list": "[]",
+    "types": json.dumps({**asdict(event()), "identifier": 7, "details": []}),
+    "a severity": json.dumps({**asdict(event()), "severity": "x"}),
+    "depth": "[" * 200_000,
+}
+
+
+@pytest.mark.parametrize("obstacle", ["no directory", "a directory", "no database", "a strange one", *STRANGE])
 def test_where_it_cannot_be_kept_one_line_says_so_and_nothing_fails(
     obstacle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,10 +200,10 @@ def test_where_it_cannot_be_kept_one_line_says_so_and_nothing_fails(
     if obstacle == "a strange one":
         with closing(sqlite3.connect(path)) as database:
             database.execute("CREATE TABLE events (something)")
-    if obstacle == "strange rows":
+    if obstacle in STRANGE:
         EventFile(path).close()
         with closing(sqlite3.connect(path)) as database, database:
-            database.execute("INSERT INTO events VALUES (NULL, 'high', 'x', '[]')")
+            database.execute("INSERT INTO events VALUES (NULL, 'high', 'x', ?)", (STRANGE[obstacle],))
     kept = EventFile(path)
     assert kept.events() == []
     for _ in range(3):

@@ -3,9 +3,11 @@
 import gc
 import http.client
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 from typing import Annotated, Any
 
 import pytest
@@ -13,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from mcp_chassis import prompt, resource, tool
 from mcp_chassis.events.log import EventLog
+from mcp_chassis.http.current_request import RequestContext, current_request
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
 from ..support.hostile import VERSIONS, LoopWatch, bodies, post, seconds_to_parse
@@ -136,6 +139,33 @@ def test_no_head_keeps_the_event_loop(server: RunningServer, place: str) -> None
             response = b"".join(iter(lambda: connection.recv(65_536), b""))
         assert response.startswith(b"HTTP/1.1 4")
         assert time.process_time() - before < LONGEST
+
+
+@pytest.mark.parametrize("header", [b"authorization", b"cookie", b"x-api-key"])
+@pytest.mark.parametrize("path", ["/nothing-is-here", "/" + "A" * 200])
+def test_large_credentials_are_no_work_for_the_interpreter(header: bytes, path: str) -> None:
+    """Every detail of an event is searched for them, before anyone has been authenticated."""
+
+    def steps(size: int) -> int:
+        count = 0
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal count
+            frame.f_trace_opcodes = True
+            count += event == "opcode"
+            return trace
+
+        request = RequestContext("0" * 32, "192.0.2.1", [(header, b"A" * size)])
+        token, tracer = current_request.set(request), sys.gettrace()
+        try:
+            sys.settrace(trace)
+            EventLog().record("http_error", status=404, method="GET", path=path, reason="not_found")
+        finally:
+            sys.settrace(tracer)
+            current_request.reset(token)
+        return count
+
+    assert 100 < steps(15_000) < 1.2 * steps(300)
 
 
 def test_others_are_served_while_one_caller_sends_forty_large_bodies(server: RunningServer) -> None:

@@ -20,7 +20,6 @@ from mcp.types import (
 from pydantic import BaseModel, Field
 
 from mcp_chassis import prompt, resource, tool
-from mcp_chassis.calls.pipeline import Limits
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.sinks import InvalidInput
@@ -280,7 +279,7 @@ def server() -> Iterator[RunningServer]:
         resources=(said_by_a_resource, fail_by_a_resource, refuse_by_a_resource, repeat_by_a_resource),
         prompts=(said_by_a_prompt, fail_by_a_prompt, repeat_by_a_prompt),
         events=EVENTS,
-        limits=Limits(max_result_bytes=LARGEST),
+        max_result_bytes=LARGEST,
     )
     with server_for({"alice": ()}, mcp) as running:
         yield running

@@ -12,7 +12,6 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 
 from mcp_chassis import tool
-from mcp_chassis.calls.pipeline import Limits
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
@@ -106,13 +105,13 @@ async def end(how: str, ctx: Context[Any, Any]) -> str:
 
 TOOLS = (hang, block, quick, quick_in_a_thread, slow, slow_too, rare, end)
 EVENTS = EventLog()
-LIMITS = Limits(max_concurrent_calls=20, max_result_bytes=20_000)
+LIMITS: dict[str, Any] = {"max_concurrent_calls": 20, "max_result_bytes": 20_000}
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
     """A server of everything above, for two callers."""
-    mcp = GuardedServer("starve", tools=TOOLS, events=EVENTS, limits=LIMITS)
+    mcp = GuardedServer("starve", tools=TOOLS, events=EVENTS, **LIMITS)
     with server_for({"alice": (), "bob": (), "carol": (), "dave": ()}, mcp) as running:
         yield running
 
@@ -203,7 +202,7 @@ async def test_one_tool_has_its_own_slots_only(server: RunningServer) -> None:
 async def test_all_tools_together_have_a_number_of_slots() -> None:
     answers = list[str]()
     events = EventLog()
-    mcp = GuardedServer("few", tools=TOOLS, events=events, limits=Limits(max_concurrent_calls=4))
+    mcp = GuardedServer("few", tools=TOOLS, events=events, max_concurrent_calls=4)
     with server_for({"alice": ()}, mcp) as few:
         async with connected(few) as client:
             async with anyio.create_task_group() as tasks:

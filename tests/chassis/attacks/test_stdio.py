@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     directory: Path = tmp_path_factory.mktemp("stdio")
     with (directory / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", PACKAGE, "stdio"],
+            [sys.executable, "-P", "-m", PACKAGE, "stdio"],
             cwd=directory,
             env=environment(log_format="json", log_level="debug"),
             stdin=subprocess.PIPE,
@@ -156,7 +157,7 @@ raise SystemExit(run(SERVER))
 """
 
 
-PROGRAM = ("-m", "own", "stdio")
+PROGRAM = ("-P", "-m", "own", "stdio")
 
 
 @pytest.fixture
@@ -182,7 +183,7 @@ def foreign(tmp_path: Path) -> Path:
     return directory
 
 
-def look(directory: Path, source: Path, *arguments: str) -> tuple[str, str]:
+def look(directory: Path, source: Path, *arguments: str, program: Sequence[str] = PROGRAM) -> tuple[str, str]:
     """Start the server in `directory`. Return what its tool sees, and standard error."""
     environ = environment(log_format="json")
     environ["PYTHONPATH"] += f"{os.pathsep}{source}"
@@ -190,7 +191,7 @@ def look(directory: Path, source: Path, *arguments: str) -> tuple[str, str]:
         environ.pop(name, None)
     lines = [json.dumps(INITIALIZE), request(1, "tools/call", name="look", arguments={}), ""]
     with subprocess.Popen(
-        [sys.executable, *PROGRAM, *arguments],
+        [sys.executable, *program, *arguments],
         cwd=directory,
         env=environ,
         stdin=subprocess.PIPE,
@@ -222,6 +223,19 @@ def test_an_installed_wheel_in_the_client_s_project_reads_no_env_file(own: Path,
     (own / "src").rename(site)
     said, errors = look(foreign, site)
     assert said == f"none INFO {foreign}", errors
+
+
+def test_no_module_of_the_client_s_directory_is_run(own: Path, foreign: Path) -> None:
+    """Nobody imports this one before the server could refuse, as it may happen with `json.py`."""
+    (foreign / "sqlite3.py").write_text("open('planted', 'w').close()\n")
+    said, errors = look(foreign, own / "src")
+    assert said == f"ours INFO {own}", errors
+    said, errors = look(foreign, own / "src", program=PROGRAM[1:])
+    assert said == ""
+    assert f"The server cannot start: Python would run modules of {foreign}, which is not the server's." in errors
+    assert f"Start it by `{sys.executable} -P -m own stdio`.\n" in errors
+    said, errors = look(own, own / "src", program=PROGRAM[1:])
+    assert said == f"ours INFO {own}", errors
 
 
 def test_env_file_names_another_one(own: Path, foreign: Path, tmp_path: Path) -> None:

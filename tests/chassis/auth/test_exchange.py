@@ -1,17 +1,22 @@
 """Answers of a token endpoint that must not become a credential for another service."""
 
 import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 from mcp.server.mcpserver.exceptions import ToolError
-from structlog.testing import capture_logs
 
-from mcp_chassis.auth.oauth.exchange import TokenExchange
-from mcp_chassis.auth.oauth.on_behalf import on_behalf_of
+from mcp_chassis.auth.oauth.exchange import TokenExchange, on_behalf_of
 from mcp_chassis.auth.principal import STDIO, Principal, act_for_caller, current_principal
-from mcp_chassis.sinks import Fetched, SafeFetcher, UpstreamError
+from mcp_chassis.sinks import ConfigurationError, Fetched, SafeFetcher, Upstream, UpstreamError, upstream
+
+from ..support.certificates import Authority
+from ..support.documents import code, executed
+from ..support.outside import Outside, Server, answers, reply
 
 pytestmark = pytest.mark.anyio
 
@@ -40,8 +45,26 @@ class Endpoint(SafeFetcher):
         return Fetched(self.status, {}, self.body, url)
 
 
+@pytest.fixture
+def documented(outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Upstream, Server]]:
+    """The `Upstream` of the documents, and a service at its place."""
+    authority = Authority(tmp_path)
+    server = Server(answers(reply(b"[7]")), context=authority.server_context("stock.internal"))
+    outside.site("stock.internal", "10.1.2.3", server)
+    monkeypatch.setattr(upstream, "system_authorities", authority.client_context)
+    yield executed(code("authentication.md", "on behalf of the caller"))["stock"], server
+    server.close()
+
+
+def act_through(endpoint: Endpoint | None) -> None:
+    """Let this test be a call of alice, whose token is exchanged there."""
+    exchange = exchange_at(endpoint) if endpoint is not None else None
+    current_principal.set(Principal("oauth:alice", "oauth"))
+    act_for_caller.set(partial(exchange.token, "mine") if exchange is not None else None)
+
+
 def exchange_at(endpoint: Endpoint) -> TokenExchange:
-    return TokenExchange("https://issuer/token", client_id="mcp", client_secret="x", fetcher=endpoint)
+    return TokenExchange(url="https://issuer/token", client_id="mcp", client_secret="x", fetcher=endpoint)
 
 
 async def test_the_form_is_that_of_rfc_8693() -> None:
@@ -75,17 +98,17 @@ async def test_the_form_is_that_of_rfc_8693() -> None:
     ids=str,
 )
 async def test_an_answer_that_is_no_token_of_the_service_is_not_used(changes: dict[str, Any]) -> None:
-    with capture_logs() as logged, pytest.raises(ToolError, match="cannot act for you"):
+    with pytest.raises(UpstreamError, match="cannot act for you") as raised:
         await exchange_at(Endpoint(GOOD | changes)).token("the-callers-own-token", "https://a", ())
-    assert "the-callers-own-token" not in str(logged)
-    assert logged
+    assert "a token could not be exchanged" in raised.value.cause, "the log has it"
+    assert "the-callers-own-token" not in f"{raised.value} {raised.value.cause}"
 
 
 @pytest.mark.parametrize(
     ("status", "body"), [(0, b""), (500, b"{}"), (302, b"{}"), (200, b"no JSON"), (200, b"[]"), (200, b"[" * 100_000)]
 )
 async def test_no_answer_is_not_the_callers_fault(status: int, body: bytes) -> None:
-    with pytest.raises(ToolError, match="does not answer properly"):
+    with pytest.raises(UpstreamError, match="does not answer properly"):
         await exchange_at(Endpoint(body, status)).token("mine", "https://a", ())
 
 
@@ -96,6 +119,15 @@ async def test_a_token_without_a_known_end_is_not_kept(expires_in: int | None) -
     one = exchange_at(endpoint)
     for _ in range(2):
         await one.token("mine", "https://a", ())
+    assert len(endpoint.asked) == 2
+
+
+@pytest.mark.parametrize("text", ['"3599"', "-1", "null", "Infinity", "NaN", "true", "1e999", "9" * 400])
+async def test_an_end_that_is_no_number_is_no_known_end(text: str) -> None:
+    endpoint = Endpoint(json.dumps(GOOD).replace("300", text).encode())
+    one = exchange_at(endpoint)
+    for _ in range(2):
+        assert await one.token("mine", "https://a", ()) == "token-of-the-service"
     assert len(endpoint.asked) == 2
 
 
@@ -117,5 +149,40 @@ async def test_who_has_no_token_learns_what_is_needed() -> None:
     with pytest.raises(ToolError, match="log in with OAuth"):
         await authorization()
     current_principal.set(Principal("oauth:alice", "oauth"))
-    with pytest.raises(RuntimeError, match="OAUTH_TOKEN_URL"):
+    with pytest.raises(ConfigurationError, match="OAUTH_TOKEN_URL"):
         await authorization()
+
+
+async def test_the_documented_upstream_sends_the_exchanged_token(documented: tuple[Upstream, Server]) -> None:
+    stock, server = documented
+    endpoint = Endpoint()
+    act_through(endpoint)
+    async with stock:
+        assert (await stock.get("/items", 7)).json() == [7]
+    assert server.requests[0].startswith(b"GET /api/items/7 ")
+    assert server.headers()["authorization"] == "Bearer token-of-the-service"
+    (form,) = endpoint.asked
+    assert (form["subject_token"], form["audience"], form["scope"]) == (
+        ["mine"],
+        ["https://stock.internal"],
+        ["stock:read"],
+    )
+
+
+async def test_an_issuer_that_is_unavailable_fails_the_documented_upstream(documented: tuple[Upstream, Server]) -> None:
+    stock, server = documented
+    act_through(Endpoint(status=503))
+    async with stock:
+        with pytest.raises(UpstreamError, match="does not answer properly") as raised:
+            await stock.get("/items")
+    assert "status 503" in raised.value.cause
+    assert server.requests == [], "nothing is sent without a credential"
+
+
+async def test_a_missing_setting_is_the_fault_of_the_configuration(documented: tuple[Upstream, Server]) -> None:
+    stock, server = documented
+    act_through(None)
+    async with stock:
+        with pytest.raises(ConfigurationError, match="OAUTH_TOKEN_URL"):
+            await stock.get("/items")
+    assert server.requests == []

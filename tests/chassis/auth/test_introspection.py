@@ -62,7 +62,7 @@ class Issuer(SafeFetcher):
 
 def verifier(issuer: Issuer, client_id: str = "mcp") -> IntrospectionVerifier:
     return IntrospectionVerifier(
-        f"{ISSUER}/introspect",
+        url=f"{ISSUER}/introspect",
         client_id=client_id,
         client_secret="s3cret of us",
         issuer=ISSUER,

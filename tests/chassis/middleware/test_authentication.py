@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 ALICE = Principal("oauth:alice", "oauth")
+OF_X: dict[str, Any] = dict.fromkeys(("url", "client_id", "client_secret", "issuer", "audience"), "x")
 
 
 class KnowsAlice(Verifier):
@@ -179,9 +180,7 @@ async def test_many_wrong_tokens_at_once_are_few_questions() -> None:
             await answer.wait()
             return Fetched(200, {}, b'{"active": false}', "")
 
-    asks = IntrospectionVerifier(
-        "x", client_id="x", client_secret="x", issuer="x", audience="x", fetcher=Slow(), may_be_key=lambda _: False
-    )
+    asks = IntrospectionVerifier(**OF_X, fetcher=Slow(), may_be_key=lambda _: False)
     setup, statuses = Setup(failures=3, last=asks), list[int]()
 
     async def guess(number: int, client: str) -> None:
@@ -210,7 +209,13 @@ async def test_where_anybody_may_call_wrong_tokens_are_few_questions_too() -> No
             return Fetched(200, {}, b'{"active": false}', "")
 
     asks = IntrospectionVerifier(
-        "x", client_id="x", client_secret="x", issuer="x", audience="x", fetcher=Refuses(), may_be_key=lambda _: False
+        url="x",
+        client_id="x",
+        client_secret="x",
+        issuer="x",
+        audience="x",
+        fetcher=Refuses(),
+        may_be_key=lambda _: False,
     )
     setup = Setup(failures=3, last=asks, anonymous=ANONYMOUS)
     assert {(await setup.ask(f"Bearer opaque-{number}")).status for number in range(20)} == {200}

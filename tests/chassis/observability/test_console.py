@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_chassis.events.console import ConsoleLines
+from mcp_chassis.events.console import console_line
 
 from ..support.running import server_process, wait_until
 
@@ -16,7 +16,7 @@ CALL = {
 
 
 def line(**changes: object) -> str:
-    return ConsoleLines(colors=False)(None, "", CALL | changes)
+    return console_line(None, "", CALL | changes, colors=False)
 
 
 def test_a_call_is_one_aligned_line() -> None:

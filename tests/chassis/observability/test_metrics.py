@@ -190,6 +190,7 @@ def test_every_metric_is_in_the_documentation_with_its_labels() -> None:
     }
     metrics.count_http_request("/mcp", 200, 0.1)
     metrics.count_tool_call("hello_world", "ok", 0.1)
+    metrics.count_audit_lines(0, written=True)
     told = {
         family.name + ("_total" if family.type == "counter" else ""): set(family.samples[0].labels) - {"le"}
         for family in REGISTRY.collect()

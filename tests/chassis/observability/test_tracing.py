@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from mcp_chassis import tracing
 from mcp_chassis.settings import SettingsError, load_settings
-from mcp_chassis.tracing import settings as tracing_settings
 
 from ..attacks.wire import ACCEPT, JSON, key_of, send
 from ..support.running import ServerProcess, server_process, wait_until
@@ -137,6 +137,6 @@ def test_an_endpoint_that_is_no_url_is_refused(endpoint: str) -> None:
 
 
 def test_without_the_extra_the_server_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tracing_settings, "find_spec", lambda _: None)
+    monkeypatch.setattr(tracing, "find_spec", lambda _: None)
     with pytest.raises(SettingsError, match=r"needs this project's \[otel\] extra"):
         load_settings(_env_file=None, enable_auth=False, otel_exporter_otlp_endpoint="http://127.0.0.1:4318")

@@ -9,7 +9,7 @@ from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel, Field, ValidationError
 
 from mcp_chassis import tool
-from mcp_chassis.calls.arguments import rejection
+from mcp_chassis.calls.arguments import Arguments, rejection
 from mcp_chassis.calls.tools import guarded_tool
 from mcp_chassis.sinks import InvalidInput
 
@@ -50,6 +50,13 @@ def refused(arguments: dict[str, Any]) -> str:
     with pytest.raises(ValidationError) as error:
         read(arguments)
     return rejection(error.value)
+
+
+def test_a_large_float_stays_as_it_was_sent() -> None:
+    """As an integer, 1e308 has 309 digits: 20,000 of them kept everyone for half a second."""
+    arguments = Arguments({"ratio": [1e308, 1e23, 2.0**53, 2.0**53 - 1]})
+    assert arguments.document == b'{"ratio":[1e+308,1e+23,9007199254740992.0,9007199254740991]}'
+    assert read({"ratio": 1e308})["ratio"] == 1e308
 
 
 @pytest.mark.parametrize(

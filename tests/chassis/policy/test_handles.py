@@ -10,9 +10,9 @@ from pydantic import Field
 
 from mcp_chassis import handles, tool
 from mcp_chassis.auth.principal import Principal, current_principal
-from mcp_chassis.calls.running import Keeping, RunningCall, begin
+from mcp_chassis.calls import running as keeping
+from mcp_chassis.calls.running import HandleStore, Keeping, RunningCall, begin
 from mcp_chassis.events.log import EventLog
-from mcp_chassis.handles import MemoryHandles
 from mcp_chassis.mcp import sdk
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.replicas import handles as shared
@@ -63,7 +63,7 @@ def redis() -> Iterator[Redis]:
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     """Each of the places where values are kept, with alice as the caller."""
     if request.param == "memory":
-        one: Any = MemoryHandles()
+        one: Any = HandleStore()
         a_caller(ALICE, one)
         yield one
     else:
@@ -174,7 +174,7 @@ async def test_many_handles_of_one_caller_push_out_only_its_own(store: Any) -> N
 
 
 async def test_callers_together_cannot_fill_the_server(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (handles, shared):
+    for module in (keeping, shared):
         monkeypatch.setattr(module, "MAX_HANDLES", 3)
     short = [await handles.put(number, ttl=0.2) for number in range(2)]
     a_caller(Principal("key:bob", "key"), store)

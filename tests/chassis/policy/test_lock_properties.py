@@ -188,8 +188,8 @@ async def take_choice(value: Literal["a", "b"]) -> str:
 
 
 def is_int(value: Any) -> bool:
-    """Whether this is an integer in JSON Schema, which 7.0 is too."""
-    return type(value) is int or (type(value) is float and value.is_integer())
+    """Whether this is an integer in JSON Schema, which 7.0 is too. A float that may stand for several is refused."""
+    return type(value) is int or (type(value) is float and value.is_integer() and abs(value) < 2**53)
 
 
 def whole(value: Any) -> Any:

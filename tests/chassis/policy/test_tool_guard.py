@@ -17,7 +17,6 @@ from pydantic import AfterValidator, Field, TypeAdapter
 
 from mcp_chassis import tool
 from mcp_chassis.auth.principal import Principal, current_principal
-from mcp_chassis.calls.pipeline import Limits
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
@@ -125,7 +124,7 @@ class Guarded:
 
     def __init__(self, log: list[Any], **limits: int) -> None:
         self.events, self._log = EventLog(), log
-        self.server = GuardedServer("test", tools=TOOLS, events=self.events, limits=Limits(**limits))  # type: ignore[arg-type]
+        self.server = GuardedServer("test", tools=TOOLS, events=self.events, **limits)  # type: ignore[arg-type]
 
     async def call(self, tool: str, **arguments: Any) -> tuple[bool | None, str]:
         result = await self.server.call_tool(tool, arguments)

@@ -9,8 +9,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +24,16 @@ from pydantic import BaseModel
 
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
-from mcp_chassis.sinks import ConfigurationError, Fetched, InvalidInput, SafeFetcher, Upstream, UpstreamError
+from mcp_chassis.sinks import (
+    ConfigurationError,
+    Fetched,
+    InvalidInput,
+    SafeFetcher,
+    Upstream,
+    UpstreamError,
+    fetch,
+    http,
+)
 from mcp_chassis.sinks.http import call_deadline
 
 from ..support.certificates import Authority
@@ -477,3 +486,193 @@ async def test_the_recipe_of_the_documents_works(service: Service, monkeypatch: 
         assert "Invalid arguments" in await call("stock_of", item="..")
     assert service.paths[:3] == ["/api/items/bolt", "/api/items/nut", "/api/items/bolt/reservations"]
     assert {headers["authorization"] for _, _, headers, _ in service.requests} == {f"Bearer {SECRET}"}
+
+
+# --- no response of another request -----------------------------------------------------------------------------------
+
+FORGED = reply(b"forged")
+LENGTH = len(reply(b"x" * 16_000)) - 16_000
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+NO_CONTENT, NOT_MODIFIED = b"HTTP/1.1 204 No Content\r\n\r\n", b"HTTP/1.1 304 Not Modified\r\n\r\n"
+SURPLUS: dict[str, tuple[str, bytes, bytes, float]] = {  # method, response, what follows it, after how many seconds
+    "a body to HEAD": ("HEAD", reply(FORGED)[: -len(FORGED)], FORGED, 0),
+    "a body to HEAD, late": ("HEAD", reply(FORGED)[: -len(FORGED)], FORGED, 0.02),
+    "a body with 204": ("DELETE", NO_CONTENT, FORGED, 0),
+    "a body with 204, late": ("DELETE", NO_CONTENT, FORGED, 0.02),
+    "a body with 304, late": ("GET", NOT_MODIFIED, FORGED, 0.02),
+    "too short a length": ("POST", reply(b"ok"), FORGED, 0),
+    "half a response": ("GET", reply(b"ok"), FORGED[:20], 0),
+    "behind a read of all that was asked for": ("GET", reply(b"x" * (16_384 - LENGTH)), FORGED, 0),
+    "behind the last chunk": ("GET", CHUNKED, FORGED, 0),
+}
+
+
+class Talkative:
+    """A service on kept connections that sends more than a response to whoever asks for /documents."""
+
+    def __init__(self, response: bytes, surplus: bytes, pause: float, *, in_pieces: bool) -> None:
+        self._response, self._surplus, self._pause, self._in_pieces = response, surplus, pause, in_pieces
+        self.connections = 0
+        self._serving: list[asyncio.Task[None] | None] = []
+
+    @asynccontextmanager
+    async def running(self, context: ssl.SSLContext | None) -> AsyncIterator[str]:
+        async with await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context) as server:
+            yield f"{'https' if context else 'http'}://localhost:{server.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*(task for task in self._serving if task is not None))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._serving.append(asyncio.current_task())
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                if " /of/" in head:
+                    await asyncio.sleep(0.01)  # so that others ask meanwhile
+                    writer.write(reply(head.split()[1].encode()))
+                elif self._in_pieces or self._pause:
+                    writer.write(self._response)
+                    await asyncio.sleep(self._pause)
+                    writer.write(self._surplus)
+                else:
+                    writer.write(self._response + self._surplus)
+                await writer.drain()
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["TCP", "TLS"])
+@pytest.mark.parametrize("in_pieces", [False, True], ids=["at once", "in pieces"])
+@pytest.mark.parametrize("case", SURPLUS.values(), ids=SURPLUS)
+async def test_nobody_gets_what_was_sent_to_another(
+    case: tuple[str, bytes, bytes, float], in_pieces: bool, is_encrypted: bool, tmp_path: Path
+) -> None:
+    method, response, surplus, pause = case
+    authority = Authority(tmp_path)
+    service = Talkative(response, surplus, pause, in_pieces=in_pieces)
+    got: dict[str, str] = {}
+
+    async def ask(path: str) -> None:
+        got[path] = (await upstream.get(path)).text()
+
+    async with (
+        service.running(authority.server_context("localhost") if is_encrypted else None) as url,
+        Upstream(url, timeout=5, ssl_context=authority.client_context()) as upstream,
+    ):
+        for number in range(3):
+            await upstream.request(method, "/documents")
+            await ask(f"/of/alice/{number}")
+            async with anyio.create_task_group() as tasks:
+                for user in ("bob", "carol", "dave"):
+                    tasks.start_soon(upstream.request, method, "/documents")
+                    tasks.start_soon(ask, f"/of/{user}/{number}")
+        assert len(got) == 12
+        assert got == {path: path for path in got}
+        connections = service.connections
+        await ask("/of/alice")
+        await ask("/of/bob")
+        assert service.connections <= connections + 1  # one that nothing was wrong with is kept
+
+
+@pytest.mark.parametrize("content", [CHUNKED, reply(b"x" * 50_000)], ids=["chunks", "many reads"])
+async def test_a_connection_is_kept_whatever_the_framing(content: bytes, tmp_path: Path) -> None:
+    service = Talkative(content, b"", 0, in_pieces=False)
+    authority = Authority(tmp_path)
+    async with (
+        service.running(authority.server_context("localhost")) as url,
+        Upstream(url, ssl_context=authority.client_context()) as upstream,
+    ):
+        for _ in range(3):
+            await upstream.get("/documents")
+    assert service.connections == 1
+
+
+async def test_a_connection_that_becomes_readable_before_the_request_is_sent_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pool looks when it chooses a connection; the surplus may come between that and the request."""
+    service = Talkative(reply(b"ok"), b"", 0, in_pieces=False)
+    handle = httpcore2.AsyncHTTP11Connection.handle_async_request
+
+    async def late(self: httpcore2.AsyncHTTP11Connection, request: httpcore2.Request) -> httpcore2.Response:
+        if sockets and self.is_available():
+            sockets[0].write(FORGED)
+            await anyio.sleep(0.02)
+        return await handle(self, request)
+
+    sockets: list[asyncio.StreamWriter] = []
+    serve = service._serve
+
+    async def noted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sockets.append(writer)
+        await serve(reader, writer)
+
+    monkeypatch.setattr(service, "_serve", noted)
+    monkeypatch.setattr(httpcore2.AsyncHTTP11Connection, "handle_async_request", late)
+    async with service.running(None) as url, Upstream(url) as upstream:
+        assert (await upstream.post("/of/alice")).text() == "/of/alice"
+        assert (await upstream.post("/of/bob", json=1)).text() == "/of/bob"
+    assert service.connections == 2
+
+
+# --- look-ups and limits ----------------------------------------------------------------------------------------------
+
+
+async def test_names_of_callers_that_take_long_do_not_keep_the_services_from_theirs(
+    outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Server(answers(reply(b"ok")))
+    outside.site("stock.internal", "10.0.0.1", served)
+    released = threading.Event()
+    resolve = socket.getaddrinfo
+
+    def slow(host: str | bytes, *args: Any, **options: Any) -> Any:
+        if "slow" in str(host):
+            released.wait(20)
+        return resolve(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr(fetch, "LOOKUPS_OF_CALLERS", http.Lookups(2, waits=False))
+
+    async def ask(number: int) -> None:
+        with suppress(UpstreamError, InvalidInput):
+            await SafeFetcher(timeout=0.05).get(f"https://slow{number}.acme.com/")
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for number in range(40):
+                tasks.start_soon(ask, number)
+        with pytest.raises(UpstreamError, match="too many names"):  # though nobody waits for them any more
+            await SafeFetcher().get("https://fast.acme.com/")
+        async with Upstream("http://stock.internal", timeout=2) as upstream:
+            assert (await upstream.get("/")).text() == "ok"
+    finally:
+        released.set()
+        served.close()
+    for _ in range(100):
+        await anyio.sleep(0.01)  # until the threads are free again
+        try:
+            await SafeFetcher().get("https://fast.acme.com/")
+        except UpstreamError:
+            continue
+        except InvalidInput:  # it has no address
+            break
+    else:
+        pytest.fail("no thread became free")
+
+
+async def test_a_year_that_no_calendar_has_is_no_time_to_wait_for(service: Service) -> None:
+    service.script = [(503, {"retry-after": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, b"")]
+    async with Upstream(service.url) as upstream:
+        with pytest.raises(UpstreamError):
+            await upstream.get("/items")
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Connection", "Upgrade"])
+async def test_a_header_about_the_connection_is_the_tools_mistake(service: Service, name: str) -> None:
+    async with Upstream(service.url) as upstream:
+        with pytest.raises(ConfigurationError, match=name):
+            await upstream.post("/items", content=b"abc", headers={name: "1"})
+    with pytest.raises(ConfigurationError, match=name):
+        await SafeFetcher().get("https://example.com/", headers={name: "1"})
+    assert service.requests == []

@@ -15,7 +15,7 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from mcp_chassis.auth.keys.source import KeySource
+from mcp_chassis.auth.keys.store import KeySource
 from mcp_chassis.auth.principal import Principal
 from mcp_chassis.auth.verifier import InvalidCredential, Verifier
 from mcp_chassis.mcp.guarded_server import GuardedServer

@@ -138,7 +138,7 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Application:
     streams = None
     if guarded is not None:
         streams = ListenStreams(
-            guarded.bus,
+            bus=guarded.bus,
             events=guarded.events,
             max_streams=settings.max_streams,
             max_per_caller=settings.max_streams_per_caller,

@@ -10,18 +10,14 @@ A handle cannot be guessed, and is unknown to every caller but the one it was ma
 import hashlib
 import json
 import secrets
-import time
 from typing import Any, NoReturn
 
 import pydantic_core
 
-from .calls.running import HandleStore, owner, running_call
-from .mcp.sdk import ToolError
+from .calls.running import owner, running_call
 from .sinks.errors import InvalidInput
 
 MAX_VALUE_BYTES = 8_192
-MAX_PER_CALLER = 32  # of more handles, those that end first are dropped
-MAX_HANDLES = 10_000
 MAX_TTL = 86_400.0  # seconds
 _MAX_LENGTH = 64  # characters of a handle
 
@@ -41,7 +37,7 @@ async def put(value: Any, *, ttl: float = 600) -> str:
     if len(text.encode()) > MAX_VALUE_BYTES or not 0 < ttl <= MAX_TTL:
         raise ValueError(f"a value has at most {MAX_VALUE_BYTES} bytes as JSON, and is kept for at most {MAX_TTL:g} s")
     handle = secrets.token_urlsafe(32)
-    await _store().put(owner(), _name(handle), text, ttl)
+    await running_call().keeping.store.put(owner(), _name(handle), text, ttl)
     return handle
 
 
@@ -52,7 +48,7 @@ async def get(handle: str) -> Any:
         InvalidInput: if there is none: the handle is invented, has expired, or is of another caller.
         ToolError: if that cannot be found out now.
     """
-    text = await _store().get(owner(), _name(handle)) if len(handle) <= _MAX_LENGTH else None
+    text = await running_call().keeping.store.get(owner(), _name(handle)) if len(handle) <= _MAX_LENGTH else None
     return json.loads(text) if text is not None else _unknown_handle()
 
 
@@ -62,44 +58,3 @@ def _unknown_handle() -> NoReturn:
 
 def _name(handle: str) -> str:
     return hashlib.sha256(handle.encode("utf-8", "replace")).hexdigest()
-
-
-def _store() -> HandleStore:
-    keeping = running_call().keeping
-    if keeping.store is None:
-        keeping.store = MemoryHandles()
-    return keeping.store
-
-
-class MemoryHandles:
-    """Values in the memory of this process, bounded in number and size."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, dict[str, tuple[float, str]]] = {}
-        self._number = 0
-
-    async def put(self, owner: str, name: str, text: str, ttl: float) -> None:
-        """Keep `text`. Only the caller's own values make room for it."""
-        own = self._kept.setdefault(owner, {})
-        own[name] = time.monotonic() + ttl, text
-        self._number += 1
-        if len(own) > MAX_PER_CALLER:
-            self._drop(owner, min(own, key=own.__getitem__))
-        if self._number > MAX_HANDLES:
-            now = time.monotonic()
-            for ended in [(who, one) for who, names in self._kept.items() for one in names if names[one][0] <= now]:
-                self._drop(*ended)
-        if self._number > MAX_HANDLES:
-            self._drop(owner, name)
-            raise ToolError("The server cannot keep anything more right now. Try again later.")
-
-    async def get(self, owner: str, name: str) -> str | None:
-        """Return what is kept, or None."""
-        until, text = self._kept.get(owner, {}).get(name, (0.0, None))
-        return text if time.monotonic() < until else None
-
-    def _drop(self, owner: str, name: str) -> None:
-        del self._kept[owner][name]
-        self._number -= 1
-        if not self._kept[owner]:
-            del self._kept[owner]

@@ -3,12 +3,11 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal
 
 from starlette.routing import Route
 
-from .auth.keys.source import KeySource
+from .auth.keys.store import KeySource, usable_keys
 from .auth.verifier import Verifier
 from .calls.confirmation import OpenQuestions
 from .calls.record import Recorder
@@ -19,40 +18,13 @@ from .events.untrusted import add_secrets
 from .limits.lockout import SharedFailures
 from .limits.rate_limiter import LimiterFactory, RateLimiter
 from .mcp.sdk import SubscriptionBus
-from .rooms import needs_key, rooms
+from .rooms import rooms
 from .settings import Settings
-
-
-def usable_keys(settings: Settings) -> KeySource:
-    """Return the keys of the server.
-
-    Raises:
-        SettingsError: if they cannot be read, or callers need a key and there is none.
-    """
-    keys = KeySource(settings)
-    if settings.enable_auth and needs_key(settings):
-        keys.require_one()
-    return keys
-
-
-@asynccontextmanager
-async def _closed_at_the_end(close: Callable[[], None]) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        close()
 
 
 @dataclass(kw_only=True)
 class Parts:
-    """The parts of one server, with what a server without optional rooms has.
-
-    Args:
-        settings: of the server.
-        name: of the server.
-        version: of the server.
-        transport: over which it serves.
-    """
+    """The parts of one server, with what a server without optional rooms has."""
 
     settings: Settings
     name: str
@@ -92,6 +64,7 @@ class Parts:
     """Returns the names of the team's checks that fail."""
     running: list[Callable[[], AbstractAsyncContextManager[None]]] = field(default_factory=list)
     """Entered in order before the first request, exited in reverse order after the last."""
+    _at_the_end: list[Callable[[], None]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         add_secrets(self.settings.secrets)
@@ -102,7 +75,7 @@ class Parts:
             kept = EventFile(self.settings.events_file)
             self.events.restore(kept.events())
             self.listeners.append(kept.add)
-            self.running.append(partial(_closed_at_the_end, kept.close))
+            self._at_the_end.append(kept.close)
         self.keys = usable_keys(self.settings)
         self.problems.append(self.keys.problems)
         for room in rooms().values():
@@ -112,6 +85,8 @@ class Parts:
     async def run(self) -> AsyncIterator[None]:
         """Keep the background work of all parts running while the block runs."""
         async with AsyncExitStack() as stack:
+            for close in self._at_the_end:
+                stack.callback(close)
             for enter in self.running:
                 await stack.enter_async_context(enter())
             yield

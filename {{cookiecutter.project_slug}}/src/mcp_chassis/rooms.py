@@ -75,14 +75,18 @@ class Offer:
     answer: str
     settings: Mapping[str, str | None]
 
+    @property
+    def command(self) -> str:
+        """What adds it to a project."""
+        return f'uvx cruft update --variables-to-update \'{{"{self.question}": "{self.answer}"}}\''
+
     def remedy(self, name: str, value: str) -> str:
         """Say what to do about one of its settings in a project without it."""
         if (name, value) == ("AUTH_MODE", "none"):
             return "AUTH_MODE: none is not a kind of credential. To serve without any, set ENABLE_AUTH=false instead."
-        change = f'{{"{self.question}": "{self.answer}"}}'
         return (
             f"{name}: has no effect, as this project was made without {self.package}. Remove it from the settings. "
-            f"Or add the package, and install again: uvx cruft update --variables-to-update '{change}'"
+            f"Or add the package, and install again: {self.command}"
         )
 
 

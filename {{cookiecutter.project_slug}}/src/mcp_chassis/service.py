@@ -10,10 +10,10 @@ from typing import Any
 import structlog
 
 from .approval.lint import approval_problems, unconfirmed
-from .calls.pipeline import Limits
+from .auth.keys.store import usable_keys
 from .events.log import EventLog
 from .mcp.guarded_server import GuardedServer
-from .parts import Parts, usable_keys
+from .parts import Parts
 from .settings import Settings, SettingsError
 from .state import ApplicationState, Check, Lifespan
 
@@ -54,9 +54,14 @@ class Service:
         return self.module.partition(".")[0]
 
     @property
+    def directory(self) -> Path:
+        """Where the team's package is."""
+        return Path(str(import_module(self.package).__file__)).resolve().parent
+
+    @property
     def project(self) -> Path | None:
         """The directory of the project, if the package lies there as the template made it, not in a wheel."""
-        package = Path(str(import_module(self.package).__file__)).resolve().parent
+        package = self.directory
         root = package.parent.parent
         return root if package.parent.name == "src" and (root / "pyproject.toml").is_file() else None
 
@@ -77,7 +82,7 @@ class Service:
     def state(self, settings: Settings) -> ApplicationState:
         """Return the state of one process, not opened yet."""
         functions = (*self.tools, *self.resources, *self.prompts)
-        return ApplicationState(self.lifespan, settings, checks=self.checks, functions=functions)
+        return ApplicationState(self.lifespan, settings, self.checks, functions)
 
 
 def imported_service(module: str) -> Service:
@@ -97,10 +102,6 @@ def version_of(package: str) -> str:
 def build_server(service: Service, parts: Parts) -> GuardedServer:
     """Return the server that HTTP and stdio both serve.
 
-    Args:
-        service: what it serves.
-        parts: what it is assembled from.
-
     Raises:
         SettingsError: in production, if the tools are not as approved in the lock file.
     """
@@ -112,11 +113,9 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
         service,
         parts.events,
         state=lambda: state.value,
-        limits=Limits(
-            max_concurrent_calls=settings.max_concurrent_calls,
-            max_result_bytes=settings.max_result_bytes,
-            make_limiter=parts.make_limiter,
-        ),
+        max_concurrent_calls=settings.max_concurrent_calls,
+        max_result_bytes=settings.max_result_bytes,
+        make_limiter=parts.make_limiter,
         recorder=parts.recorder,
         questions=parts.questions,
         state_keys=parts.state_keys,
@@ -132,11 +131,7 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
 
 
 def require_startable(service: Service, settings: Settings) -> None:
-    """Check what would keep a worker from starting, before workers are started.
-
-    Raises:
-        SettingsError: naming what is wrong.
-    """
+    """Raise SettingsError for what would keep a worker from starting, before workers are started."""
     usable_keys(settings)
     _require_approved(unchecked_server(service), settings)
 

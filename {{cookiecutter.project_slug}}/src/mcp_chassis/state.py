@@ -5,10 +5,12 @@ request and closed after the last, over HTTP and stdio alike.
 import asyncio
 import functools
 import inspect
+import re
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -24,6 +26,8 @@ log = structlog.get_logger("state")
 EXIT_UNAVAILABLE = 69
 """What `sysexits.h` calls EX_UNAVAILABLE: something that the server needs could not be opened."""
 _CHECK_SECONDS = 2.0
+_CLOSE_SECONDS = 10.0  # as long as a container's stop waits
+_USER = re.compile(r"(?<=://)\S*@")  # and a password, in the URL of a database
 _FRESH_SECONDS = 1.0  # every probe asks, and anyone may probe
 
 _State = TypeVar("_State")
@@ -86,30 +90,27 @@ def with_state(function: Callable[..., Any], state: Callable[[], Any]) -> Callab
     return made  # type: ignore[no-any-return]
 
 
+@dataclass(eq=False)
 class ApplicationState:
     """The state of this process.
 
     Args:
         lifespan: opens and closes it, given the settings; without one the state is None.
-        settings: of the server.
         checks: by name, what raises while a part of the state does not work.
         functions: which may take the state.
     """
 
-    def __init__(
-        self,
-        lifespan: Lifespan | None,
-        settings: Settings,
-        *,
-        checks: Mapping[str, Check],
-        functions: Iterable[Callable[..., Any]],
-    ) -> None:
-        self._lifespan, self._settings, self._checks = lifespan, settings, checks
-        self._functions = tuple(functions)
+    lifespan: Lifespan | None
+    settings: Settings
+    checks: Mapping[str, Check]
+    functions: Iterable[Callable[..., Any]]
+    value: Any = None
+
+    def __post_init__(self) -> None:
         self._lock = asyncio.Lock()
         self._checked_at = float("-inf")
         self._failing: dict[str, str] = {}
-        self.value: Any = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -119,11 +120,11 @@ class ApplicationState:
             StartError: if it cannot be opened, or is not what a function takes.
         """
         manager = None
-        if self._lifespan is not None:
+        if self.lifespan is not None:
             try:
-                manager = self._lifespan(self._settings)
+                manager = self.lifespan(self.settings)
                 if not isinstance(manager, AbstractAsyncContextManager):
-                    raise StartError(f"write @asynccontextmanager above {_code(self._lifespan).co_name}")
+                    raise StartError(f"write @asynccontextmanager above {_code(self.lifespan).co_name}")
                 self.value = await manager.__aenter__()
             except (SettingsError, StartError):
                 raise
@@ -134,20 +135,18 @@ class ApplicationState:
             yield
         finally:
             if manager is not None:
-                # Without what ended the server: a lifespan closes what it opened, `finally` or not.
-                await self._close(manager)
-
-    async def _close(self, manager: AbstractAsyncContextManager[Any]) -> None:
-        try:
-            await manager.__aexit__(None, None, None)
-        except Exception as error:
-            log.error("the state could not be closed", cause=self._sentence(error))
+                try:
+                    # Without what ended the server: a lifespan closes what it opened, `finally` or not.
+                    async with asyncio.timeout(_CLOSE_SECONDS):  # in this task, which has opened it
+                        await manager.__aexit__(None, None, None)
+                except Exception as error:
+                    log.error("the state could not be closed", cause=self._sentence(error))
 
     def _require_types(self) -> None:
-        for function in self._functions:
+        for function in self.functions:
             for name, kind in shared_parameters(function).items():
                 if not isinstance(self.value, kind):
-                    got = type(self.value).__name__ if self._lifespan is not None else "no lifespan"
+                    got = type(self.value).__name__ if self.lifespan is not None else "no lifespan"
                     takes = f"{function.__name__} takes {name}: Shared[{kind.__name__}]"
                     raise StartError(f"{takes}, but the service has {got}. Yield a {kind.__name__} from its lifespan")
 
@@ -157,48 +156,53 @@ class ApplicationState:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
             frames += traceback.extract_tb(error.__traceback__)
-        code = _code(self._lifespan)
+        code = _code(self.lifespan)
         package = Path(code.co_filename).parent
         place = next((frame for frame in reversed(frames) if Path(frame.filename).is_relative_to(package)), None)
-        cause = shown(f"{type(error).__name__}: {error}".removesuffix(": "))
+        cause = shown(_USER.sub("[redacted]@", f"{type(error).__name__}: {error}".removesuffix(": ")))
         if place is None:
             return f"{cause}, in {code.co_name}"
-        line = shown(place.line or "")
+        line = shown(_USER.sub("[redacted]@", place.line or ""))
         return f"{cause}, at `{line}` in {place.name} ({Path(place.filename).name}, line {place.lineno})"
 
     async def failing(self) -> list[str]:
         """Return the names of the checks that fail, as of the last second."""
         async with self._lock:
             if time.monotonic() - self._checked_at >= _FRESH_SECONDS:
-                self._note(await self._failures())
+                await self._run_checks()
                 self._checked_at = time.monotonic()
             return list(self._failing)
 
-    async def _failures(self) -> dict[str, str]:
-        """Run all checks at once, and return the causes of those that fail."""
+    async def _run_checks(self) -> None:
+        """Run all checks at once, and log what has changed since the last time."""
 
         async def run(check: Check) -> None:
-            await check(self.value)
+            try:
+                await check(self.value)
+            except (Exception, asyncio.CancelledError):
+                raise
+            except BaseException as error:  # it would end the event loop
+                raise RuntimeError(f"the check raised {type(error).__name__}") from error
 
-        tasks = {name: asyncio.create_task(run(check)) for name, check in self._checks.items()}
+        tasks = self._tasks
+        for name, check in self.checks.items():
+            if name not in tasks or tasks[name].done():  # one that cannot be stopped does not pile up
+                tasks[name] = asyncio.create_task(run(check))
         try:
             if tasks:
                 await asyncio.wait(tasks.values(), timeout=_CHECK_SECONDS)
-            return {name: cause for name, task in tasks.items() if (cause := self._cause(task))}
+            failing = {name: cause for name, task in tasks.items() if (cause := self._cause(task))}
         finally:
             for task in tasks.values():
                 task.cancel()
+        for name in failing.keys() - self._failing.keys():
+            log.error("a check fails: /readyz is 503", check=name, cause=failing[name])
+        for name in self._failing.keys() - failing.keys():
+            log.warning("a check works again", check=name)
+        self._failing = failing
 
     def _cause(self, task: "asyncio.Task[None]") -> str | None:
         if not task.done():
             return f"took longer than {_CHECK_SECONDS:g} seconds"
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         return self._sentence(error) if error is not None else None
-
-    def _note(self, failing: dict[str, str]) -> None:
-        """Log what has changed since the last time."""
-        for name in failing.keys() - self._failing.keys():
-            log.error("a check fails: /readyz is 503", check=name, cause=failing[name])
-        for name in self._failing.keys() - failing.keys():
-            log.warning("a check works again", check=name)
-        self._failing = failing

@@ -51,7 +51,7 @@ def server(opened: list[str], tmp_path: Path, stock_url: str) -> Iterator[Runnin
 async def on_stdio(directory: Path, stock_url: str) -> AsyncIterator[Client]:
     parameters = StdioServerParameters(
         command=sys.executable,
-        args=["-m", SERVER.package, "stdio"],
+        args=["-P", "-m", SERVER.package, "stdio"],
         env=environment(database=str(directory / "orders.sqlite"), stock_url=stock_url),
         cwd=directory,
     )

@@ -7,6 +7,8 @@ excludes values.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..calls.exact import objects_in
+
 _BOUNDED_FORMATS = frozenset({"date", "time", "date-time", "duration", "uuid", "ipv4", "ipv6"})
 
 Gap = tuple[str, str, str]
@@ -19,19 +21,14 @@ def unbounded(schema: dict[str, Any]) -> list[Gap]:
     return list(_gaps(schema, dict(schema.get("$defs", {})), ""))
 
 
-def unreachable(schema: Any, max_bytes: int, max_nodes: int, place: str = "the arguments") -> Iterator[str]:
+def unreachable(schema: dict[str, Any], max_bytes: int, max_nodes: int) -> Iterator[str]:
     """Yield the bounds that no request reaches: the server refuses larger bodies before the guard sees them."""
-    if isinstance(schema, list):
-        schema = {f"{place}[]": part for part in schema}
-    if not isinstance(schema, dict):
-        return
     limits = {"maxLength": max_bytes, "maxItems": max_nodes, "maxProperties": max_nodes}
-    for keyword, limit in limits.items():
-        if isinstance(bound := schema.get(keyword), int) and bound > limit:
-            setting = "MAX_BODY_BYTES" if keyword == "maxLength" else "MAX_BODY_NODES"
-            yield f"{place} has {keyword} {bound}, beyond {setting} of {limit}: raise that setting, or lower the bound"
-    for name, part in schema.items():
-        yield from unreachable(part, max_bytes, max_nodes, str(name))
+    for place, part in objects_in(schema):
+        for keyword, limit in limits.items():
+            if isinstance(bound := part.get(keyword), int) and bound > limit:
+                setting = "MAX_BODY_BYTES" if keyword == "maxLength" else "MAX_BODY_NODES"
+                yield f"{place} has {keyword} {bound}, beyond {setting} of {limit}: raise it, or lower the bound"
 
 
 def _gaps(schema: Any, definitions: dict[str, Any], place: str) -> Iterator[Gap]:

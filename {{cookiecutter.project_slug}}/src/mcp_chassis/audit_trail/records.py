@@ -16,11 +16,7 @@ _GOOD = frozenset({"ok", "asked"})
 
 
 class TrailRecorder(Recorder):
-    """Puts records into a trail.
-
-    Args:
-        trail: where they go.
-    """
+    """Puts records into a trail."""
 
     def __init__(self, trail: AuditTrail) -> None:
         self._trail = trail

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from ..settings.fields import RoomSettings, SettingsFields
-from ..settings.rules import MAKE_KEY, weakness
+from ..settings.fields import MAKE_KEY, RoomSettings, SettingsFields, weakness
 
 
 class AuditTrailSettings(RoomSettings):

@@ -19,16 +19,12 @@ def add_verify_command(events: argparse.ArgumentParser) -> None:
     )
     verifying.set_defaults(run=verify_trail, listens=False)
     verifying.add_argument("files", nargs="*", type=Path, metavar="FILE", help="oldest first (default: AUDIT_FILE)")
-    verifying.add_argument("--head", action="append", type=explained(parse_head), default=[], metavar="NUMBER:SEAL",
-                           help="a head from the server's log, which the trail must hold; may be repeated")  # fmt: skip
+    text, head = "a head from the server's log, which the trail must hold; may be repeated", explained(parse_head)
+    verifying.add_argument("--head", action="append", type=head, default=[], metavar="NUMBER:SEAL", help=text)
 
 
 def verify_trail(options: argparse.Namespace, _: object, settings: Settings) -> int:
-    """Check an audit trail and print the problems.
-
-    Returns:
-        the exit code: 1 if anything is.
-    """
+    """Check an audit trail and print the problems. Return 1 if there are any."""
     own = settings.room(AuditTrailSettings)
     files: Sequence[Path] = options.files or [path for path in [own.audit_file] if path is not None]
     if not files or own.audit_key is None:

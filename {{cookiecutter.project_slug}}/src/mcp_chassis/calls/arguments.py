@@ -6,17 +6,17 @@ from typing import Any
 
 import pydantic_core
 from mcp.types import CallToolResult, InputRequiredResult, TextContent
-from pydantic import PrivateAttr, ValidationError
+from pydantic import ValidationError
 from pydantic_core import SchemaValidator
 
 from ..mcp import sdk
 from ..sinks.errors import InvalidInput
 from ..sinks.hidden import find_hidden
-from .exact import exact
 
 _MAX_NAME = 64
 _MAX_PROBLEMS = 500
 _MAX_BLOCKS = 1000
+_EXACT = 2.0**53  # below it, every integer is a float of its own
 _PERHAPS_WHOLE = re.compile(rb"[0-9](?:\.0|[eE])")
 
 
@@ -52,7 +52,7 @@ class Arguments(dict[str, Any]):
 
 
 class StrictMetadata(sdk.FuncMetadata):
-    """The SDK's argument reader without its leniency, and the schema that says what it accepts.
+    """The SDK's argument reader without its leniency.
 
     The SDK parses JSON out of strings, ignores unknown members and turns "7" into 7. A caller that sends the wrong
     type has misunderstood the tool; guessing what it meant is how checks and uses come to disagree.
@@ -60,22 +60,8 @@ class StrictMetadata(sdk.FuncMetadata):
 
     fields: dict[str, str]
     """The field of the model behind each parameter: an alias has another name, or a name that pydantic reserves."""
-    _published: dict[str, Any] = PrivateAttr()
-    _validator: SchemaValidator = PrivateAttr()
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Make the schema and the validator.
-
-        Raises:
-            Inexact: if a type has no exact counterpart in JSON Schema.
-        """
-        super().model_post_init(context)
-        self._published, self._validator = exact(self.arg_model)
-
-    @property
-    def published(self) -> dict[str, Any]:
-        """The JSON Schema of the arguments."""
-        return self._published
+    validator: SchemaValidator
+    """Accepts exactly what the published schema describes."""
 
     def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments as the function takes them.
@@ -89,7 +75,7 @@ class StrictMetadata(sdk.FuncMetadata):
             arguments = Arguments(arguments)
         if arguments.validated is None:
             # As JSON, because the arguments were JSON: a date is a string there, and strictness knows it.
-            model = self._validator.validate_json(
+            model = self.validator.validate_json(
                 arguments.document, strict=True, extra="forbid", by_alias=True, by_name=False
             )
             arguments.validated = {name: getattr(model, field) for name, field in self.fields.items()}
@@ -132,12 +118,14 @@ def broken_rule(error: BaseException) -> str:
 
 
 def _whole(value: Any) -> Any:
-    """Return a JSON value with 7 for 7.0: JSON Schema takes both for an integer."""
+    """Return a JSON value with 7 for 7.0: JSON Schema takes both for an integer. Larger ones stay: 1e23 is not the
+    integer that its float is, and 1e308 has 309 digits to write and to read.
+    """
     if isinstance(value, list):
         return [_whole(item) for item in value]
     if isinstance(value, dict):
         return {name: _whole(item) for name, item in value.items()}
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(value) if isinstance(value, float) and abs(value) < _EXACT and value.is_integer() else value
 
 
 def _json(value: object) -> bytes | None:

@@ -10,7 +10,7 @@ import hashlib
 import re
 import secrets
 import time
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeGuard
 
 import pydantic_core
 from mcp.server.mcpserver import Context
@@ -65,13 +65,16 @@ class Confirmations:
         self, context: Context[Any, Any] | None, tool: str, arguments: dict[str, Any]
     ) -> Verdict | InputRequiredResult:
         """Return the user's answer, or the question to send: the call cannot go on before it is answered."""
-        if context is None or context.client_capabilities is None or context.client_capabilities.elicitation is None:
+        if not _can_ask(context):
             return "cannot_ask"
         question = f"Run the tool {tool} with these arguments?\n{_shown(arguments)}"
         if context.protocol_version not in sdk.MODERN_PROTOCOL_VERSIONS:
             return await _ask_directly(context, question)
         if context.request_state is None:
-            return _input_required(question, await self._new_state())
+            state = await self._shared.put() if self._shared is not None else None
+            state = _SHARED + state if state else self._mine + secrets.token_urlsafe(16)
+            form = ElicitRequestFormParams(message=question, requested_schema=Answer.model_json_schema())
+            return InputRequiredResult(input_requests={_KEY: ElicitRequest(params=form)}, request_state=state)
         refused = await self._closed(context.request_state)
         answer = (context.input_responses or {}).get(_KEY)
         if refused is None and isinstance(answer, ElicitResult):
@@ -79,13 +82,11 @@ class Confirmations:
         return refused or "cancelled"
 
     def is_answer(self, context: Context[Any, Any] | None) -> bool:
-        """Whether a call brings the state of one of these questions along, which the SDK has sealed and checked."""
-        state = context.request_state if context is not None else None
+        """Whether `ask` closes a question for this call, which brings its state along, sealed by the SDK."""
+        if not _can_ask(context) or context.protocol_version not in sdk.MODERN_PROTOCOL_VERSIONS:
+            return False
+        state = context.request_state
         return state is not None and state.startswith((self._mine, _SHARED))
-
-    async def _new_state(self) -> str:
-        state = await self._shared.put() if self._shared is not None else None
-        return _SHARED + state if state else self._mine + secrets.token_urlsafe(16)
 
     async def _closed(self, state: str) -> Literal["replayed", "cannot_check"] | None:
         """Close a question; if it was not open, say so."""
@@ -104,6 +105,11 @@ class Confirmations:
         return None
 
 
+def _can_ask(context: Context[Any, Any] | None) -> TypeGuard[Context[Any, Any]]:
+    capabilities = context.client_capabilities if context is not None else None
+    return capabilities is not None and capabilities.elicitation is not None
+
+
 async def _ask_directly(context: Context[Any, Any], question: str) -> Verdict:
     try:
         async with asyncio.timeout(LIFETIME):  # an unanswered question must not keep its slot
@@ -117,11 +123,6 @@ def _outcome(action: str, confirm: object) -> Verdict:
     if action == "accept":
         return "accepted" if confirm is True else "declined"
     return "declined" if action == "decline" else "cancelled"
-
-
-def _input_required(question: str, state: str) -> InputRequiredResult:
-    form = ElicitRequestFormParams(message=question, requested_schema=Answer.model_json_schema())
-    return InputRequiredResult(input_requests={_KEY: ElicitRequest(params=form)}, request_state=state)
 
 
 def _shown(arguments: dict[str, Any]) -> str:

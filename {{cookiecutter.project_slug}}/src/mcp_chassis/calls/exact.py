@@ -11,6 +11,7 @@ import ipaddress
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from decimal import Decimal
 from enum import Enum
 from operator import ge, gt, le, lt
@@ -38,53 +39,52 @@ _FORMATS = frozenset({*(name for name, _, _ in _TEXTS.values()), "password"})
 _BOUNDS = {"ge": ge, "gt": gt, "le": le, "lt": lt}
 _SIZES = {"min_length", "max_length", "fail_fast"}
 _NOTES = {"type", "ref", "metadata", "serialization", "strict"}
-# The types that JSON Schema has as well, with the rules that it has; None: the parts have the rules.
-_RULES: Mapping[str, set[str] | None] = MappingProxyType(
+
+_CONVERT = "take a str with max_length and convert it in the tool"
+_DECLARE = "declare what may be sent, with one name each; the guard accepts no more"
+_PATTERN = r"write [0-9] for \d, [A-Za-z0-9_] for \w, [^\n] for a dot, ^ and $ for ends, AfterValidator for strip"
+_DECIMAL = "write Field(max_digits=..., decimal_places=...) with ge=0 or gt=0 at most, or ge and le only"
+# The types that JSON Schema has as well, with the rules that it has (None: the parts have them), and what to write
+# instead of others.
+_RULES: Mapping[str, tuple[set[str] | None, str]] = MappingProxyType(
     {
-        kind: rules
-        for kinds, rules in (
-            ("any none bool date uuid", set()),
-            ("time", {"microseconds_precision"}),
-            ("datetime", {"microseconds_precision", "tz_constraint"}),
-            ("str", _SIZES | {"pattern", "to_lower", "to_upper"}),
-            ("int", {*_BOUNDS, "multiple_of"}),
-            ("float", {*_BOUNDS, "allow_inf_nan"}),
-            ("decimal", {*_BOUNDS, "max_digits", "decimal_places", "allow_inf_nan"}),
-            ("literal enum", {"expected", "cls", "members", "sub_type"}),
-            ("list set frozenset tuple", _SIZES | {"items_schema", "variadic_item_index"}),
-            ("dict", _SIZES | {"keys_schema", "values_schema"}),
+        kind: (rules, instead)
+        for kinds, rules, instead in (
+            ("any none bool", set(), _DECLARE),
+            ("date uuid", set(), _CONVERT),
+            ("time", {"microseconds_precision"}, _DECLARE),
             (
-                "model model-fields model-field dataclass dataclass-args dataclass-field typed-dict typed-dict-field",
-                None,
+                "datetime",
+                {"microseconds_precision", "tz_constraint"},
+                "take AwareDatetime, and check its bounds in the tool",
             ),
-            ("nullable default union tagged-union definitions definition-ref function-after", None),
+            ("str", _SIZES | {"pattern", "to_lower", "to_upper"}, _PATTERN),
+            ("int", {*_BOUNDS, "multiple_of"}, _CONVERT),
+            ("float", {*_BOUNDS, "allow_inf_nan"}, _CONVERT),
+            ("decimal", {*_BOUNDS, "max_digits", "decimal_places", "allow_inf_nan"}, _DECIMAL),
+            ("literal enum", {"expected", "cls", "members", "sub_type"}, _CONVERT),
+            ("list tuple", _SIZES | {"items_schema", "variadic_item_index"}, _DECLARE),
+            ("set frozenset", _SIZES | {"items_schema"}, "take a list"),
+            ("dict", _SIZES | {"keys_schema", "values_schema"}, "let its keys be str, with max_length, or a Literal"),
+            ("model model-fields model-field dataclass dataclass-args dataclass-field", None, _DECLARE),
+            ("typed-dict typed-dict-field nullable default union tagged-union", None, _DECLARE),
+            ("definitions definition-ref function-after", None, _DECLARE),
         )
         for kind in kinds.split()
     }
 )
-_CONFIG = {"str_strip_whitespace", "str_min_length", "str_max_length", "coerce_numbers_to_str", "regex_engine"}
-_PARTS = ("schema", "items_schema", "keys_schema", "values_schema", "fields", "choices", "definitions")
-_HASHABLE = frozenset(
-    {"str", "int", "float", "bool", "none", "literal", "enum", "uuid", "date", "datetime", "nullable"}
-)
-_TOKEN = re.compile(r"\\.|\[\^?(?:\\.|[^\]\\])*\]|\(\?:?|.", re.DOTALL)
-_AMBIGUOUS = re.compile(r"\.|\(\?|\\[dDwWsSbBAzZ]|\[.*(?:\\[dDwWsS]|\[|&&|--|~~).*", re.DOTALL)
-
-_CONVERT = "take a str with max_length and convert it in the tool"
-_INSTEAD: Mapping[str, str] = MappingProxyType(
+_OTHERS: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(_RULES, "declare what may be sent, with one name each; the guard accepts no more"),
-        **dict.fromkeys(("date", "float", "int", "uuid", "literal", "enum"), _CONVERT),
-        **{"generator": "take a list", "set": "take a list", "frozenset": "take a list"},
         **dict.fromkeys(("function-before", "function-wrap", "function-plain"), f"use AfterValidator, or {_CONVERT}"),
-        "named-tuple": "take a model",
+        **{"generator": "take a list", "named-tuple": "take a model"},
         "timedelta": "take a number of seconds: Annotated[float, Field(ge=..., le=...)]",
-        "str": r"write [0-9] for \d, [A-Za-z0-9_] for \w, [^\n] for a dot, ^ and $ for ends, AfterValidator for strip",
-        "decimal": "write Field(max_digits=..., decimal_places=...) with ge=0 or gt=0 at most, or ge and le only",
-        "datetime": "take AwareDatetime, and check its bounds in the tool",
-        "dict": "let its keys be str, with max_length, or a Literal",
     }
 )
+_CONFIG = {"str_strip_whitespace", "str_min_length", "str_max_length", "coerce_numbers_to_str", "regex_engine"}
+_PARTS = ("schema", "items_schema", "keys_schema", "values_schema", "fields", "choices", "definitions")
+_HASHABLE = frozenset({"str", "int", "float", "bool", "none", "literal", "enum", "uuid", "date", "datetime"})
+_TOKEN = re.compile(r"\\.|\[\^?(?:\\.|[^\]\\])*\]|\(\?:?|.", re.DOTALL)
+_AMBIGUOUS = re.compile(r"\.|\(\?|\\[dDwWsSbBAzZ]|\[.*(?:\\[dDwWsS]|\[|&&|--|~~).*", re.DOTALL)
 
 
 class InvalidTool(TypeError):
@@ -95,7 +95,8 @@ class Inexact(TypeError):
     """A type that clients and the guard would read differently. The message says where, and what to write."""
 
     def __init__(self, place: str, what: str, kind: str) -> None:
-        super().__init__(f"{place or 'the arguments'}: {what}: {_INSTEAD.get(kind, _CONVERT)}")
+        instead = _RULES[kind][1] if kind in _RULES else _OTHERS.get(kind, _CONVERT)
+        super().__init__(f"{place or 'the arguments'}: {what}: {instead}")
 
 
 class _Published(GenerateJsonSchema):
@@ -121,11 +122,26 @@ def exact(model: type[BaseModel]) -> tuple[dict[str, Any], SchemaValidator]:
     """
     whole = model.__pydantic_core_schema__
     validator = SchemaValidator(_Rewriter(whole).rewritten(whole, ""), _use_prebuilt=False)
-    published = _closed(model.model_json_schema(schema_generator=_Published))
-    for place, name in _formats(published, ""):
-        if name not in _FORMATS:
-            raise Inexact(place, f"not every client knows the format {name}", "format")
+    published = deepcopy(model.model_json_schema(schema_generator=_Published))
+    for place, node in objects_in(published):
+        if isinstance(node.get("properties"), dict) and node.get("type") == "object":
+            node.setdefault("additionalProperties", False)
+        if node.get("type") == "array":
+            node.pop("uniqueItems", None)  # duplicates in a set count once
+        if isinstance(name := node.get("format"), str) and "type" in node and name not in _FORMATS:
+            raise Inexact(node.get("title") or place, f"not every client knows the format {name}", "format")
     return published, validator
+
+
+def objects_in(document: Any, place: str = "the arguments") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every object in a JSON document, the outer first, with the name of its place."""
+    if isinstance(document, list):
+        for part in document:
+            yield from objects_in(part, place)
+    elif isinstance(document, dict):
+        yield place, document
+        for name, part in document.items():
+            yield from objects_in(part, name)
 
 
 class _Rewriter:
@@ -141,8 +157,9 @@ class _Rewriter:
 
     def _exact(self, node: Any, place: str) -> Any:
         if isinstance(node, list | tuple):
+            fields = ((part, isinstance(part, dict) and part.get("type") == "dataclass-field") for part in node)
             return type(node)(
-                self.rewritten(part, f"{place}.{part['name']}" if _is_field(part) else place) for part in node
+                self.rewritten(part, f"{place}.{part['name']}" if named else place) for part, named in fields
             )
         if not isinstance(node, dict):
             return node
@@ -163,33 +180,28 @@ class _Rewriter:
         config = node.get("config") or {}
         if kind not in _RULES:
             yield f"JSON Schema has no such type ({kind})"
-        known = _RULES.get(kind)
+        known = _RULES[kind][0] if kind in _RULES else None
         if rules := config.keys() & _CONFIG if known is None else node.keys() - _NOTES - known:
             yield f"{', '.join(sorted(rules))} cannot be published"
         if "allow" in (node.get("extra_behavior"), config.get("extra_fields_behavior")) or node.get("custom_init"):
             yield 'extra="allow" or a custom __init__ accepts any member'
         if not isinstance(node.get("validation_alias", ""), str) or not isinstance(node.get("discriminator", ""), str):
             yield "AliasChoices, AliasPath and Discriminator functions cannot be published"
-        if kind == "dict" and not self._is_text(node.get("keys_schema") or {}):
+        if kind == "dict" and not self._kinds(node.get("keys_schema")) <= {"str", "any"}:
             yield "names of members are texts"
-        if kind in {"set", "frozenset"} and not self._kinds(node.get("items_schema") or {"type": "any"}) <= _HASHABLE:
+        if kind in {"set", "frozenset"} and not self._kinds(node.get("items_schema")) <= _HASHABLE:
             yield "not every value can be in a set"
         yield from _value_problems(node, kind)
 
-    def _resolved(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
-        while node.get("type") in {"definition-ref", "function-after"}:
+    def _kinds(self, node: Mapping[str, Any] | None) -> set[str]:
+        """Return the types that values of a node have; a choice among texts is a `str`."""
+        node = node or {"type": "any"}
+        while node["type"] in {"definition-ref", "function-after"}:
             node = self._definitions[node["schema_ref"]] if "schema_ref" in node else node["schema"]
-        return node
-
-    def _is_text(self, node: Mapping[str, Any]) -> bool:
-        node = self._resolved(node)
-        if node.get("type") in {"literal", "enum"}:
-            return all(isinstance(one, str) for one in _values(node))
-        return node.get("type", "any") in {"str", "any"}
-
-    def _kinds(self, node: Mapping[str, Any]) -> set[str]:
-        node = self._resolved(node)
-        return {node["type"]} if node["type"] != "nullable" else self._kinds(node["schema"])
+        if node["type"] == "nullable":
+            return {"none"} | self._kinds(node["schema"])
+        is_choice = node["type"] in {"literal", "enum"}
+        return {"str"} if is_choice and all(isinstance(one, str) for one in _values(node)) else {node["type"]}
 
 
 def _value_problems(node: dict[str, Any], kind: str) -> Iterator[str]:
@@ -204,13 +216,8 @@ def _value_problems(node: dict[str, Any], kind: str) -> Iterator[str]:
         yield "JSON has no such value"
 
 
-def _format_of(node: Mapping[str, Any]) -> tuple[str, str, Callable[[str], Any]] | None:
-    kind = node["type"]
-    return _TEXTS.get(node["function"]["function"] if kind == "function-after" else kind)
-
-
 def _leaf(node: dict[str, Any], kind: str) -> Any:
-    if form := _format_of(node):
+    if form := _TEXTS.get(node["function"]["function"] if kind == "function-after" else kind):
         return _after(core_schema.str_schema(), _reader(*form))
     if kind in {"literal", "enum"}:
         return _choice(node)
@@ -219,10 +226,6 @@ def _leaf(node: dict[str, Any], kind: str) -> Any:
     if kind == "decimal":
         return core_schema.no_info_plain_validator_function(_number(node))
     return {**node, "allow_inf_nan": False} if kind == "float" else node
-
-
-def _is_field(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") == "dataclass-field"
 
 
 def _after(schema: Any, function: Callable[[Any], Any]) -> CoreSchema:
@@ -284,28 +287,3 @@ def _number(node: Mapping[str, Any]) -> Callable[[Any], Decimal]:
         raise PydanticCustomError("decimal_type", "Input should be a number within its bounds")
 
     return read
-
-
-def _closed(schema: Any) -> Any:
-    """Return `schema` with every object in it closed to further members, and every set an array."""
-    if isinstance(schema, list):
-        return [_closed(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {name: _closed(part) for name, part in schema.items()}
-    if isinstance(closed.get("properties"), dict) and closed.get("type") == "object":
-        closed.setdefault("additionalProperties", False)
-    if closed.get("type") == "array":
-        closed.pop("uniqueItems", None)  # duplicates in a set count once
-    return closed
-
-
-def _formats(schema: Any, place: str) -> Iterator[tuple[str, str]]:
-    if isinstance(schema, list):
-        for part in schema:
-            yield from _formats(part, place)
-    elif isinstance(schema, dict):
-        if isinstance(schema.get("format"), str) and "type" in schema:
-            yield schema.get("title") or place, schema["format"]
-        for name, part in schema.items():
-            yield from _formats(part, name)

@@ -14,13 +14,12 @@ from mcp.types import CallToolResult, InputRequiredResult, TextContent
 
 from ..counters import count_decision
 from ..events.log import EventLog, Kind
-from ..limits.rate_limiter import LimiterFactory, RateLimiter
-from ..limits.slots import Slots, current_slot
+from ..limits.slots import Slot, Slots, current_slot
 from ..mcp import sdk
 from ..sinks.hidden import without_hidden
 from ..sinks.http import call_deadline
 from .arguments import Arguments
-from .confirmation import Confirmations, OpenQuestions
+from .confirmation import Confirmations
 from .outcome import classify
 from .output import fit_to_send
 from .record import Recorder, audited, caller
@@ -45,49 +44,24 @@ _NOT_CONFIRMED = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The limits of one server's calls.
-
-    Args:
-        max_concurrent_calls: tool calls that may run at the same time, all tools together.
-        max_result_bytes: largest result of a tool, a resource or a prompt, as JSON.
-        make_limiter: makes the counters of the tools' calls per minute.
-    """
-
-    max_concurrent_calls: int = 100
-    max_result_bytes: int = 1_048_576
-    make_limiter: LimiterFactory = RateLimiter
-
-
-DEFAULT_LIMITS = Limits()
-
-
 class ToolGuard:
     """Runs tools within their policies.
 
     Args:
         events: where refusals and failures are noted.
-        limits: of all calls together.
+        slots: of all calls together.
+        max_result_bytes: largest result, as JSON.
         recorder: records every call.
         keeping: what tools keep and seal with.
-        questions: confirmations that all replicas share.
+        confirmations: ask the user.
     """
 
-    def __init__(
-        self,
-        *,
-        events: EventLog,
-        limits: Limits,
-        recorder: Recorder,
-        keeping: Keeping,
-        questions: OpenQuestions | None = None,
-    ) -> None:
-        self._events = events
-        self._recorder = recorder
-        self._keeping = keeping
-        self._slots = Slots(limits.max_concurrent_calls)
-        self._confirmations = Confirmations(questions)
-        self._max_result_bytes = limits.max_result_bytes
+    events: EventLog
+    slots: Slots
+    max_result_bytes: int
+    recorder: Recorder
+    keeping: Keeping
+    confirmations: Confirmations
 
     async def call(
         self, guarded: GuardedTool, given: dict[str, Any], context: Context[Any, Any] | None, run: Run
@@ -98,9 +72,18 @@ class ToolGuard:
             MCPError: if the caller lacks a scope, or the tool raised it.
         """
         name, arguments = guarded.tool.name, Arguments(given)
-        with audited(self._recorder, "tool_call", arguments.encoded, tool=name) as audit:
+        with audited(self.recorder, "tool_call", arguments.encoded, tool=name) as audit:
             try:
-                return await self._admitted(guarded, arguments, context, run, audit)
+                slot = await self._admitted(guarded, context, audit)
+                if not isinstance(slot, Slot):
+                    return slot
+                current_slot.set(slot)
+                begin(RunningCall(name, arguments, self.keeping))
+                try:
+                    guarded.tool.fn_metadata.validate_arguments(arguments)  # before the user is asked about them
+                    return await self._confirmed(guarded, arguments, context, run, audit)
+                finally:
+                    slot.release()
             except sdk.NoBackChannelError as error:
                 text = f"{name} sends {error.method} {_ASK_BY_RESOLVE}"
                 return self._refused(audit, "cannot_ask", text, severity="medium")
@@ -108,22 +91,17 @@ class ToolGuard:
                 outcome = classify(error)
                 if outcome is None:
                     raise
-                outcome.note(error, self._events, audit, tool=name)
+                outcome.note(error, self.events, audit, tool=name)
                 return _error(outcome.message or f"The tool {name} failed. The server's log says why.")
 
     async def _admitted(
-        self,
-        guarded: GuardedTool,
-        arguments: Arguments,
-        context: Context[Any, Any] | None,
-        run: Run,
-        audit: dict[str, Any],
-    ) -> Result:
-        """Check scopes, rate and slots."""
+        self, guarded: GuardedTool, context: Context[Any, Any] | None, audit: dict[str, Any]
+    ) -> Slot | CallToolResult:
+        """Check scopes, rate and slots; return the slot, or the refusal."""
         name, policy = guarded.tool.name, guarded.policy
-        require(policy.scopes, self._events, audit, {"tool": name})
+        require(policy.scopes, self.events, audit, {"tool": name})
         # The answer to a question belongs to the call that was counted when the question was put.
-        limiter = None if policy.confirm and self._confirmations.is_answer(context) else guarded.limiter
+        limiter = None if policy.confirm and self.confirmations.is_answer(context) else guarded.limiter
         if limiter is not None:
             decision = await limiter.hit(caller())
             count_decision("tool", allowed=decision.allowed)
@@ -131,17 +109,11 @@ class ToolGuard:
                 wait = decision.retry_after
                 text = f"Too many calls of {name}. Try again in {wait} seconds."
                 return self._refused(audit, "rate_limited", text, "rate_limit_exceeded", retry_after=wait)
-        slot = self._slots.take(name, policy.max_concurrency)
+        slot = self.slots.take(name, policy.max_concurrency)
         if slot is None:
             text = f"{name} is busy. Try again in a moment."
             return self._refused(audit, "busy", text, "rate_limit_exceeded")
-        current_slot.set(slot)
-        begin(RunningCall(name, arguments, self._keeping))
-        try:
-            guarded.tool.fn_metadata.validate_arguments(arguments)  # before the user is asked about them
-            return await self._confirmed(guarded, arguments, context, run, audit)
-        finally:
-            slot.release()
+        return slot
 
     async def _confirmed(
         self,
@@ -152,11 +124,11 @@ class ToolGuard:
         audit: dict[str, Any],
     ) -> Result:
         name, policy = guarded.tool.name, guarded.policy
-        answer = await self._confirmations.ask(context, name, arguments) if policy.confirm else "accepted"
+        answer = await self.confirmations.ask(context, name, arguments) if policy.confirm else "accepted"
         if isinstance(answer, InputRequiredResult):
             audit["outcome"] = "asked"
             if context is not None and context.input_responses:
-                self._events.record("input_validation_failed", caller(), tool=name, reason="unasked_answer")
+                self.events.record("input_validation_failed", caller(), tool=name, reason="unasked_answer")
             return answer
         if policy.destructive and (not policy.confirm or (answer == "cannot_ask" and policy.confirm == "if-possible")):
             audit["confirmed"] = False
@@ -175,14 +147,14 @@ class ToolGuard:
             return self._refused(audit, "timeout", text, severity="medium")
         if isinstance(result, InputRequiredResult):
             audit["outcome"] = "asked"
-        return fit_to_send(result, self._events, max_bytes=self._max_result_bytes, tool=name)
+        return fit_to_send(result, self.events, max_bytes=self.max_result_bytes, tool=name)
 
     def _refused(
         self, audit: dict[str, Any], outcome: str, text: str, event: Kind = "tool_execution_failed", **details: Any
     ) -> CallToolResult:
         """Note an outcome in the audit line and as an event, and return `text` as an error result."""
         audit["outcome"] = outcome
-        self._events.record(event, caller(), **{"tool": audit["tool"], "reason": outcome, **details})
+        self.events.record(event, caller(), **{"tool": audit["tool"], "reason": outcome, **details})
         return _error(text)
 
 

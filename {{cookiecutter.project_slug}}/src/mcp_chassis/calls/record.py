@@ -13,6 +13,7 @@ from ..counters import OTHER, count_tool_call
 from ..events.untrusted import named
 from ..http.current_request import RequestContext, current_request
 
+ACTIONS = {"tool": "tool_call", "resource": "resource_read", "prompt": "prompt_get"}
 _MAX_ARGUMENTS = 32
 
 audit_log = structlog.get_logger("audit")

@@ -2,26 +2,47 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from ..auth.principal import get_principal
 from ..mcp import sdk
 
+MAX_PER_CALLER = 32  # of more handles, those that end first are dropped
+MAX_HANDLES = 10_000
 
-class HandleStore(Protocol):
-    """Keeps values of callers. A value that has expired, or that another caller has put, is not there.
+
+class HandleStore:
+    """Keeps values of callers in the memory of this process, bounded in number.
 
     Both methods raise `ToolError` if they cannot do it now.
     """
 
+    def __init__(self) -> None:
+        self._kept: dict[str, dict[str, tuple[float, str]]] = {}
+
     async def put(self, owner: str, name: str, text: str, ttl: float) -> None:
-        """Keep `text` for `ttl` seconds."""
+        """Keep `text` for `ttl` seconds. Only the caller's own values make room for it."""
+        now, own = time.monotonic(), self._kept.setdefault(owner, {})
+        if len(own) == MAX_PER_CALLER:
+            del own[min(own, key=own.__getitem__)]
+        elif self._number() >= MAX_HANDLES:
+            living = {who: {one: kept for one, kept in of.items() if kept[0] > now} for who, of in self._kept.items()}
+            self._kept = {who: of for who, of in living.items() if of}
+            if self._number() >= MAX_HANDLES:
+                raise sdk.ToolError("The server cannot keep anything more right now. Try again later.")
+        self._kept.setdefault(owner, {})[name] = now + ttl, text
 
     async def get(self, owner: str, name: str) -> str | None:
-        """Return what is kept under that name for that owner, or None."""
+        """Return what is kept under that name for that owner, or None: also of what has expired."""
+        until, text = self._kept.get(owner, {}).get(name, (0.0, None))
+        return text if time.monotonic() < until else None
+
+    def _number(self) -> int:
+        return sum(map(len, self._kept.values()))
 
 
 @dataclass(slots=True)
@@ -30,11 +51,11 @@ class Keeping:
 
     Args:
         codec: seals what clients carry from one call to the next.
-        store: where values are kept; this process, if there is none.
+        store: where values are kept.
     """
 
     codec: sdk.RequestStateCodec
-    store: HandleStore | None = None
+    store: HandleStore
 
 
 @dataclass(frozen=True, slots=True)

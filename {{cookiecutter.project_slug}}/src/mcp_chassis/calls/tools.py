@@ -17,7 +17,7 @@ from ..limits.slots import current_slot
 from ..mcp import sdk
 from .arguments import StrictMetadata
 from .declarations import ToolPolicy, policy_of
-from .exact import Inexact, InvalidTool
+from .exact import Inexact, InvalidTool, exact
 
 _REMEDY = "Annotate every parameter with a type of JSON, and convert its value in the tool."
 _MAX_THREADS = 1000  # they cannot be stopped, so slots count them and not this
@@ -41,14 +41,7 @@ def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory =
         InvalidTool: if JSON Schema cannot describe one of its parameters.
     """
     policy = policy_of(function, ToolPolicy)
-    annotations = ToolAnnotations(
-        title=policy.title,
-        read_only_hint=policy.read_only,
-        destructive_hint=policy.destructive,
-        idempotent_hint=policy.idempotent,
-        open_world_hint=policy.open_world,
-    )
-    tool = _described(function, policy.title, annotations)
+    tool = _described(function, policy)
     blocking = not inspect.iscoroutinefunction(inspect.unwrap(function))
     if blocking:
         tool.fn, tool.is_async = _in_thread(function), True
@@ -57,22 +50,29 @@ def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory =
     return GuardedTool(tool, policy, blocking, limiter)
 
 
-def _described(function: Callable[..., Any], title: str | None, annotations: ToolAnnotations) -> sdk.Tool:
+def _described(function: Callable[..., Any], policy: ToolPolicy) -> sdk.Tool:
     name = getattr(function, "__name__", repr(function))
     # Python 3.13 removes the indentation of docstrings: what is locked must not depend on who reads it.
     text = inspect.cleandoc(function.__doc__ or "")
+    hints = ToolAnnotations(
+        title=policy.title,
+        read_only_hint=policy.read_only,
+        destructive_hint=policy.destructive,
+        idempotent_hint=policy.idempotent,
+        open_world_hint=policy.open_world,
+    )
     try:
-        tool = sdk.Tool.from_function(function, title=title, description=text, annotations=annotations)
+        tool = sdk.Tool.from_function(function, title=policy.title, description=text, annotations=hints)
         named, given = inspect.signature(function).parameters, tool.fn_metadata.arg_model.model_fields
         fields = {field if field in named else info.alias or field: field for field, info in given.items()}
-        tool.fn_metadata = StrictMetadata(**dict(tool.fn_metadata), fields=fields)
+        tool.parameters, validator = exact(tool.fn_metadata.arg_model)
+        tool.fn_metadata = StrictMetadata(**dict(tool.fn_metadata), fields=fields, validator=validator)
     except Inexact as error:
         raise InvalidTool(f"the tool {name} cannot be served: {error}.") from None
     except (PydanticUserError, sdk.InvalidSignature, NameError, SchemaError) as error:
         raise TypeError(
             f"the tool {name} cannot be served: {str(error).splitlines()[0].rstrip('.')}. {_REMEDY}"
         ) from error
-    tool.parameters = tool.fn_metadata.published
     return tool
 
 

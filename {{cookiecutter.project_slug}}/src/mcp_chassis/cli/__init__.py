@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from ..rooms import rooms
 from ..service import Service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
 from ..state import EXIT_UNAVAILABLE, StartError
-from . import chassis, check, client_config, dev, events, keys, new, own_settings, serve, tools
+from . import chassis, check, client_config, dev, events, keys, own_settings, serve, tools
 
-_MODULES = (serve, dev, check, new, tools, keys, events, client_config, own_settings, chassis)
+_MODULES = (serve, dev, check, tools, keys, events, client_config, own_settings, chassis)
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 
 
@@ -25,13 +26,12 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     parser = _parser(service)
     options = parser.parse_args(arguments)
     try:
-        if options.command == "completion":
-            code = _completion(parser, options.shell)
-        elif not options.loads:  # about files only, so they work with any settings
+        if not options.loads:  # not about settings, so they work with any
             code = options.run(options, service)
         else:
-            env_file = _env_file(options, service)
-            settings = load_settings(service.settings, _env_file=env_file, **_overrides(options))
+            if options.command == "stdio":
+                _require_own_code(service)
+            settings = load_settings(service.settings, _env_file=_env_file(options, service), **_overrides(options))
             serve.log_to_stderr(settings)
             code = options.run(options, service, settings)
         sys.stdout.flush()
@@ -42,12 +42,9 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         options.report(error.problems)
         return EXIT_CONFIG
-    except StartError as error:
+    except (StartError, InvalidTool) as error:
         print(error, file=sys.stderr)
-        return EXIT_UNAVAILABLE
-    except InvalidTool as error:
-        print(error, file=sys.stderr)
-        return EXIT_CONFIG
+        return EXIT_UNAVAILABLE if isinstance(error, StartError) else EXIT_CONFIG
 
 
 def _parser(service: Service) -> argparse.ArgumentParser:
@@ -61,7 +58,17 @@ def _parser(service: Service) -> argparse.ArgumentParser:
         room.add_commands(commands)
     completion = commands.add_parser("completion", help="print a completion script for a shell")
     completion.add_argument("shell", choices=("bash", "fish", "powershell", "tcsh", "zsh"))
+    completion.set_defaults(run=partial(_completion, parser), loads=False)
     return parser
+
+
+def _require_own_code(service: Service) -> None:
+    """Refuse to serve a client in whose directory Python looks for modules first, as it does for `python -m`."""
+    package, here = service.directory, Path.cwd()
+    is_searched = not sys.flags.safe_path and Path(sys.path[0]).resolve() == here
+    if is_searched and here not in {package, package.parent, service.project}:
+        again = f"{sys.executable} -P -m {service.package} stdio"
+        raise StartError(f"Python would run modules of {here}, which is not the server's. Start it by `{again}`")
 
 
 def _env_file(options: argparse.Namespace, service: Service) -> Path | None:
@@ -98,11 +105,11 @@ def _report(problems: list[str]) -> None:
     print("These settings cannot be used:", *(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
 
 
-def _completion(parser: argparse.ArgumentParser, shell: str) -> int:
+def _completion(parser: argparse.ArgumentParser, options: argparse.Namespace, _: Service) -> int:
     try:
         import shtab  # noqa: PLC0415  (not installed with a server)
     except ModuleNotFoundError:
         print("Completion scripts are made by shtab. Install it: pip install shtab", file=sys.stderr)
         return 1
-    print(shtab.complete(parser, shell=shell))
+    print(shtab.complete(parser, shell=options.shell))
     return 0

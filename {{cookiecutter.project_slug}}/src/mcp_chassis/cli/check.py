@@ -14,15 +14,13 @@ from urllib.parse import urlsplit
 from pydantic import SecretBytes, SecretStr
 
 from ..approval.lint import approval_problems, unconfirmed
-from ..auth.keys.records import KeyRecord
+from ..auth.keys.store import KeySource, usable_keys
 from ..http.origins import is_loopback
-from ..mcp.guarded_server import GuardedServer
-from ..parts import usable_keys
 from ..rooms import OFFERS, needs_key, rooms
 from ..service import Service, unchecked_server
 from ..settings import EXIT_CONFIG, Settings, all_fields, read_env_file, secrets_directory, team_fields
 from ..state import StartError
-from ..verify import differences, summary
+from .chassis import differences, summary
 from .file_rights import READ_OR_WRITE, too_open
 from .options import HTTP_OPTIONS, Commands
 from .terminal import colored
@@ -72,34 +70,26 @@ def _print(found: list[Finding]) -> None:
 def _findings(service: Service, settings: Settings, now: datetime) -> Iterator[Finding]:
     keys = usable_keys(settings)
     yield Finding("OK", "settings", f"usable; it would listen on {settings.host}:{settings.port}")
-    yield _switch(
-        "authentication", settings.enable_auth, "ENABLE_AUTH", "by api-key" if needs_key(settings) else "by oauth"
-    )
-    yield _switch(
-        "rate limit", settings.enable_rate_limit, "ENABLE_RATE_LIMIT", f"{settings.max_requests_per_minute} a minute"
-    )
-    yield _switch("request log", settings.enable_request_logging, "ENABLE_REQUEST_LOGGING", settings.log_level)
+    for about, name, how in (
+        ("authentication", "enable_auth", "by api-key" if needs_key(settings) else "by oauth"),
+        ("rate limit", "enable_rate_limit", f"{settings.max_requests_per_minute} a minute"),
+        ("request log", "enable_request_logging", settings.log_level),
+    ):
+        off = f"OFF. Set {name.upper()}=true, unless something in front of the server does it."
+        yield Finding("OK", about, f"on, {how}") if getattr(settings, name) else Finding("WARN", about, off)
     yield from _exposure(settings)
     yield from _own(service, settings)
     yield from _strays(service, settings)
     yield from _files(service, settings)
-    yield from _env_key(settings, now)
-    for record in keys.records().values():
-        yield from _key(record, now)
+    yield from _old_keys(keys, settings, now)
     for room in rooms().values():
         yield from room.findings(service, settings)
-    yield _chassis()
-    server = unchecked_server(service)
-    yield _tools(server, settings)
-    for name, guarded in server.guarded_tools.items():
-        for warning in unconfirmed(guarded.policy):
-            yield Finding("WARN", "tools", f"{name}: {warning}.")
-
-
-def _switch(about: str, on: bool, name: str, how: str) -> Finding:
-    if on:
-        return Finding("OK", about, f"on, {how}")
-    return Finding("WARN", about, f"OFF. Set {name}=true, unless something in front of the server does it.")
+    if changed := differences():
+        text = f"{changed[0].rstrip('.')}, of {len(changed)} that differ. `chassis verify` shows all."
+        yield Finding("WARN", "chassis", text)
+    else:
+        yield Finding("OK", "chassis", summary())
+    yield from _tools(service, settings)
 
 
 def _exposure(settings: Settings) -> Iterator[Finding]:
@@ -113,13 +103,11 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
     elif parts.scheme == "https":
         yield Finding("OK", "TLS", f"clients use {settings.public_url}; something in front must hold the certificate")
     else:
-        yield Finding(
-            "WARN", "TLS", f"PUBLIC_URL is {settings.public_url}: keys cross the network readable. Use https."
-        )
+        text = f"PUBLIC_URL is {settings.public_url}: keys cross the network readable. Use https."
+        yield Finding("WARN", "TLS", text)
     if not settings.trusted_proxies:
-        yield Finding(
-            "WARN", "proxies", "TRUSTED_PROXIES is empty: behind a proxy all clients are one address. Name its network."
-        )
+        text = "TRUSTED_PROXIES is empty: behind a proxy all clients are one address. Name its network."
+        yield Finding("WARN", "proxies", text)
     if settings.environment != "production":
         yield Finding("WARN", "environment", "development. Set ENVIRONMENT=production: unapproved tools are refused.")
     for origin in settings.trusted_origins:
@@ -145,8 +133,9 @@ def _strays(service: Service, settings: Settings) -> Iterator[Finding]:
             yield Finding("WARN", ".env", f"{name} is no setting. Did you mean {meant}?")
     traces = sorted(name for name in {*os.environ, *in_file} if name.startswith("OTEL_"))
     if traces and "tracing" not in rooms():
-        remedy = next(offer.remedy for offer in OFFERS if offer.package == "tracing")
-        yield Finding("WARN", "tracing", f"{traces[0]} is set, and nothing is traced. {remedy}")
+        add = next(offer.command for offer in OFFERS if offer.package == "tracing")
+        text = f"{traces[0]} is set, and nothing is traced. This project was made without tracing. To add it: {add}"
+        yield Finding("WARN", "tracing", text)
 
 
 def _start(service: Service, settings: Settings) -> Iterator[Finding]:
@@ -183,39 +172,30 @@ def _files(service: Service, settings: Settings) -> Iterator[Finding]:
             yield Finding("WARN", about, problem)
 
 
-def _env_key(settings: Settings, now: datetime) -> Iterator[Finding]:
-    if settings.env_file is None or not settings.env_file.is_file():
-        return
-    age = now - datetime.fromtimestamp(settings.env_file.stat().st_mtime, UTC)
-    if settings.api_key is not None and age > _QUARTER:
-        text = f'unchanged for {age.days} days, and the key in it too. See "Key rotation" in SECURITY.md.'
-        yield Finding("WARN", "key age", text)
+def _old_keys(keys: KeySource, settings: Settings, now: datetime) -> Iterator[Finding]:
+    """Of the valid keys, those that are old or expire soon."""
+    if settings.api_key is not None and settings.env_file is not None and settings.env_file.is_file():
+        age = now - datetime.fromtimestamp(settings.env_file.stat().st_mtime, UTC)
+        if age > _QUARTER:
+            text = f'unchanged for {age.days} days, and the key in it too. See "Key rotation" in SECURITY.md.'
+            yield Finding("WARN", "key age", text)
+    for record in keys.records().values():
+        key, remedy, age = f"{record.id} ({record.name})", f"Run: keys rotate {record.id}", now - record.created
+        if record.state(now) != "valid":
+            continue
+        if record.expires is not None and record.expires - now < _SOON:
+            yield Finding("WARN", "key age", f"{key} ends in {(record.expires - now).days} days. {remedy}")
+        elif age > _QUARTER:
+            yield Finding("WARN", "key age", f"{key} is {age.days} days old. {remedy}")
 
 
-def _key(record: KeyRecord, now: datetime) -> Iterator[Finding]:
-    """Of the valid keys, name those that are old or expire soon."""
-    if record.state(now) != "valid":
-        return
-    about, key = "key age", f"{record.id} ({record.name})"
-    if record.expires is not None and record.expires - now < _SOON:
-        yield Finding("WARN", about, f"{key} ends in {(record.expires - now).days} days. Run: keys rotate {record.id}")
-    elif now - record.created > _QUARTER:
-        yield Finding("WARN", about, f"{key} is {(now - record.created).days} days old. Run: keys rotate {record.id}")
-
-
-def _chassis() -> Finding:
-    changed = differences()
-    if not changed:
-        return Finding("OK", "chassis", summary())
-    return Finding(
-        "WARN", "chassis", f"{changed[0].rstrip('.')}, of {len(changed)} that differ. `chassis verify` shows all."
-    )
-
-
-def _tools(server: GuardedServer, settings: Settings) -> Finding:
+def _tools(service: Service, settings: Settings) -> Iterator[Finding]:
+    server = unchecked_server(service)
     tools = server.guarded_tools
-    problems = approval_problems(tools, settings.tools_lock, server.other_texts)
-    if not problems:
-        return Finding("OK", "tools", f"{len(tools)} as approved in {settings.tools_lock}")
-    level: Literal["WARN", "FAIL"] = "FAIL" if settings.environment == "production" else "WARN"
-    return Finding(level, "tools", f"{problems[0].rstrip('.')}. `tools check` shows all of it.")
+    if problems := approval_problems(tools, settings.tools_lock, server.other_texts):
+        level: Literal["WARN", "FAIL"] = "FAIL" if settings.environment == "production" else "WARN"
+        yield Finding(level, "tools", f"{problems[0].rstrip('.')}. `tools check` shows all of it.")
+    else:
+        yield Finding("OK", "tools", f"{len(tools)} as approved in {settings.tools_lock}")
+    for name, guarded in tools.items():
+        yield from (Finding("WARN", "tools", f"{name}: {warning}.") for warning in unconfirmed(guarded.policy))

@@ -117,7 +117,8 @@ def target_of(settings: Settings, service: Service) -> Target:
     needed = settings.enable_auth and needs_key(settings)
     checkout = service.project
     uv = ("uv", "--directory", str(checkout), "run", service.name)
-    command = (*(uv if checkout is not None else (sys.executable, "-m", service.package)), "stdio")
+    wheel = (sys.executable, "-P", "-m", service.package)  # -P: no modules of the client's directory
+    command = (*(uv if checkout is not None else wheel), "stdio")
     return Target(service.name, settings.resource_url, service.version, variable if needed else None, command)
 
 

@@ -33,8 +33,8 @@ def add_commands(commands: Commands) -> None:
     events = commands.add_parser("events", parents=[HTTP_OPTIONS], help="show security events of running servers")
     events.set_defaults(run=_events)
     events.add_argument("--follow", action="store_true", help="go on with new ones until Ctrl-C")
-    events.add_argument("--url", action="append", type=explained(normal_origin), metavar="URL",
-                        help="a server, such as https://mcp.example.com; may be repeated")  # fmt: skip
+    text = "a server, such as https://mcp.example.com; may be repeated"
+    events.add_argument("--url", action="append", type=explained(normal_origin), metavar="URL", help=text)
     events.add_argument("--kind", action="append", choices=sorted(KINDS), help="only these; may be repeated")
     events.add_argument("--severity", choices=_SEVERITIES, default="low", help="minimum severity")
     events.add_argument("--limit", type=_number, default=20, help="how many of the latest (default: 20)")
@@ -72,8 +72,12 @@ def _show(client: httpx2.Client, urls: list[str], options: argparse.Namespace) -
             if (page := _page(client, url, away)) is not None:
                 pages[url] = page
         # Replicas return the same events. A flood is shown again, with its count, while it grows.
-        new = {identity: (event, urlsplit(url).netloc if urls[1:] else "") for url, page in pages.items()
-               for identity, event in page.items() if identity not in shown and _is_wanted(event, options)}  # fmt: skip
+        new: dict[str, tuple[dict[str, Any], str]] = {}
+        for url, events in pages.items():
+            name = urlsplit(url).netloc if urls[1:] else ""
+            new |= {
+                one: (event, name) for one, event in events.items() if one not in shown and _is_wanted(event, options)
+            }
         lines = [_line(*found) for found in sorted(new.values(), key=lambda found: str(found[0].get("timestamp")))]
         for line in lines[-limit:]:
             print(line, flush=True)
@@ -89,33 +93,27 @@ def _show(client: httpx2.Client, urls: list[str], options: argparse.Namespace) -
 
 
 def _page(client: httpx2.Client, url: str, away: set[str]) -> dict[str, dict[str, Any]] | None:
-    """Return the events of one server by what identifies them; None if it does not answer, which is said once.
-
-    Raises:
-        _Refused: if it refuses the key.
-    """
+    """Return the events of one server by what identifies them; None if it does not answer, which is said once."""
     try:
         answer = client.get(f"{url}/security/events", params={"limit": _PAGE})
         if answer.status_code in {401, 403}:
             raise _Refused(f"{url}: API_KEY is refused ({answer.status_code}).")
         events = [event for event in answer.raise_for_status().json()["events"] if isinstance(event, dict)]
-    except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
-        if url not in away:
-            print(f"{url}: {_explained_failure(error)}", file=sys.stderr)
-        away.add(url)
-        return None
-    if url in away:
-        print(f"{url}: answers again", file=sys.stderr)
-    away.discard(url)
-    return {json.dumps(event, sort_keys=True): event for event in events}
-
-
-def _explained_failure(error: Exception) -> str:
-    if isinstance(error, httpx2.HTTPStatusError):
-        return f"does not answer with events ({error.response.status_code})."
-    if isinstance(error, httpx2.TransportError):
-        return "does not answer. Is the server running there? --host, --port or --url name another."
-    return "does not answer with events. Is it a server of this template?"
+    except httpx2.HTTPStatusError as error:
+        text = f"does not answer with events ({error.response.status_code})."
+    except httpx2.TransportError:
+        text = "does not answer. Is the server running there? --host, --port or --url name another."
+    except (httpx2.HTTPError, ValueError, KeyError, TypeError):
+        text = "does not answer with events. Is it a server of this template?"
+    else:
+        if url in away:
+            print(f"{url}: answers again", file=sys.stderr)
+        away.discard(url)
+        return {json.dumps(event, sort_keys=True): event for event in events}
+    if url not in away:
+        print(f"{url}: {text}", file=sys.stderr)
+    away.add(url)
+    return None
 
 
 def _is_wanted(event: dict[str, Any], options: argparse.Namespace) -> bool:

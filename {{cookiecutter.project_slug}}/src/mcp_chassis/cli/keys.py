@@ -11,8 +11,7 @@ from pydantic import ValidationError
 
 from ..auth.keys.format import digest, new_id, new_key
 from ..auth.keys.records import KeyRecord, KeysError
-from ..auth.keys.source import fixed_keys
-from ..auth.keys.store import changing_keys, read_keys
+from ..auth.keys.store import changing_keys, fixed_keys, read_keys
 from ..rooms import rooms
 from ..service import Service, unchecked_server
 from ..settings import Settings, SettingsError
@@ -39,8 +38,8 @@ def add_commands(commands: Commands) -> None:
     create.add_argument("--name", required=True, help="whose it is, for lists: ci, grafana, alice@laptop")
     create.add_argument("--scopes", required=True, help="what it may do, separated by commas; * is everything")
     create.add_argument("--expires", type=_lifetime, default="90d", help="90d, 12h, 30m, or never (default: 90d)")
-    create.add_argument("--label", action="append", default=[], dest="labels", metavar="NAME=VALUE",
-                        help="a claim of its caller, such as tenant=acme; repeat it for more")  # fmt: skip
+    text = "a claim of its caller, such as tenant=acme; repeat it for more"
+    create.add_argument("--label", action="append", default=[], dest="labels", metavar="NAME=VALUE", help=text)
     create.set_defaults(change=_create)
     sub.add_parser("list", help="print a table of the keys, without any secret").set_defaults(change=_list)
     revoke = sub.add_parser("revoke", help="end a key now")
@@ -104,9 +103,7 @@ def _create(path: Path, options: argparse.Namespace, service: Service, _: Settin
         return 2
     with changing_keys(path) as keys:
         if any(other.name == record.name and other.state(now) == "valid" for other in keys.values()):
-            raise KeysError(
-                f"there is a valid key of the name {record.name!r}: choose another name, or rotate that one"
-            )
+            raise KeysError(f"there is a valid key of the name {record.name!r}: choose another, or rotate that one")
         keys[key_id] = record
     print(key)
     _say(f"Key {key_id} ({record.name}) for {' '.join(scopes)}, until {_time(expires)}. It is not shown again.")

@@ -54,8 +54,6 @@ def serve_one(service: Service, settings: Settings, sockets: list[socket.socket]
     """Serve in this process.
 
     Args:
-        service: what is served.
-        settings: of the server.
         sockets: to accept from; by default one as `HOST` and `PORT` say.
     """
     log_to_stderr(settings)  # a worker has not configured it yet

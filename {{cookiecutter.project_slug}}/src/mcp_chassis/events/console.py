@@ -29,25 +29,20 @@ def facts(values: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={plain(value)}" for name, value in values.items())
 
 
-class ConsoleLines:
-    """Makes lines, as the last processor of structlog.
+def console_line(_: WrappedLogger, __: str, event: EventDict, *, colors: bool) -> str:
+    """Return the line, with the traceback below it if there is one. The last processor of structlog.
 
     Args:
+        event: what is logged.
         colors: whether warnings and errors have a colour.
     """
-
-    def __init__(self, *, colors: bool) -> None:
-        self._colors = colors
-
-    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> str:
-        """Return the line, with the traceback below it if there is one."""
-        level, traceback = event.pop("level", "info"), event.pop("exception", "")
-        # Nothing in a line can end, colour or forge it; a traceback comes with its lines indented.
-        time = str(event.pop("timestamp", ""))[11:19]
-        line = escape_controls(f"{time} {_LEVELS.get(level, level.upper()):5} {_text(event)}")
-        if self._colors and level in _COLORS:
-            line = f"{_COLORS[level]}{line}\x1b[0m"
-        return f"{line.rstrip()}\n{traceback}" if traceback else line.rstrip()
+    level, traceback = event.pop("level", "info"), event.pop("exception", "")
+    # Nothing in a line can end, colour or forge it; a traceback comes with its lines indented.
+    time = str(event.pop("timestamp", ""))[11:19]
+    line = escape_controls(f"{time} {_LEVELS.get(level, level.upper()):5} {_text(event)}")
+    if colors and level in _COLORS:
+        line = f"{_COLORS[level]}{line}\x1b[0m"
+    return f"{line.rstrip()}\n{traceback}" if traceback else line.rstrip()
 
 
 def _text(event: EventDict) -> str:

@@ -5,6 +5,7 @@ as the ring in memory and forgets them by the same rule. The event loop only put
 writes. Where the file cannot be written, one log line says so, and events are in memory only.
 """
 
+import errno
 import json
 import os
 import queue
@@ -16,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import structlog
+from pydantic import TypeAdapter, ValidationError
 
 from ..limits.client_address import client_key
 from .log import KEEP, SecurityEvent, severity_to_cut
@@ -26,6 +28,7 @@ PRAGMA synchronous = OFF;
 CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, severity TEXT, caller TEXT, event TEXT);
 CREATE INDEX IF NOT EXISTS callers ON events (severity, caller);
 """
+_SHORTEN = "DELETE FROM events WHERE number NOT IN (SELECT number FROM events ORDER BY number DESC LIMIT :keep)"
 _FORGET = """
 DELETE FROM events WHERE number = (SELECT min(number) FROM events WHERE severity = :severity AND caller = (
     SELECT caller FROM events WHERE severity = :severity GROUP BY caller ORDER BY count(*) DESC, min(number) LIMIT 1))
@@ -34,6 +37,8 @@ _BUSY_SECONDS = 5.0  # that one attempt waits for another process
 _STOP_SECONDS = 5.0  # that a stop waits for the rest to be written
 _MAX_WAITING = 1000  # events; more are in memory only
 _BATCH = 100  # events of one transaction
+
+_EVENT = TypeAdapter(SecurityEvent)  # whose errors are ValueErrors
 
 log = structlog.get_logger("log")
 
@@ -55,11 +60,18 @@ class EventFile:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+            links = os.fstat(descriptor).st_nlink
             os.close(descriptor)
+            if links > 1:
+                raise OSError(errno.EMLINK, "it has another name, a hard link")
             if os.name == "posix":
                 path.chmod(0o600)
             self._database = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
             self._database.executescript(_SCHEMA)
+            [count] = self._database.execute("SELECT count(*) FROM events").fetchone()
+            if count > keep:  # which another program has written: one by one they would be slow to forget
+                with self._database:
+                    self._database.execute(_SHORTEN, {"keep": keep})
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
@@ -69,8 +81,8 @@ class EventFile:
             return []
         try:
             with closing(self._database.execute("SELECT event FROM events ORDER BY number")) as rows:
-                return [SecurityEvent(**json.loads(text)) for (text,) in rows]
-        except (sqlite3.Error, ValueError, TypeError) as error:
+                return [_EVENT.validate_json(text, strict=True) for (text,) in rows]
+        except (sqlite3.Error, ValueError) as error:
             self._give_up(error)
             return []
 
@@ -131,6 +143,8 @@ class EventFile:
     def _give_up(self, error: Exception) -> None:
         """Close it and say so. The reason is the system's, or SQLite's; neither holds a text of a client."""
         reason = error.strerror if isinstance(error, OSError) else str(error)
+        if isinstance(error, ValidationError):
+            reason = "it holds something else than events"
         log.warning("events are kept in memory only and end with the process", file=str(self._path), reason=reason,
                     hint="set EVENTS_FILE to a file that can be written, or to none")  # fmt: skip
         self._close()

@@ -86,16 +86,16 @@ class EventLog:
         request, principal = current_request.get(), current_principal.get()
         if principal is not None and principal.id == identifier:
             details |= principal.name_field
+        own: dict[str, object] = {}  # the server's, which need no look
         if request is not None:
             request.event_recorded = True
-            details["request_id"] = request.request_id
-            details.setdefault("client", request.client)
+            own = {"request_id": request.request_id, "client": request.client}
             identifier = identifier or request.client
         self.total += 1
         identifier, severity = (identifier or "local")[:MAX_TEXT], severity or ("high" if event in _HIGH else "medium")
         count_event(event, severity)
         timestamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-        bounded = {name: _bounded(value) for name, value in details.items()}
+        bounded = own | {name: _bounded(value) for name, value in details.items()}
         entry = SecurityEvent(timestamp, event, identifier, bounded, severity)
         facts = (str(bounded.get(name, "")) for name in _DISTINGUISHING)
         merged, replaced = self._sampler.take(identifier, ((event, severity), *facts), (self.total, entry))

@@ -20,7 +20,7 @@ import pydantic_core
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from .console import ConsoleLines
+from .console import console_line
 from .untrusted import REDACTED, add_secrets, escape_controls, redact
 
 _SECRET_NAMES = frozenset(
@@ -52,7 +52,7 @@ def configure_logging(
     colors = is_terminal and not os.environ.get("NO_COLOR")
     last: list[Processor] = [_to_json]
     if _output.one_line_a_call:
-        last = [ConsoleLines(colors=colors)]
+        last = [functools.partial(console_line, colors=colors)]
     elif console:
         last = [_escape_message, structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True)]
 

@@ -15,6 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Container, Iterable, Iterator
+from itertools import chain
 from urllib.parse import quote, unquote
 
 from ..http.current_request import current_request
@@ -44,8 +45,7 @@ def add_secrets(secrets: Iterable[str]) -> None:
         if len(secret) >= _SHORTEST:
             _secrets.update((secret, json.dumps(secret)[1:-1], quote(secret, safe="")))
     _pieces = frozenset(piece for secret in _secrets for piece in _pieces_of(secret))
-    for data in map(str.encode, _secrets):
-        _blocks.update(int.from_bytes(data[i : i + 4], sys.byteorder) for i in range(len(data) - 3))
+    _blocks.update(*(_windows(secret.encode(), 4) for secret in _secrets))
 
 
 def declare(names: Iterable[str]) -> None:
@@ -69,7 +69,7 @@ def shown(text: str, limit: int = MAX_TEXT) -> str:
     """
     text = text[: 4 * limit]  # bounds the work; what a secret loses to this cut is found by its pieces
     request = current_request.get()
-    presented = request.credentials() if request is not None else ""
+    presented = request.credentials() if request is not None else b""
     plain = text
     for _ in range(_MAX_ENCODINGS if "%" in text else 0):
         plain = unquote(plain)
@@ -82,7 +82,7 @@ def redact(text: str) -> str:
     """Return `text` without secrets of the process, pieces of them, and what looks like a key or a token."""
     data = text.encode(errors="replace")
     # Seven characters hold four bytes that begin at a multiple of four: a line costs 2 microseconds, not 30.
-    if not _blocks.isdisjoint(memoryview(data)[: len(data) & ~3].cast("I")):
+    if not _blocks.isdisjoint(_aligned(data, 4)):
         for secret in _secrets:
             text = text.replace(secret, REDACTED)
         text = _without_pieces(text, _pieces)
@@ -99,11 +99,26 @@ def escape_controls(text: str) -> str:
     )
 
 
-def _without(text: str, presented: str) -> str:
-    if presented:
-        wanted = set(_pieces_of(text))
-        text = _without_pieces(text, {piece for piece in _pieces_of(presented) if piece in wanted})
-    return redact(text)
+def _without(text: str, presented: bytes) -> str:
+    return redact(_without_pieces(text, _common_pieces(text, presented)) if presented else text)
+
+
+def _common_pieces(text: str, presented: bytes) -> set[str]:
+    """Return the pieces that are in both. As numbers, because a loop over 16 KB of headers would keep everyone."""
+    data = text.encode("latin-1", errors="replace")
+    if set(_windows(data, 4)).isdisjoint(_aligned(presented, 4)):  # which is so for almost every text
+        return set()
+    common = set(_windows(data, _PIECE)).intersection(_windows(presented, _PIECE))
+    return {number.to_bytes(_PIECE, sys.byteorder).decode("latin-1") for number in common}
+
+
+def _windows(data: bytes, size: int) -> Iterator[int]:
+    """Return all that have `size` bytes, 4 or 8, as numbers."""
+    return chain.from_iterable(_aligned(data[start:], size) for start in range(size))
+
+
+def _aligned(data: bytes, size: int) -> "memoryview[int]":
+    return memoryview(data)[: len(data) // size * size].cast("I" if size == 4 else "Q")
 
 
 def _pieces_of(text: str) -> Iterator[str]:

@@ -26,9 +26,9 @@ class RequestContext:
     """What layers add to the head of the response."""
     finished: bool = False
 
-    def credentials(self) -> str:
+    def credentials(self) -> bytes:
         """Return what the client sent as credentials: it may have sent the same text elsewhere, too."""
-        return "\n".join(value.decode("latin-1") for name, value in self.headers if name in CREDENTIALS)
+        return b"\n".join(value for name, value in self.headers if name in CREDENTIALS)
 
 
 current_request: ContextVar[RequestContext | None] = ContextVar("current_request", default=None)

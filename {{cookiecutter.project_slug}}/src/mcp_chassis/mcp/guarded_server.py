@@ -16,24 +16,25 @@ from pydantic import AnyUrl, BaseModel, ValidationError
 from ..approval.lint import INSTRUCTIONS
 from ..auth.principal import ALL_SCOPES, current_principal
 from ..calls.arguments import Arguments, SchemaViolation, rejection
-from ..calls.confirmation import LIFETIME, OpenQuestions
+from ..calls.confirmation import LIFETIME, Confirmations, OpenQuestions
 from ..calls.declarations import PromptPolicy, ResourcePolicy, policy_of
 from ..calls.outcome import classify
 from ..calls.output import ResultTooLarge, fit_to_send
-from ..calls.pipeline import DEFAULT_LIMITS, Limits, ToolGuard
-from ..calls.record import Recorder, audited, caller
+from ..calls.pipeline import ToolGuard
+from ..calls.record import ACTIONS, Recorder, audited, caller
 from ..calls.running import HandleStore, Keeping
 from ..calls.scopes import KINDS, NO_SCOPES, Access, missing_scopes, require
 from ..calls.tools import GuardedTool, guarded_tool
 from ..events.log import EventLog
 from ..events.untrusted import declare, named
+from ..limits.rate_limiter import LimiterFactory, RateLimiter
+from ..limits.slots import Slots
 from ..sinks.hidden import without_hidden
 from ..state import with_state
 from . import sdk
 
 _Result = TypeVar("_Result")
 
-_ACTIONS = {"tools/call": "tool_call", "resources/read": "resource_read", "prompts/get": "prompt_get"}
 _CHANGES = ("add_tool", "remove_tool", "add_resource", "resource", "add_prompt", "remove_prompt", "completion")
 _MAX_LISTINGS = 100
 
@@ -50,7 +51,9 @@ class GuardedServer(MCPServer[Any]):
         prompts: functions declared with `@prompt`.
         state: returns what tools share, once it is opened.
         events: where refusals and failures are noted.
-        limits: of its calls.
+        max_concurrent_calls: tool calls that may run at the same time, all tools together.
+        max_result_bytes: largest result of a tool, a resource or a prompt, as JSON.
+        make_limiter: makes the counters of the tools' calls per minute.
         recorder: records every call.
         questions: confirmations that all replicas share.
         state_keys: 32 bytes or more each: the first seals what clients carry between rounds, all open it; random if
@@ -74,7 +77,9 @@ class GuardedServer(MCPServer[Any]):
         prompts: Sequence[Callable[..., Any]] = (),
         state: Callable[[], Any] = lambda: None,
         events: EventLog,
-        limits: Limits = DEFAULT_LIMITS,
+        max_concurrent_calls: int = 100,
+        max_result_bytes: int = 1_048_576,
+        make_limiter: LimiterFactory = RateLimiter,
         recorder: Recorder | None = None,
         questions: OpenQuestions | None = None,
         state_keys: Sequence[bytes] = (),
@@ -83,17 +88,21 @@ class GuardedServer(MCPServer[Any]):
     ) -> None:
         self.events = events
         self._recorder = recorder or Recorder()
-        self._max_result_bytes = limits.max_result_bytes
+        self._max_result_bytes = max_result_bytes
         self._functions = {function.__name__ for function in (*resources, *prompts)}
         security = sdk.RequestStateSecurity(
             keys=state_keys or [os.urandom(32)], ttl=LIFETIME, bind_principal=lambda _: caller()
         )
-        keeping = Keeping(security.codec, handles)
         self._guard = ToolGuard(
-            events=events, limits=limits, recorder=self._recorder, keeping=keeping, questions=questions
+            events=events,
+            slots=Slots(max_concurrent_calls),
+            max_result_bytes=max_result_bytes,
+            recorder=self._recorder,
+            keeping=Keeping(security.codec, handles or HandleStore()),
+            confirmations=Confirmations(questions),
         )
         self.bus = bus or sdk.InMemorySubscriptionBus()
-        guarded = [guarded_tool(function, make_limiter=limits.make_limiter) for function in tools]
+        guarded = [guarded_tool(function, make_limiter=make_limiter) for function in tools]
         _refuse_twice("tool", [entry.tool.name for entry in guarded])
         _refuse_twice("prompt", [function.__name__ for function in prompts])
         # The SDK would keep the first of two, the table of scopes the last.
@@ -128,7 +137,7 @@ class GuardedServer(MCPServer[Any]):
     ) -> types.CallToolResult | types.InputRequiredResult:
         guarded = self.guarded_tools.get(name)
         if guarded is None:
-            self._refuse_unknown("tool_call", "tool", name)
+            self._refuse_unknown("tool", name)
         call_unguarded = super().call_tool
         return await self._guard.call(guarded, arguments, context, lambda given: call_unguarded(name, given, context))
 
@@ -138,7 +147,7 @@ class GuardedServer(MCPServer[Any]):
         uri = str(uri)
         name, params = named(self.access.resource_of(uri)), {"uri": uri}
         required = self.access.required("resources/read", params)
-        with self._guarded("resource_read", params, required, data={"uri": without_hidden(uri)}, resource=name):
+        with self._guarded(params, required, data={"uri": without_hidden(uri)}, resource=name):
             return self._fit(await super().read_resource(uri, context), resource=name)
 
     async def get_prompt(
@@ -146,9 +155,9 @@ class GuardedServer(MCPServer[Any]):
     ) -> types.GetPromptResult | types.InputRequiredResult:
         prompt = self._prompt_manager.get_prompt(name)
         if prompt is None:
-            self._refuse_unknown("prompt_get", "prompt", name)
+            self._refuse_unknown("prompt", name)
         given = arguments or {}
-        with self._guarded("prompt_get", given, self.access.required("prompts/get", {"name": name}), prompt=name):
+        with self._guarded(given, self.access.required("prompts/get", {"name": name}), prompt=name):
             if missing := {one.name for one in prompt.arguments or () if one.required} - given.keys():
                 raise SchemaViolation(f"Missing required arguments: {missing}")
             return self._fit(await super().get_prompt(name, arguments, context), prompt=name)
@@ -179,11 +188,11 @@ class GuardedServer(MCPServer[Any]):
 
     @contextmanager
     def _guarded(
-        self, action: str, arguments: dict[str, Any], required: frozenset[str], *, data: Any = None, **what: str
+        self, arguments: dict[str, Any], required: frozenset[str], *, data: Any = None, **what: str
     ) -> Iterator[None]:
         """Serve a resource or a prompt: its scopes, its audit line, and an error of the protocol if it fails."""
         (kind,) = what
-        with audited(self._recorder, action, Arguments(arguments).encoded, **what) as audit:
+        with audited(self._recorder, ACTIONS[kind], Arguments(arguments).encoded, **what) as audit:
             require(required, self.events, audit, what)
             try:
                 yield
@@ -195,10 +204,10 @@ class GuardedServer(MCPServer[Any]):
                 code = types.INVALID_PARAMS if outcome.is_of_caller else types.INTERNAL_ERROR
                 raise MCPError(code=code, message=outcome.message or f"The {kind} failed", data=data) from None
 
-    def _refuse_unknown(self, action: str, kind: str, name: str) -> NoReturn:
+    def _refuse_unknown(self, kind: str, name: str) -> NoReturn:
         """Refuse a name that is not declared. Guessed names are recorded too."""
         what = {kind: named(name)}
-        with audited(self._recorder, action, **what) as audit:
+        with audited(self._recorder, ACTIONS[kind], **what) as audit:
             audit["outcome"] = "unknown"
             self.events.record("input_validation_failed", caller(), severity=None, reason="unknown", **what)
             raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown {kind}")
@@ -214,8 +223,8 @@ class GuardedServer(MCPServer[Any]):
         what, given = self.access.subject(method, params), params.get("arguments")
         encoded = Arguments(given if isinstance(given, dict) else {}).encoded
         line: AbstractContextManager[dict[str, Any]] = nullcontext({})
-        if what:
-            line = audited(self._recorder, _ACTIONS[method], encoded, **what)
+        for kind in what:
+            line = audited(self._recorder, ACTIONS[kind], encoded, **what)
         try:
             with line as audit:
                 require(required, self.events, audit, what, status=403)

@@ -7,6 +7,7 @@ the stream ends within two.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from mcp import MCPError, types
@@ -20,6 +21,7 @@ from . import sdk
 _CHECK_SECONDS = 0.5  # between two checks of a stream's credential
 
 
+@dataclass(kw_only=True)
 class ListenStreams:
     """Serves `subscriptions/listen`, each stream by its own handler of the SDK, which can be closed alone.
 
@@ -31,16 +33,13 @@ class ListenStreams:
         max_age: seconds after which a stream is ended with a result. Clients listen again.
     """
 
-    def __init__(
-        self, bus: sdk.SubscriptionBus, *, events: EventLog, max_streams: int, max_per_caller: int, max_age: float
-    ) -> None:
-        self._bus = bus
-        self._events = events
-        self._max_streams = max_streams
-        self._max_per_caller = max_per_caller
-        self._max_age = max_age
-        self._open: dict[sdk.ListenHandler, str] = {}
-        self._closing = False
+    bus: sdk.SubscriptionBus
+    events: EventLog
+    max_streams: int
+    max_per_caller: int
+    max_age: float
+    _open: dict[sdk.ListenHandler, str] = field(default_factory=dict)
+    _closing: bool = False
 
     async def __call__(
         self, ctx: sdk.ServerRequestContext[Any, Any], params: types.SubscriptionsListenRequestParams
@@ -54,13 +53,13 @@ class ListenStreams:
         if self._closing:
             raise MCPError(types.INTERNAL_ERROR, "The server is stopping. Listen again in a moment.")
         held = list(self._open.values()).count(principal)
-        if held >= self._max_per_caller or len(self._open) >= self._max_streams:
-            self._events.record("rate_limit_exceeded", principal, reason="streams")
+        if held >= self.max_per_caller or len(self._open) >= self.max_streams:
+            self.events.record("rate_limit_exceeded", principal, reason="streams")
             raise MCPError(types.INTERNAL_ERROR, "Too many open streams. Close one, or try again later.")
-        handler = sdk.ListenHandler(self._bus)
+        handler = sdk.ListenHandler(self.bus)
         self._open[handler] = principal
         loop = asyncio.get_running_loop()
-        end = loop.call_later(self._max_age, handler.close)
+        end = loop.call_later(self.max_age, handler.close)
         is_valid = credential_is_valid.get()
         watch = loop.create_task(_close_with(is_valid, handler)) if is_valid is not None else None
         try:

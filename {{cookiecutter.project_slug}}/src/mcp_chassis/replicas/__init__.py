@@ -103,7 +103,7 @@ class Replicas(Room):
 
 async def _revoke(key_id: str, url: str, project: str, seconds: float) -> bool:
     from .connection import RedisAway, SharedRedis  # noqa: PLC0415
-    from .revocations import Revocations  # noqa: PLC0415
+    from .knowledge import Revocations  # noqa: PLC0415
 
     redis = SharedRedis(url, project=project, timeout=seconds)
     try:

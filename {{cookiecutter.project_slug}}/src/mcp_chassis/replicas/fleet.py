@@ -6,11 +6,9 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
-from .confirmations import SharedQuestions
 from .connection import SharedRedis
 from .events import SharedEvents
-from .failures import SharedFailures
-from .revocations import Revocations
+from .knowledge import Revocations, SharedFailures, SharedQuestions
 from .subscriptions import SharedBus
 
 

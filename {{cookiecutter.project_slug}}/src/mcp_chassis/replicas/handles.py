@@ -7,12 +7,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from ..handles import MAX_HANDLES, MAX_PER_CALLER, MAX_TTL
+from ..calls.running import MAX_HANDLES, MAX_PER_CALLER, HandleStore
+from ..handles import MAX_TTL
 from ..mcp import sdk
 from .connection import RedisAway, SharedRedis
 
 
-class SharedHandles:
+class SharedHandles(HandleStore):
     """Args:
     redis: where the values are.
     keys: the first seals them, all open them.
@@ -24,7 +25,6 @@ class SharedHandles:
         self._all = redis.name("handles")
 
     async def put(self, owner: str, name: str, text: str, ttl: float) -> None:
-        """Keep `text`. Only the caller's own values make room for it."""
         own, place = self._redis.name("handles", owner), f"{owner}:{name}"
         sealed = self._codec.seal(f"{place}:{text}".encode())
 
@@ -50,7 +50,6 @@ class SharedHandles:
             raise sdk.ToolError("The server cannot keep anything more right now. Try again later.")
 
     async def get(self, owner: str, name: str) -> str | None:
-        """Return what is kept, or None."""
         place = f"{owner}:{name}"
         sealed = await self._ask(lambda client: client.get(self._name(place)))
         if sealed is None:

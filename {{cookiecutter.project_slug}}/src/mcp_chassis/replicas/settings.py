@@ -8,8 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr
 
-from ..settings.fields import RoomSettings, SettingsFields, parts
-from ..settings.rules import MAKE_KEY, weakness
+from ..settings.fields import MAKE_KEY, RoomSettings, SettingsFields, parts, weakness
 
 
 class ReplicaSettings(RoomSettings):

@@ -47,7 +47,6 @@ def run_workers(count: int, work: Callable[[], None]) -> None:
     """Run `work` in `count` processes until SIGTERM or SIGINT, then let them finish.
 
     Args:
-        count: of processes.
         work: what each does. It must end on SIGTERM, and it is pickled.
 
     Raises:

@@ -15,12 +15,17 @@ from pydantic import PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from ..http.origins import is_loopback
 from ..rooms import OFFERS, needs_key, rooms
-from .fields import RoomSettings, SettingsFields
-from .rules import contradictions
+from .fields import MAKE_KEY, RoomSettings, SettingsFields, weakness
 
 EXIT_CONFIG = 78
 """What `sysexits.h` calls EX_CONFIG."""
+_RUN = "Run `python scripts/create_env.py`."
+_NO_FILE = (
+    "There is no .env in this directory. Run this in the project's directory, name the file with --env-file, or make "
+    "one with `python scripts/create_env.py`."
+)
 _MISSING = "is missing, and has no default. Set it in the environment, in .env, or as a file in SECRETS_DIR."
 
 
@@ -99,8 +104,7 @@ def load_settings(kind: type[Settings] = Settings, /, **overrides: Any) -> Setti
     for one in _room_kinds():
         settings._rooms[one] = _read(one, sources, overrides, problems)
     problems += _of_absent_rooms(in_file, in_files)
-    has_file = env_file is None or env_file.is_file()
-    problems += contradictions(settings, needs_key=needs_key(settings), has_file=has_file)
+    problems += _contradictions(settings)
     problems += [problem for room in settings._rooms.values() for problem in room.problems(settings)]
     if problems:
         raise SettingsError(problems)
@@ -191,3 +195,33 @@ def _of_absent_rooms(in_file: Mapping[str, str], in_files: Mapping[str, str]) ->
             word = value.strip().lower()
             if word and neutral is not None and word != neutral and (word, neutral) != ("0", "false"):
                 yield offer.remedy(name, word)
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """Return the problems between settings, each a sentence with what to do."""
+    problems = []
+    some_key = settings.api_key or settings.keys or settings.keys_file
+    if settings.enable_auth and needs_key(settings) and some_key is None:
+        has_file = settings.env_file is None or settings.env_file.is_file()
+        problems.append(f"API_KEY: is missing while ENABLE_AUTH is true. {_RUN if has_file else _NO_FILE}")
+    if settings.failed_auth_overall < settings.max_failed_auth_per_minute:
+        problems.append("MAX_FAILED_AUTH_OVERALL: is smaller than MAX_FAILED_AUTH_PER_MINUTE. Leave it empty.")
+    if settings.api_key is not None and (reason := weakness(settings.api_key.get_secret_value())):
+        make = MAKE_KEY.replace("secrets.token", '"mcp_" + secrets.token')
+        problems.append(f"API_KEY: {reason}. {make}")
+    if not is_loopback(settings.host):
+        if not settings.enable_auth:
+            problems.append(
+                f"HOST: {settings.host} is reachable by others while ENABLE_AUTH is false. "
+                "Set ENABLE_AUTH=true, or HOST=127.0.0.1."
+            )
+        if settings.public_url is None:
+            problems.append(
+                f"PUBLIC_URL: is needed to listen on {settings.host}, because other Host headers are refused. "
+                "Set it to the URL that clients use, such as https://mcp.example.com."
+            )
+    if settings.mcp_endpoint == settings.health_endpoint:
+        problems.append("HEALTH_ENDPOINT: is the same as MCP_ENDPOINT. Choose two different paths.")
+    if settings.rate_limit_burst is not None and not settings.enable_rate_limit:
+        problems.append("RATE_LIMIT_BURST: has no effect while ENABLE_RATE_LIMIT is false. Remove one of the two.")
+    return problems

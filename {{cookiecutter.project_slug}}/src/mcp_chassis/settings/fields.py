@@ -3,7 +3,7 @@
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -15,6 +15,9 @@ from ..sinks.urls import DEFAULT_PORTS
 
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _TAKEN_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/security/events"})
+_MIN_KEY_LENGTH = 32
+_PLACEHOLDER = re.compile(r"change.?me|replace.?(me|this)|placeholder|example|your.?(api.?)?key", re.IGNORECASE)
+MAKE_KEY = "Make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`."
 
 
 def parts(value: Any) -> Any:
@@ -33,9 +36,9 @@ def _network(text: str) -> Network:
         raise ValueError(f"{text!r} is not an address or network such as 192.0.2.7 or 10.0.0.0/8") from None
 
 
-def choice(*words: str, **synonyms: str) -> BeforeValidator:
-    """Return what accepts `words` in any case, and other usual words for them."""
-    known = {word.lower(): word for word in words} | synonyms
+def _choice(kind: Any, **synonyms: str) -> BeforeValidator:
+    """Return what accepts the words of a `Literal` in any case, and other usual words for them."""
+    known = {word.lower(): word for word in get_args(kind)} | synonyms
     return BeforeValidator(lambda value: known.get(value.strip().lower(), value) if isinstance(value, str) else value)
 
 
@@ -71,17 +74,13 @@ Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 _Origin = Annotated[str, AfterValidator(normal_origin)]
 _Path = Annotated[str, AfterValidator(_free_path)]
 _File = Annotated[Path, AfterValidator(_regular)]
-_LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
-    choice(
-        "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", trace="DEBUG", warn="WARNING", err="ERROR", fatal="CRITICAL"
-    ),
-]
-_LogFormat = Annotated[Literal["auto", "json", "console"], choice("auto", "json", "console", text="console")]
-_Environment = Annotated[
-    Literal["development", "production"],
-    choice("development", "production", dev="development", local="development", prod="production", live="production"),
-]
+_Levels = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+_LogLevel = Annotated[_Levels, _choice(_Levels, trace="DEBUG", warn="WARNING", err="ERROR", fatal="CRITICAL")]
+_Formats = Literal["auto", "json", "console"]
+_LogFormat = Annotated[_Formats, _choice(_Formats, text="console")]
+_Kinds = Literal["development", "production"]
+_SYNONYMS = {"dev": "development", "local": "development", "prod": "production", "live": "production"}
+_Environment = Annotated[_Kinds, _choice(_Kinds, **_SYNONYMS)]
 
 
 class _Sources(BaseSettings):
@@ -183,9 +182,16 @@ class RoomSettings(_Sources):
     """The settings of an optional room, read from the same sources."""
 
     def problems(self, settings: SettingsFields) -> list[str]:
-        """Return why these settings cannot be used, each a sentence with what to do.
-
-        Args:
-            settings: those of the server.
-        """
+        """Return why these settings, beside those of the server, cannot be used: sentences with what to do."""
         return []
+
+
+def weakness(key: str) -> str | None:
+    """Return why a text cannot be used as a secret, or None."""
+    if len(key) < _MIN_KEY_LENGTH:
+        return f"is shorter than {_MIN_KEY_LENGTH} characters"
+    if not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", key):
+        return "holds characters that a bearer token cannot carry"
+    if _PLACEHOLDER.search(key) or len(set(key)) < 12:
+        return "looks like a placeholder"
+    return None

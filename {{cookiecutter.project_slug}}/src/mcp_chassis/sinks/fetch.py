@@ -15,7 +15,18 @@ import httpx2
 
 from .addresses import IPNetwork, is_public
 from .errors import ConfigurationError, InvalidInput, UpstreamError
-from .http import REDIRECTS, AddressRefused, CheckedBackend, Fetched, exchange, in_time, sendable, system_authorities
+from .http import (
+    LOOKUPS_OF_CALLERS,
+    LOOKUPS_OF_SERVICES,
+    REDIRECTS,
+    AddressRefused,
+    CheckedBackend,
+    Fetched,
+    exchange,
+    in_time,
+    sendable,
+    system_authorities,
+)
 from .urls import Target, read_url
 
 # The caller's headers that may follow a redirect to another origin. Any other may be a credential: no list of names
@@ -38,6 +49,7 @@ class SafeFetcher:
         timeout: seconds for everything together: look-ups, redirects, and the last byte of the body. Less if the tool
             call ends before.
         ssl_context: default: the system's certificate authorities.
+        for_callers: whether callers choose the names. Theirs may take long to look up, but not keep the team's from it.
 
     Raises:
         ConfigurationError: if a limit is not positive.
@@ -51,6 +63,7 @@ class SafeFetcher:
     max_redirects: int = 3
     timeout: float = 15.0
     ssl_context: ssl.SSLContext | None = None
+    for_callers: bool = True
 
     def __post_init__(self) -> None:
         _read_proxy(self.proxy)  # an invalid one is refused now, not at the first request
@@ -125,7 +138,9 @@ class SafeFetcher:
         pool = httpcore2.AsyncConnectionPool(
             ssl_context=self.ssl_context or system_authorities(),
             proxy=_read_proxy(self.proxy),
-            network_backend=CheckedBackend(allows, self.max_bytes),
+            network_backend=CheckedBackend(
+                allows, self.max_bytes, LOOKUPS_OF_CALLERS if self.for_callers else LOOKUPS_OF_SERVICES
+            ),
         )
         headers = headers | {"connection": "close"}
         skips = self.max_redirects > 0

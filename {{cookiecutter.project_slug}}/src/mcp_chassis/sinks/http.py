@@ -3,12 +3,15 @@
 httpcore itself has no proxies from the environment, no cookies, no redirects and no decompression.
 """
 
+import asyncio
 import errno
 import math
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +28,6 @@ from .errors import ConfigurationError, UpstreamError
 from .urls import Target
 
 _Kind = TypeVar("_Kind")
-_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 
 call_deadline: ContextVar[float] = ContextVar("call_deadline", default=math.inf)
 """When the tool call ends, by the clock of the event loop."""
@@ -38,6 +40,7 @@ NETWORK_ERRORS = (
 _CONNECT_SECONDS = 5.0  # for one address: a name may have several
 _MAX_READ_BYTES = 16_384  # what is read at once is parsed at once, while every other request waits
 _MAX_HEAD_BYTES = 131_072  # of the whole response's heads
+_WITHOUT_BODY = frozenset({204, 304})  # a server that sends one all the same may send it later
 _MAX_CHUNKS = 10_000  # of one body: a million chunks of one byte keep a processor busy for a minute
 # Encodings of the web (Encoding Standard). Python has others that take quadratic time (punycode) or run escapes.
 _ENCODINGS = frozenset(
@@ -48,6 +51,10 @@ _ENCODINGS = frozenset(
 # RFC 9110, sections 5.1 and 5.5, without obs-text.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
+# Where a request ends and what becomes of its connection is decided here (RFC 9110, section 7.6.1; 9112, section 6).
+_OF_THE_CONNECTION = frozenset(
+    {"connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+)
 _OWN_FAULTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # this process is short of something
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
@@ -69,7 +76,7 @@ class Fetched:
 
     def json(self) -> Any:
         """Return the JSON value of a successful response. See `json_as`."""
-        return self._parsed(_ANYTHING)
+        return self.json_as(object)
 
     def json_as(self, kind: type[_Kind]) -> _Kind:
         """Return the JSON value of a successful response as a model, or what else pydantic can make of it.
@@ -77,14 +84,11 @@ class Fetched:
         Raises:
             UpstreamError: if the status is not 2xx, or the body is not JSON of that kind.
         """
-        return self._parsed(TypeAdapter(kind))
-
-    def _parsed(self, adapter: TypeAdapter[_Kind]) -> _Kind:
         origin = "/".join(self.url.split("/")[:3])
         if not 200 <= self.status < 300:
             raise UpstreamError(f"The service that the tool asked answered with status {self.status}.", cause=origin)
         try:
-            return adapter.validate_json(self.body)
+            return TypeAdapter(kind).validate_json(self.body)
         except ValueError:  # whose text would quote the body
             raise UpstreamError("the server's answer is not the JSON that it should be", cause=origin) from None
 
@@ -97,84 +101,141 @@ class AddressRefused(Exception):
         self.is_absent = is_absent
 
 
+class Lookups:
+    """Looks up names in threads of its own: a look-up cannot be cancelled, and a slow one keeps its thread.
+
+    Args:
+        threads: how many look-ups run at once.
+        waits: whether one more waits for a thread, rather than fails.
+    """
+
+    def __init__(self, threads: int, *, waits: bool) -> None:
+        self._free = None if waits else threading.Semaphore(threads)
+        self._threads = ThreadPoolExecutor(threads, "look-up")
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """Return all addresses of a name, or none."""
+        free = self._free
+        if free is not None and not free.acquire(blocking=False):
+            raise UpstreamError("too many names are being looked up")
+        work = self._threads.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        if free is not None:
+            work.add_done_callback(lambda _: free.release())
+        try:
+            answers = await asyncio.wrap_future(work)
+        except UnicodeError:
+            return []
+        except socket.gaierror as error:
+            if error.errno not in _NO_SUCH_NAME:
+                raise UpstreamError("the server's name cannot be looked up now", cause=cause_of(error)) from error
+            return []
+        return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+
+
+# Callers choose names that take long, so theirs have other threads than those of the team's services.
+LOOKUPS_OF_CALLERS = Lookups(64, waits=False)
+LOOKUPS_OF_SERVICES = Lookups(16, waits=True)
+
+
 class CheckedBackend(httpcore2.AnyIOBackend):
     """Resolves a name once for every connection, checks all addresses, and connects to no other.
 
     Args:
         allows: whether an address may be connected to. None connects to the host that httpcore asks for, a proxy.
         max_bytes: largest body.
+        lookups: looks up the names.
     """
 
-    def __init__(self, allows: Callable[[IPAddress], bool] | None, max_bytes: int) -> None:
+    def __init__(self, allows: Callable[[IPAddress], bool] | None, max_bytes: int, lookups: Lookups) -> None:
         self._allows = allows
+        self._lookups = lookups
         self._max_bytes = 2 * max_bytes + _MAX_HEAD_BYTES
 
     async def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
         failure: Exception = httpcore2.ConnectError("no address")
-        for address in [host] if self._allows is None else await _addresses(host, port, self._allows):
+        for address in [host] if self._allows is None else await self._addresses(host, port, self._allows):
             try:
                 return BoundedStream(await super().connect_tcp(address, port, *args, **options), self._max_bytes)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
         raise failure
 
+    async def _addresses(self, host: str, port: int, allows: Callable[[IPAddress], bool]) -> list[str]:
+        try:
+            found = [str(ip_address(host.strip("[]")))]
+        except ValueError:
+            found = await self._lookups.addresses(host, port)
+        # One address that is not allowed refuses the whole name: an honest service has none.
+        if not found or not all(allows(ip_address(address)) for address in found):
+            raise AddressRefused(is_absent=not found)
+        return found
+
 
 class BoundedStream(httpcore2.AsyncNetworkStream):
-    """Limits all bytes that a request is answered with, also headers, interim responses and the framing of chunks."""
+    """Limits all bytes that a request is answered with, also headers, interim responses and the framing of chunks.
+
+    It also ends a connection on which more came than the response: the next request, perhaps another caller's, would
+    read it as its own response.
+    """
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream, max_bytes: int) -> None:
         self._stream = stream
         self._max_bytes = self._left = max_bytes
+        self._is_answering = False  # something was read since the last write
+        self._may_hold_more = False  # below, after a read of all that was asked for
+        self.is_reusable = False
+        """Whether the response is known to be all that came so far."""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  (httpcore's interface)
-        data = await self._stream.read(min(max_bytes, _MAX_READ_BYTES), timeout)
+        limit = min(max_bytes, _MAX_READ_BYTES)
+        data = await self._stream.read(limit, timeout)
+        self._is_answering, self._may_hold_more = True, len(data) == limit
         self._left -= len(data)
         if self._left < 0:
             raise UpstreamError("the answer is too large")
         return data
 
     async def write(self, *args: Any, **options: Any) -> None:
-        self._left = self._max_bytes  # the next request of a kept connection: HTTP/1.1 does not read in between
+        if self._is_answering:  # the next request of a kept connection: HTTP/1.1 does not read in between
+            if self.get_extra_info("is_readable"):
+                raise httpcore2.ConnectionNotAvailable  # the pool closes this one and takes another
+            self._left, self._is_answering, self.is_reusable = self._max_bytes, False, False
         await self._stream.write(*args, **options)
 
     async def aclose(self) -> None:
         await self._stream.aclose()
 
     def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable" and (not self.is_reusable or self._may_hold_more or self._has_decrypted()):
+            return True  # the pool closes an idle connection that is
         return self._stream.get_extra_info(info)
+
+    def _has_decrypted(self) -> bool:
+        """Whether TLS has taken more from the socket than was read. What is read here is lost, with the connection."""
+        tls = self._stream.get_extra_info("ssl_object")
+        try:
+            return tls is not None and tls.read(1) is not None
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            return True
 
     async def start_tls(self, *args: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
         return BoundedStream(await self._stream.start_tls(*args, **options), self._max_bytes)
-
-
-async def _addresses(host: str, port: int, allows: Callable[[IPAddress], bool]) -> list[str]:
-    try:
-        found = [str(ip_address(host.strip("[]")))]
-    except ValueError:
-        try:
-            answers = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except UnicodeError:
-            answers = []
-        except socket.gaierror as error:
-            if error.errno not in _NO_SUCH_NAME:
-                raise UpstreamError("the server's name cannot be looked up now", cause=cause_of(error)) from error
-            answers = []
-        found = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
-    # One address that is not allowed refuses the whole name: an honest service has none.
-    if not found or not all(allows(ip_address(address)) for address in found):
-        raise AddressRefused(is_absent=not found)
-    return found
 
 
 def sendable(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers with their names in lower case.
 
     Raises:
-        ConfigurationError: if HTTP cannot carry one of them: a line break, a space at an end, another script.
+        ConfigurationError: if HTTP cannot carry one of them (a line break, a space at an end, another script), or it is
+            about the connection.
     """
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise ConfigurationError("a header's name holds a character that names of headers cannot have")
+        if name.lower() in _OF_THE_CONNECTION:
+            raise ConfigurationError(f"the header {name} cannot be chosen: it is about the connection")
         if not _HEADER_VALUE.fullmatch(value):
             raise ConfigurationError(f"the value of the header {name} cannot be sent: a line break, a space at an end?")
     return {name.lower(): value for name, value in headers.items()}
@@ -204,7 +265,16 @@ async def exchange(
         received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         skipped = skips_redirects and response.status in REDIRECTS and "location" in received
         body = b"" if skipped else await _body(response, received.get("content-encoding", "identity"), max_bytes)
+        connection = response.extensions["network_stream"]
+        if isinstance(connection, BoundedStream) and method != "HEAD" and response.status not in _WITHOUT_BODY:
+            connection.is_reusable = _is_all_that_came(response)
     return Fetched(response.status, received, body, target.origin + target.path)
+
+
+def _is_all_that_came(response: httpcore2.Response) -> bool:
+    """Whether nothing follows the response in the bytes that were parsed so far. No public interface tells it."""
+    stream: Any = response.stream
+    return bool(stream._stream._connection._h11_state.trailing_data == (b"", False))
 
 
 async def _body(response: httpcore2.Response, encoding: str, max_bytes: int) -> bytes:

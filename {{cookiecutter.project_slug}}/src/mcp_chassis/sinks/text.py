@@ -29,9 +29,12 @@ _NAME_CHARACTERS = frozenset(
     "¡¿…×®™©"  # Spanish, and what names of products and sizes have
     "׳״"  # Hebrew geresh, gershayim
     "،؛؟۔।॥॰"  # Arabic comma, semicolon, question mark, Urdu full stop, Devanagari danda, double danda, abbreviation
-    "་།፡።፣፤၊။၌၍၎၏។՚՛՝։"  # Tibetan, Ethiopic, Burmese, Khmer, Armenian word and sentence marks
-    "、。・，（）「」『』〒！？"  # CJK comma, stop, middle dot, full-width punctuation, quotes, postal mark
+    "་།፡።፣፤፥፦፧፨၊။၌၍၎၏។՚՛՝։"  # Tibetan, Ethiopic, Burmese, Khmer, Armenian word and sentence marks
+    "、。・，：（）「」『』《》【】〜〒！？"  # CJK and full-width punctuation, quotes, postal mark
 )
+# Not what NFC (the Greek question mark) or code pages (the full-width semicolon and tilde) make one of the others.
+# Of symbols, too, code pages map some to `<`, `>`, `|`, `^`; not these, nor those beyond the Basic Multilingual Plane.
+_SYMBOLS = frozenset("☀★☆☎☕☺♀♂⚠⚡✅✈✓✔✨❌❤⭐")
 # Ends of words and of sentences, which may stand behind a percent sign, an exclamation or a question mark.
 _AFTER_MARK = frozenset(["", *" ,.:)'’”»"])
 
@@ -134,13 +137,13 @@ def _is_in_name(text: str, index: int) -> bool:
     character, before, after = text[index], text[max(0, index - 4) : index], text[index + 1 : index + 4]
     if character in "/／&":
         return _joins_words(character, before, after)
-    if character in "%!?":
+    if character in "%％!?":
         return _ends_word(character, before, after)
     if character == '"':  # the Hebrew abbreviation mark, as it is usually typed
         return "\u05d0" <= before[-1:] <= "\u05ea" and "\u05d0" <= after[:1] <= "\u05ea"
-    if character in _JOINERS:  # spelling, and inside of a word
-        return _is(after[:1], "L", "M")
-    return character not in _DOLLARS and unicodedata.category(character) in _NAME_CATEGORIES
+    if character in _JOINERS:  # spelling, and inside of a word; or of an emoji
+        return _is(after[:1], "L", "M") or _is_symbol(after[:1])
+    return _is_symbol(character) or (character not in _DOLLARS and unicodedata.category(character) in _NAME_CATEGORIES)
 
 
 def _joins_words(character: str, before: str, after: str) -> bool:
@@ -154,11 +157,22 @@ def _joins_words(character: str, before: str, after: str) -> bool:
 
 
 def _ends_word(character: str, before: str, after: str) -> bool:
-    if character == "%":  # 50%, 50 %; not %41, %PATH%
-        return _is(before.removesuffix(" ")[-1:], "N") and after[:1] in _AFTER_MARK | {"!", "?"}
-    # Of a sentence: no history of a shell, no pattern, no query.
+    if character == "%":  # 50%, 50 %, 5%-10%; not %41, %PATH%
+        is_range = _is(after[:1], "Pd") and _is(after[1:2], "N")
+        return _is(before.removesuffix(" ")[-1:], "N") and (after[:1] in _AFTER_MARK | {"!", "?"} or is_range)
+    if character == "％":  # Chinese and Japanese have no space behind it
+        return _is(before[-1:], "N") and (after[:1] in _AFTER_MARK or not after[:1].isascii())
+    # Of a sentence, in French behind a space: no history of a shell, no pattern, no query.
+    if before[-1:] in {" ", "\u00a0", "\u202f"} and _is_word(before[-2:-1]):
+        before = before[:-1]
     marks = {"!", "?"} if character == "?" else {"?"}
     return (_is_word(before[-1:]) or before[-1:] in {*marks, *"%)'’”»"}) and after[:1] in _AFTER_MARK | marks
+
+
+def _is_symbol(character: str) -> bool:
+    """Whether it is an emoji or a sign that nothing makes a character of a shell of."""
+    beyond = "\U0001f1e6" <= character <= "\U0001faff" and _is(character, "So", "Sk")
+    return beyond or character in _SYMBOLS
 
 
 def _is_word(character: str) -> bool:

@@ -9,8 +9,9 @@ import math
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from email.utils import parsedate_to_datetime
+from functools import partial
 from ipaddress import ip_network
 from time import time
 from typing import Any, Self, TypedDict, Unpack
@@ -23,6 +24,7 @@ import pydantic_core
 from .addresses import IPAddress, is_public, is_within
 from .errors import ConfigurationError, InvalidInput, UpstreamError
 from .http import (
+    LOOKUPS_OF_SERVICES,
     NETWORK_ERRORS,
     REDIRECTS,
     AddressRefused,
@@ -55,6 +57,7 @@ class _Options(TypedDict, total=False):
     content: bytes
 
 
+@dataclass(eq=False, repr=False)
 class Upstream:
     """One HTTP service. Open it with `async with` in the lifespan: its connections are kept between calls.
 
@@ -71,38 +74,33 @@ class Upstream:
         ConfigurationError: if the base URL is none, or a limit is not positive.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        networks: Collection[str] = (),
-        authorization: Callable[[], Awaitable[str]] | None = None,
-        max_bytes: int = 1_000_000,
-        timeout: float = 10.0,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        if max_bytes < 1 or not 0 < timeout < math.inf:
+    base_url: str
+    _: KW_ONLY
+    networks: Collection[str] = ()
+    authorization: Callable[[], Awaitable[str]] | None = None
+    max_bytes: int = 1_000_000
+    timeout: float = 10.0
+    ssl_context: ssl.SSLContext | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1 or not 0 < self.timeout < math.inf:
             raise ConfigurationError("max_bytes and timeout of an Upstream must be positive")
         try:
-            self._networks = tuple(map(ip_network, networks))
-            self._base = parse_url(base_url)
-            if re.search("[?#]", base_url) or not {".", ".."}.isdisjoint(unquote(self._base.path).split("/")):
+            self._networks = tuple(map(ip_network, self.networks))
+            self._base = parse_url(self.base_url)
+            if re.search("[?#]", self.base_url) or not {".", ".."}.isdisjoint(unquote(self._base.path).split("/")):
                 raise ValueError("the path must have no '..', query or fragment")
         except ValueError as error:
             raise ConfigurationError(f"The base URL or the networks of an Upstream are not valid: {error}") from None
         self._path = self._base.path.rstrip("/")
-        self._authorization = authorization
-        self._max_bytes = max_bytes
-        self._timeout = timeout
-        self._ssl_context = ssl_context
         self._pool: httpcore2.AsyncConnectionPool | None = None
 
     async def __aenter__(self) -> Self:
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=self._ssl_context or system_authorities(),
+            ssl_context=self.ssl_context or system_authorities(),
             max_connections=_MAX_CONNECTIONS,
             keepalive_expiry=_KEPT_SECONDS,
-            network_backend=CheckedBackend(self._allows, self._max_bytes),
+            network_backend=CheckedBackend(self._allows, self.max_bytes, LOOKUPS_OF_SERVICES),
         )
         return self
 
@@ -148,7 +146,8 @@ class Upstream:
             UpstreamError: if the service does not answer properly, in time and within the size.
             ConfigurationError: if the request cannot be sent as it is, or its host is not where it should be.
         """
-        if self._pool is None:
+        pool = self._pool
+        if pool is None:
             raise ConfigurationError("The Upstream is not open: enter it with `async with` in the lifespan.")
         headers, content = sendable(options.get("headers", {})), options.get("content")
         if "authorization" in headers:
@@ -158,7 +157,8 @@ class Upstream:
         target = self._target(path, values, options.get("params", {}))
         try:
             headers |= await self._credential()
-            return await in_time(lambda: self._repeated(method, target, headers, content), self._timeout)
+            send = partial(exchange, pool, method, target, headers, content, max_bytes=self.max_bytes)
+            return await in_time(lambda: _repeated(send, is_idempotent=method in _IDEMPOTENT), self.timeout)
         except AddressRefused as error:
             if error.is_absent:
                 raise UpstreamError(_FAILED, cause=f"{self._base.origin}: its name has no address") from None
@@ -167,10 +167,10 @@ class Upstream:
             raise UpstreamError(_FAILED, cause=f"{self._base.origin}: {error} [{error.cause}]") from error
 
     async def _credential(self) -> dict[str, str]:
-        if self._authorization is None:
+        if self.authorization is None:
             return {}
         try:
-            value = await self._authorization()
+            value = await self.authorization()
         except InvalidInput as error:  # a provider knows no caller's input
             raise ConfigurationError(f"The provider of `authorization` failed: {error}") from error
         if not value:
@@ -184,34 +184,6 @@ class Upstream:
         whole = "/".join([self._path, *parts]) + ("/" if path.endswith("/") and not values else "")
         return replace(self._base, path=(whole or "/") + (f"?{urlencode(params, doseq=True)}" if params else ""))
 
-    async def _repeated(self, method: str, target: Target, headers: dict[str, str], content: bytes | None) -> Fetched:
-        for pause in (*_PAUSES, math.inf):
-            failure: Exception
-            try:
-                response = await self._send(method, target, headers, content)
-            except NETWORK_ERRORS as error:
-                failure, wait = error, pause
-                if not (method in _IDEMPOTENT or isinstance(error, _NOT_CONNECTED)) or _is_certain(error):
-                    raise
-            else:
-                if response.status < 500 and response.status not in _BUSY:
-                    return response
-                failure = UpstreamError(f"the server answered with status {response.status}")
-                wait = max(pause, _retry_after(response))
-                if method not in _IDEMPOTENT or response.status not in _BUSY:
-                    raise failure
-            if anyio.current_time() + wait >= anyio.current_effective_deadline():
-                raise failure
-            await anyio.sleep(wait)
-        raise AssertionError("the last pause has no end")
-
-    async def _send(self, method: str, target: Target, headers: dict[str, str], content: bytes | None) -> Fetched:
-        assert self._pool is not None  # noqa: S101  (checked by `request`)
-        response = await exchange(self._pool, method, target, headers, content, max_bytes=self._max_bytes)
-        if response.status in REDIRECTS:  # the credential is for this place
-            raise UpstreamError(f"the server redirects, with status {response.status}")
-        return response
-
     def _allows(self, address: IPAddress) -> bool:
         if self._networks:
             return is_within(address, self._networks)
@@ -220,6 +192,30 @@ class Upstream:
         if f".{self._base.host}".endswith(".localhost"):
             return is_within(address, _LOOPBACK)
         return is_public(address, also=_PRIVATE)
+
+
+async def _repeated(send: Callable[[], Awaitable[Fetched]], *, is_idempotent: bool) -> Fetched:
+    for pause in (*_PAUSES, math.inf):
+        failure: Exception
+        try:
+            response = await send()
+        except NETWORK_ERRORS as error:
+            failure, wait = error, pause
+            if not (is_idempotent or isinstance(error, _NOT_CONNECTED)) or _is_certain(error):
+                raise
+        else:
+            if response.status in REDIRECTS:  # the credential is for this place
+                raise UpstreamError(f"the server redirects, with status {response.status}")
+            if response.status < 500 and response.status not in _BUSY:
+                return response
+            failure = UpstreamError(f"the server answered with status {response.status}")
+            wait = max(pause, _retry_after(response))
+            if not is_idempotent or response.status not in _BUSY:
+                raise failure
+        if anyio.current_time() + wait >= anyio.current_effective_deadline():
+            raise failure
+        await anyio.sleep(wait)
+    raise AssertionError("the last pause has no end")
 
 
 def _is_certain(error: Exception) -> bool:
@@ -234,5 +230,5 @@ def _retry_after(response: Fetched) -> float:
         return int(text)
     try:
         return parsedate_to_datetime(text).timestamp() - time()
-    except ValueError:
+    except (ValueError, OverflowError):  # a year that no calendar has
         return math.inf

@@ -6,13 +6,26 @@ from typing import TYPE_CHECKING
 
 from ..http.routes import ExactRoute
 from ..rooms import Room
-from .settings import TelemetrySettings
+from ..settings.fields import Port, RoomSettings, SettingsFields
 
 if TYPE_CHECKING:
     from ..parts import Parts
     from ..settings import Settings
 
 METRICS = "/metrics"
+
+
+class TelemetrySettings(RoomSettings):
+    """A port of its own for `/metrics`, if there is to be one."""
+
+    metrics_port: Port | None = None
+    metrics_host: str = "127.0.0.1"
+
+    def problems(self, settings: SettingsFields) -> list[str]:
+        """Say what keeps the port from being opened."""
+        if self.metrics_port != settings.port:
+            return []
+        return ["METRICS_PORT: is the same as PORT. Choose another, or leave it empty for /metrics on PORT."]
 
 
 class Telemetry(Room):
@@ -31,10 +44,11 @@ class Telemetry(Room):
     @contextmanager
     def around(self, settings: "Settings", *, processes: int) -> Iterator[None]:
         """Open the port, and let several processes count together."""
-        from .port import metrics_port, shared_metrics  # noqa: PLC0415
+        from .metrics import metrics_port, shared_metrics  # noqa: PLC0415
 
+        own = settings.room(TelemetrySettings)
         shared = shared_metrics() if processes > 1 else nullcontext()
-        with shared, metrics_port(settings.room(TelemetrySettings)):
+        with shared, metrics_port(own.metrics_port, own.metrics_host):
             yield
 
 

@@ -1,4 +1,6 @@
-"""Numbers for Prometheus. Every label has few values: what a client makes up is counted under one name.
+"""Numbers for Prometheus, at a route or on a port of their own.
+
+Every label has few values: what a client makes up is counted under one name.
 
 Counting is on the way of every request, so a metric's children are kept in dictionaries: a look-up costs a tenth of
 the library's `labels()`. With PROMETHEUS_MULTIPROC_DIR set before the start, processes count into files of that
@@ -7,8 +9,10 @@ directory, and each of them can return the sum.
 
 import functools
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from prometheus_client import (
@@ -20,11 +24,14 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
     generate_latest,
+    start_http_server,
 )
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.requests import Request
 from starlette.responses import Response
+
+from ..settings import cannot_listen
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nothing asks for
 
@@ -153,3 +160,39 @@ def _is_alive(pid: int) -> bool:
     except OSError:
         pass  # another user's process, or a system without this check
     return True
+
+
+@contextmanager
+def shared_metrics() -> Iterator[None]:
+    """Let the processes that the block starts count together, unless the environment already names a directory."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        yield
+        return
+    with TemporaryDirectory(prefix="metrics-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        try:
+            yield
+        finally:
+            del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+
+
+@contextmanager
+def metrics_port(port: int | None, host: str) -> Iterator[None]:
+    """Serve metrics on a port of their own while the block runs, if one is set. Of several processes, the parent does.
+
+    Raises:
+        SettingsError: if the port is taken.
+    """
+    if port is None:
+        yield
+        return
+    try:
+        server, thread = start_http_server(port, host, registry())
+    except OSError as error:
+        raise cannot_listen("METRICS_PORT", host, port, error) from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -22,8 +22,6 @@ _BASE62 = string.digits + string.ascii_letters
 _SECRET_LENGTH = 43  # 62 ** 43 > 2 ** 256
 _CHECK_LENGTH = 6  # 62 ** 6 > 2 ** 32
 _KEY = re.compile(rf"{PREFIX}({ID_PATTERN})_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECK_LENGTH}}}")
-# The prefix at the beginning; or anywhere, with what follows it in either form.
-_MARKED = re.compile(rf"^{PREFIX}|{PREFIX}(?:{ID_PATTERN}_|[\w-]{{43}})", re.IGNORECASE)
 
 
 def new_id() -> str:
@@ -52,36 +50,6 @@ def id_of(key: str) -> str:
 def digest(key: str) -> str:
     """Return what is stored of a key. Without salt or stretching: 2**256 secrets cannot be tried."""
     return hashlib.sha256(key.encode()).hexdigest()
-
-
-def has_key_form(token: str) -> bool:
-    """Whether `token` has the marks of an API key, of this server or of another: it may be mistyped, or rotated."""
-    return _MARKED.search(token) is not None
-
-
-class NearKey:
-    """Recognises what may be `API_KEY`, mistyped.
-
-    Args:
-        key: the configured one.
-    """
-
-    def __init__(self, key: str) -> None:
-        secret = key.removeprefix(PREFIX).lower()
-        third = len(secret) // 3  # two typing errors leave one of three pieces as it was
-        self._pieces = frozenset(secret[start : start + third] for start in (0, third, 2 * third))
-        self._third = third
-        self._length = None if key.startswith(PREFIX) else len(key.rstrip("="))
-
-    def resembles(self, token: str) -> bool:
-        """Whether `token` holds a third of the key. One of an older `.env`, without the prefix, is also recognised by
-        its length, give or take a character, padding left out: so are those that it has replaced.
-        """
-        if self._length is not None and abs(len(token.rstrip("=")) - self._length) <= 1:
-            return True
-        text = token.lower()
-        # Looked up by their hashes, which are keyed: how many characters are right does not show in the time.
-        return any(text[start : start + self._third] in self._pieces for start in range(len(text) - self._third + 1))
 
 
 def _check_sum(text: str) -> str:

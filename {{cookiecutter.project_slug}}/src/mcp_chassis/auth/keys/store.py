@@ -1,22 +1,99 @@
-"""The keys file: changed by the command line under a lock, followed by running servers without a restart."""
+"""Where API keys come from: `API_KEY`, the setting `KEYS`, and the keys file.
+
+The command line changes the file under a lock; running servers follow it without a restart.
+"""
 
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import ChainMap
+from collections.abc import Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
 from ...locks import locked
-from .records import KeyRecord, KeysError, format_records, parse_records
+from ...rooms import needs_key
+from ...settings import Settings, SettingsError
+from ..verifier import Verifier
+from .records import KeyRecord, KeysError, default_record, format_records, parse_records
+from .verifier import NO_KEY, KeyVerifier
 
 log = structlog.stdlib.get_logger("auth")
 
 _CHECK_SECONDS = 1.0
 _LOCK_SECONDS = 10.0
+
+
+class KeySource:
+    """The keys that are valid now, as the settings say.
+
+    Raises:
+        SettingsError: if they cannot be read.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        key = settings.api_key.get_secret_value() if settings.api_key is not None else None
+        self._default = default_record(key) if key is not None else NO_KEY
+        self._fixed = fixed_keys(settings)
+        try:
+            self._file = KeysFile(settings.keys_file) if settings.keys_file is not None else None
+        except KeysError as error:
+            sentence = f"KEYS_FILE: {settings.keys_file} cannot be used: {error}. Repair or restore it."
+            raise SettingsError([sentence]) from None
+
+    def records(self) -> Mapping[str, KeyRecord]:
+        """Return the keys of the file and of `KEYS`, by id."""
+        # A key that is revoked in the file stays revoked, whatever an older copy in the settings says.
+        return self._fixed if self._file is None else ChainMap(self._file.records(), self._fixed)
+
+    def revoked(self) -> list[str]:
+        """Return the ids of revoked keys."""
+        return [record.id for record in self.records().values() if record.revoked is not None]
+
+    def problems(self) -> list[str]:
+        """Return what has broken since the start."""
+        return list(filter(None, [self._file.problem()])) if self._file is not None else []
+
+    def verifiers(self, revoked: Container[str]) -> list[Verifier]:
+        """Return what judges keys. Even without any key: what looks like one is no other kind of token.
+
+        Args:
+            revoked: ids of keys that were revoked elsewhere.
+        """
+        return [KeyVerifier(self.records, revoked, default=self._default)]
+
+
+def usable_keys(settings: Settings) -> KeySource:
+    """Return the keys of the server.
+
+    Raises:
+        SettingsError: if they cannot be read, or callers need a key and there is none: every call would be refused.
+    """
+    keys, now = KeySource(settings), datetime.now(UTC)
+    is_any = settings.api_key is not None or any(record.state(now) == "valid" for record in keys.records().values())
+    if settings.enable_auth and needs_key(settings) and not is_any:
+        text = (
+            "API_KEY: is missing while ENABLE_AUTH is true, and KEYS_FILE and KEYS hold no key that is valid "
+            "now. Run `python scripts/create_env.py`, or `keys create --name ci --scopes notes:read`."
+        )
+        raise SettingsError([text])
+    return keys
+
+
+def fixed_keys(settings: Settings) -> dict[str, KeyRecord]:
+    """Return the keys in the setting `KEYS`, by id.
+
+    Raises:
+        SettingsError: if it cannot be read.
+    """
+    try:
+        return parse_records(settings.keys.get_secret_value()) if settings.keys is not None else {}
+    except KeysError as error:
+        raise SettingsError([f"KEYS: cannot be used: {error}. It holds the text of a keys file."]) from None
 
 
 class KeysFile:

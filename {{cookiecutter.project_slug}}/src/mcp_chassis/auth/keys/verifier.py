@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
@@ -15,9 +16,10 @@ log = structlog.stdlib.get_logger("auth")
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 # Stands in for a key that does not exist, so that the same work is done for it. No key has this digest.
-_NO_KEY = KeyRecord(id="0" * 10, name="none", scopes=("none",), sha256="0" * 64, created=_EPOCH)
+NO_KEY = KeyRecord(id="0" * 10, name="none", scopes=("none",), sha256="0" * 64, created=_EPOCH)
 
 
+@dataclass(eq=False, repr=False)
 class KeyVerifier(Verifier):
     """Judges the configured `API_KEY`, and every token that begins with `mcp_`.
 
@@ -27,16 +29,11 @@ class KeyVerifier(Verifier):
         default: the record of `API_KEY`, which may have any form.
     """
 
-    def __init__(
-        self,
-        records: Callable[[], Mapping[str, KeyRecord]],
-        revoked: Container[str] = frozenset(),
-        *,
-        default: KeyRecord | None = None,
-    ) -> None:
-        self._records = records
-        self._revoked = revoked
-        self._default = default or _NO_KEY
+    records: Callable[[], Mapping[str, KeyRecord]]
+    revoked: Container[str] = frozenset()
+    default: KeyRecord = field(default=NO_KEY, kw_only=True)
+
+    def __post_init__(self) -> None:
         self._logged: set[str] = set()
 
     async def verify(self, token: str) -> Principal | None:
@@ -46,13 +43,13 @@ class KeyVerifier(Verifier):
             InvalidCredential: if the key is mistyped, unknown, revoked or expired.
         """
         presented = digest(token)
-        if _same(presented, self._default.sha256):
+        if _same(presented, self.default.sha256):
             # API_KEY may be a key of `keys create`: then its scopes, its end and its revocation decide.
-            same = self._records().get(token.removeprefix(PREFIX)[:ID_LENGTH])
-            record = same if same is not None and any(_matches(presented, same)) else self._default
+            same = self.records().get(token.removeprefix(PREFIX)[:ID_LENGTH])
+            record = same if same is not None and any(_matches(presented, same)) else self.default
         elif token.startswith(PREFIX):
             key_id = id_of(token)
-            record = self._records().get(key_id, _NO_KEY)
+            record = self.records().get(key_id, NO_KEY)
         else:
             return None
         is_current, is_previous = _matches(presented, record)
@@ -60,9 +57,9 @@ class KeyVerifier(Verifier):
             # The secret decides before anything else is said of a key, even to our own log.
             raise InvalidCredential("unknown")
         now = datetime.now(UTC)
-        name = record.name if record is not self._default else ""  # its id says it all
+        name = record.name if record is not self.default else ""  # its id says it all
         principal = Principal(f"key:{record.id}", "key", frozenset(record.scopes), record.claims, name)
-        if record.revoked is not None or record.id in self._revoked:
+        if record.revoked is not None or record.id in self.revoked:
             raise InvalidCredential("revoked", principal)
         end = record.expires if is_current else record.previous_until or _EPOCH
         if end is not None and now >= end:
@@ -76,7 +73,7 @@ class KeyVerifier(Verifier):
 
 
 def _matches(presented: str, record: KeyRecord) -> tuple[bool, bool]:
-    return _same(presented, record.sha256), _same(presented, record.previous_sha256 or _NO_KEY.sha256)
+    return _same(presented, record.sha256), _same(presented, record.previous_sha256 or NO_KEY.sha256)
 
 
 def _same(one: str, other: str) -> bool:

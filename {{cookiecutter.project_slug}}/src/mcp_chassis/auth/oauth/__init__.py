@@ -3,7 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from ...rooms import Room
-from .on_behalf import on_behalf_of
+from .exchange import TokenExchange, on_behalf_of
+from .introspection import IntrospectionVerifier
+from .jwks import IssuerKeys, issuer_fetcher
+from .key_form import KeyForm
+from .resource_metadata import ResourceMetadata
 from .settings import OAuthSettings
 
 if TYPE_CHECKING:
@@ -28,8 +32,6 @@ class OAuth(Room):
         own = parts.settings.room(OAuthSettings)
         if own.auth_mode != "oauth" or own.oauth_issuer is None:
             return
-        from .resource_metadata import ResourceMetadata  # noqa: PLC0415
-
         parts.verifiers += _verifiers(parts, own, own.oauth_issuer)
         metadata = ResourceMetadata(parts.settings.resource_url, own.oauth_issuer, lambda: parts.scopes)
         parts.challenge += f', resource_metadata="{metadata.url}"'
@@ -38,35 +40,28 @@ class OAuth(Room):
 
 
 def _verifiers(parts: "Parts", own: OAuthSettings, issuer: str) -> "list[Verifier]":
-    # Imported here: PyJWT and the fetcher take a tenth of the start of a server that uses neither.
-    from .exchange import TokenExchange  # noqa: PLC0415
-    from .introspection import IntrospectionVerifier  # noqa: PLC0415
-    from .jwks import IssuerKeys, issuer_fetcher  # noqa: PLC0415
-    from .jwt_verifier import JwtVerifier  # noqa: PLC0415
+    from .jwt_verifier import JwtVerifier  # noqa: PLC0415  (with PyJWT, only where it is used)
 
     audience = own.oauth_audience or parts.settings.resource_url
     keys = IssuerKeys(issuer, networks=own.oauth_networks)
     secret = own.oauth_client_secret.get_secret_value() if own.oauth_client_secret is not None else ""
-    client = {"client_id": own.oauth_client_id or "", "client_secret": secret}
+    client: dict[str, Any] = {"client_id": own.oauth_client_id or "", "client_secret": secret}
     exchange = None
     if own.oauth_token_url is not None:
         fetcher = issuer_fetcher(own.oauth_token_url, own.oauth_networks)
-        exchange = TokenExchange(own.oauth_token_url, **client, fetcher=fetcher)
-    common: dict[str, Any] = {
-        "issuer": issuer,
-        "audience": audience,
-        "shown": dict(own.oauth_claims),
-        "exchange": exchange,
-    }
+        exchange = TokenExchange(url=own.oauth_token_url, **client, fetcher=fetcher)
+    shown = dict(own.oauth_claims)
+    common: dict[str, Any] = {"issuer": issuer, "audience": audience, "shown": shown, "exchange": exchange}
     verifiers: list[Verifier] = [JwtVerifier(**common, keys=keys, max_lifetime=own.oauth_max_token_lifetime)]
     if own.oauth_introspection_url is not None:
+        api_key = parts.settings.api_key.get_secret_value() if parts.settings.api_key is not None else ""
         verifiers.append(
             IntrospectionVerifier(
-                own.oauth_introspection_url,
+                url=own.oauth_introspection_url,
                 **common,
                 **client,
                 fetcher=issuer_fetcher(own.oauth_introspection_url, own.oauth_networks),
-                may_be_key=parts.keys.may_be_key,
+                may_be_key=KeyForm(api_key, parts.keys.records).matches,
             )
         )
     return verifiers

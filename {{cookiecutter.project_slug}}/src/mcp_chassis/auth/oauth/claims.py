@@ -1,21 +1,57 @@
-"""Reads claims, whether they come from a token or from the issuer's introspection endpoint."""
+"""What both kinds of access tokens have in common: their claims, and acting for the caller."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from ..principal import Principal
-from ..verifier import InvalidCredential
+from ..principal import Act, Principal
+from ..verifier import InvalidCredential, Verifier
+from .verdict_cache import Verdict, VerdictCache
+
+if TYPE_CHECKING:
+    from .exchange import TokenExchange
 
 _MAX_CLAIM = 8192  # characters of one claim, all items of a list together
 _MAX_NUMBER = 2**64
-_NONE: Mapping[str, str] = MappingProxyType({})
 
 LATEST = 2**53
 """Seconds. Beyond it, arithmetic with floats loses precision or raises."""
+LEEWAY = 30
+"""Seconds that two clocks may differ."""
 
 
-def principal_of(claims: Mapping[str, Any], shown: Mapping[str, str] = _NONE, *, subject: str = "sub") -> Principal:
+@dataclass(kw_only=True, eq=False, repr=False)
+class TokenVerifier(Verifier):
+    """Judges access tokens of one issuer for this server.
+
+    Args:
+        issuer: must equal `iss` exactly.
+        audience: this server's resource URL; must be among `aud` (RFC 8707, MCP authorization).
+        shown: the claims that tools may see, by the names they get.
+        exchange: exchanges tokens of callers for those of other services.
+    """
+
+    issuer: str
+    audience: str
+    shown: Mapping[str, str] = field(default_factory=dict)
+    exchange: "TokenExchange | None" = None
+    _verdicts: VerdictCache[Verdict] = field(default_factory=VerdictCache, init=False)
+
+    def act_for(self, token: str) -> Act | None:
+        """Return what exchanges `token`, if that is set up. The token itself is in nothing that it returns."""
+        exchange = self.exchange
+        if exchange is None:
+            return None
+
+        async def act(audience: str, scopes: tuple[str, ...]) -> str:
+            return await exchange.token(token, audience, scopes)
+
+        return act
+
+
+def principal_of(
+    claims: Mapping[str, Any], shown: Mapping[str, str] | None = None, *, subject: str = "sub"
+) -> Principal:
     """Return the principal that verified claims describe.
 
     Args:
@@ -29,7 +65,7 @@ def principal_of(claims: Mapping[str, Any], shown: Mapping[str, str] = _NONE, *,
     name = claims.get(subject)
     if not (isinstance(name, str) and 0 < len(name) <= 255 and name.isprintable()):
         raise InvalidCredential("subject")
-    found = {name: _texts(_at(claims, path)) for name, path in shown.items()}
+    found = {name: _texts(_at(claims, path)) for name, path in (shown or {}).items()}
     present = {name: value for name, value in found.items() if value is not None}
     return Principal(f"oauth:{name}", "oauth", _scopes(claims), present)
 

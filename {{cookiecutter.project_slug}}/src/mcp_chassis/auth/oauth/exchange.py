@@ -1,21 +1,21 @@
-"""Exchanges the token of a caller for one that another service accepts (RFC 8693)."""
+"""Calls of other services in the name of the caller, by tokens that theirs are exchanged for (RFC 8693)."""
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
 from weakref import WeakValueDictionary
 
 import anyio
 import structlog
 
 from ...mcp.sdk import ToolError
-from ...sinks.errors import UpstreamError
-from ...sinks.fetch import SafeFetcher
+from ...sinks.errors import ConfigurationError, UpstreamError
+from ..principal import Principal, act_for_caller, get_principal
+from ..verifier import InvalidCredential
 from .claims import number
-from .jwks import cause_of, client_credentials, json_object
+from .jwks import IssuerClient, cause_of, json_object
 from .verdict_cache import Kept, VerdictCache
 
 log = structlog.stdlib.get_logger("auth")
@@ -34,22 +34,46 @@ class _Exchanged(Kept):
     token: str = field(repr=False)
 
 
-class TokenExchange:
+def on_behalf_of(
+    audience: str, scopes: Iterable[str] = (), *, principal: Principal | None = None
+) -> Callable[[], Awaitable[str]]:
+    """Return what makes the value of `Authorization` for calls of another service, each in the name of its caller.
+
+    The authorization server decides whether this server may act for the caller there. The caller's own token, which
+    is for this server alone, is never sent to the service, and no tool can get it (MCP, security best practices).
+
+    Args:
+        audience: the service, as the authorization server calls it.
+        scopes: what the token should allow there.
+        principal: serve this caller only. Default: the caller of each call.
+
+    Returns:
+        An async function. It raises `ToolError` if the caller gets no token, `UpstreamError` if the authorization
+        server does not answer properly, `ConfigurationError` if OAUTH_TOKEN_URL is not set.
+    """
+    wanted = tuple(sorted(set(scopes)))
+
+    async def authorization() -> str:
+        caller, act = get_principal(), act_for_caller.get()
+        if principal is not None and caller != principal:
+            raise ToolError("This acts for another caller.")
+        if act is None and caller.kind == "oauth":
+            raise ConfigurationError("acting for callers needs the setting OAUTH_TOKEN_URL")
+        if act is None:
+            raise ToolError("This tool acts for its caller, which needs an access token of theirs: log in with OAuth.")
+        return f"Bearer {await act(audience, wanted)}"
+
+    return authorization
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TokenExchange(IssuerClient):
     """Asks the authorization server for tokens of other services, and keeps each until it ends.
 
     What it keeps belongs to one token of a caller, not to the caller: another token of theirs may allow less.
-
-    Args:
-        url: the token endpoint. It comes from the settings only.
-        client_id: this server's client ID.
-        client_secret: this server's client secret.
-        fetcher: sends the requests.
     """
 
-    def __init__(self, url: str, *, client_id: str, client_secret: str, fetcher: SafeFetcher) -> None:
-        self._url = url
-        self._headers = client_credentials(client_id, client_secret)
-        self._fetcher = fetcher
+    def __post_init__(self) -> None:
         self._kept: VerdictCache[_Exchanged] = VerdictCache()
         self._asking: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
@@ -57,7 +81,8 @@ class TokenExchange:
         """Return a token for `audience` that acts for the subject of `subject_token`.
 
         Raises:
-            ToolError: if the authorization server does not give one.
+            ToolError: if the authorization server refuses it.
+            UpstreamError: if it does not answer properly.
         """
         key = "\n".join((subject_token, audience, *scopes))
         async with self._asking.setdefault(key, anyio.Lock()):  # of many calls that need it, one asks
@@ -76,9 +101,7 @@ class TokenExchange:
 
     async def _ask(self, form: Mapping[str, str], audience: str) -> dict[str, Any]:
         try:
-            answer = await self._fetcher.request(
-                "POST", self._url, headers=self._headers, content=urlencode(form).encode()
-            )
+            answer = await self._post(form)
             if answer.status not in _REFUSED:
                 return json_object(answer)
         except (ValueError, UpstreamError) as error:
@@ -96,9 +119,13 @@ def _exchanged(document: Mapping[str, Any], subject_token: str) -> _Exchanged:
         raise _failed("the answer holds no access token")
     if token == subject_token:  # it would pass the caller's token through (MCP, security best practices)
         raise _failed("the answer holds the token of the caller")
-    return _Exchanged(token=token, until=time.time() + number(lifetime) - _MARGIN)
+    try:
+        seconds = number(lifetime)
+    except InvalidCredential:
+        seconds = 0  # then it is not kept
+    return _Exchanged(token=token, until=time.time() + seconds - _MARGIN)
 
 
-def _failed(cause: str) -> ToolError:
-    log.error("a token could not be exchanged", cause=cause)
-    return ToolError("The authorization server does not answer properly, so this tool cannot act for you right now.")
+def _failed(cause: str) -> UpstreamError:
+    text = "The authorization server does not answer properly, so this tool cannot act for you right now."
+    return UpstreamError(text, cause=f"a token could not be exchanged: {cause}")

@@ -2,65 +2,41 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 import anyio
 import structlog
 
 from ...sinks.errors import UpstreamError
-from ...sinks.fetch import SafeFetcher
 from ..principal import Principal
 from ..verifier import InvalidCredential
-from .claims import LATEST, number
-from .jwks import IssuerUnavailable, cause_of, client_credentials, json_object
-from .tokens import TokenVerifier
-from .verdict_cache import Verdict, VerdictCache
+from .claims import LATEST, LEEWAY, TokenVerifier, number, principal_of
+from .jwks import IssuerClient, IssuerUnavailable, cause_of, json_object
+from .verdict_cache import Verdict
 
 log = structlog.stdlib.get_logger("auth")
 
 _REMEMBERED = 30.0  # seconds that a revoked token stays valid (RFC 7662, section 4)
 _COOL_DOWN = 5.0  # seconds between a request that failed and the next one
 _MAX_CONCURRENT = 10  # requests
-_LEEWAY = 30  # seconds that two clocks may differ
 # Statuses that reject this one token. If they counted as an outage, any client could cause one.
 _TOKEN_REJECTED = frozenset({400, 413, 414, 422})
 
 
-class IntrospectionVerifier(TokenVerifier):
+@dataclass(kw_only=True, eq=False, repr=False)
+class IntrospectionVerifier(IssuerClient, TokenVerifier):
     """Judges tokens that are neither API keys nor JWTs, by sending them to the issuer.
 
+    The answer must have `aud`: a token for another server is active as well. It need not have `iss`.
+
     Args:
-        url: the introspection endpoint. It comes from the settings only.
-        client_id: this server's client ID for introspection.
-        client_secret: this server's client secret.
-        issuer: must equal `iss`, if the answer has it.
-        audience: must be among `aud`, which the answer must have: a token for another server is active as well.
-        fetcher: sends the requests.
         may_be_key: whether a token may be an API key, which the issuer must not see.
-        options: as of `TokenVerifier`.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        client_id: str,
-        client_secret: str,
-        issuer: str,
-        audience: str,
-        fetcher: SafeFetcher,
-        may_be_key: Callable[[str], bool],
-        **options: Any,
-    ) -> None:
-        super().__init__(**options)
-        self._url = url
-        self._issuer = issuer
-        self._audience = audience
-        self._fetcher = fetcher
-        self._may_be_key = may_be_key
-        self._headers = client_credentials(client_id, client_secret)
-        self._verdicts = VerdictCache[Verdict]()
+    may_be_key: Callable[[str], bool]
+
+    def __post_init__(self) -> None:
         self._at_once = anyio.CapacityLimiter(_MAX_CONCURRENT)
         self._again_at = 0.0
 
@@ -71,7 +47,7 @@ class IntrospectionVerifier(TokenVerifier):
             InvalidCredential: if the token may be a key, is not active, or not for this server.
             IssuerUnavailable: if the issuer does not answer.
         """
-        if self._may_be_key(token):
+        if self.may_be_key(token):
             raise InvalidCredential("key_form")
         verdict = self._verdicts.get(token) or await self._judge(token)
         return verdict.principal
@@ -101,16 +77,15 @@ class IntrospectionVerifier(TokenVerifier):
         if claims.get("active") is not True:
             raise InvalidCredential("inactive")
         self._check(claims)
-        principal = self._principal(claims, subject="sub" if "sub" in claims else "client_id")
-        until = min(time.time() + _REMEMBERED, number(claims.get("exp", LATEST)) + _LEEWAY)
+        principal = principal_of(claims, self.shown, subject="sub" if "sub" in claims else "client_id")
+        until = min(time.time() + _REMEMBERED, number(claims.get("exp", LATEST)) + LEEWAY)
         return Verdict(principal=principal, until=until)
 
     async def _ask(self, token: str) -> dict[str, Any]:
         if time.monotonic() < self._again_at:
             raise IssuerUnavailable
-        form = urlencode({"token": token, "token_type_hint": "access_token"}).encode()
         try:
-            answer = await self._fetcher.request("POST", self._url, headers=self._headers, content=form)
+            answer = await self._post({"token": token, "token_type_hint": "access_token"})
             if answer.status in _TOKEN_REJECTED:
                 raise InvalidCredential("refused")
             return json_object(answer)
@@ -121,13 +96,13 @@ class IntrospectionVerifier(TokenVerifier):
 
     def _check(self, claims: dict[str, Any]) -> None:
         now, audience = time.time(), claims.get("aud")
-        if self._audience not in (audience if isinstance(audience, list) else [audience]):
+        if self.audience not in (audience if isinstance(audience, list) else [audience]):
             raise InvalidCredential("audience")
-        if claims.get("iss", self._issuer) != self._issuer:
+        if claims.get("iss", self.issuer) != self.issuer:
             raise InvalidCredential("issuer")
         if str(claims.get("token_type", "Bearer")).lower() != "bearer":
             raise InvalidCredential("token_type")  # a refresh token is active as well
-        if number(claims.get("exp", now)) <= now - _LEEWAY:
+        if number(claims.get("exp", now)) <= now - LEEWAY:
             raise InvalidCredential("expired")
-        if number(claims.get("nbf", now)) > now + _LEEWAY:
+        if number(claims.get("nbf", now)) > now + LEEWAY:
             raise InvalidCredential("claims")

@@ -4,10 +4,11 @@ import base64
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import anyio
 import structlog
@@ -98,6 +99,7 @@ def issuer_fetcher(url: str, networks: Iterable[IPNetwork]) -> SafeFetcher:
         max_bytes=_MAX_BYTES,
         max_redirects=0,  # only the settings choose where keys come from
         timeout=_TIMEOUT,
+        for_callers=False,
     )
 
 
@@ -141,15 +143,31 @@ async def _get(fetcher: SafeFetcher, url: str) -> dict[str, Any]:
     return json_object(await fetcher.get(url, headers={"accept": "application/json"}))
 
 
-def client_credentials(client_id: str, client_secret: str) -> dict[str, str]:
-    """Return the headers of a form that this server sends as a client."""
-    # Both parts are form-encoded first (RFC 6749, section 2.3.1): a colon in an id would end it.
-    user = f"{quote_plus(client_id)}:{quote_plus(client_secret)}".encode()
-    return {
-        "authorization": "Basic " + base64.b64encode(user).decode(),
-        "content-type": "application/x-www-form-urlencoded",
-        "accept": "application/json",
-    }
+@dataclass(kw_only=True, eq=False, repr=False)
+class IssuerClient:
+    """Asks one endpoint of the authorization server, as its client.
+
+    Args:
+        url: the endpoint. It comes from the settings only.
+        client_id: this server's client ID.
+        client_secret: this server's client secret.
+        fetcher: sends the requests.
+    """
+
+    url: str
+    client_id: str
+    client_secret: str
+    fetcher: SafeFetcher
+
+    async def _post(self, form: Mapping[str, str]) -> Fetched:
+        # Both parts are form-encoded first (RFC 6749, section 2.3.1): a colon in an id would end it.
+        user = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}".encode()
+        headers = {
+            "authorization": "Basic " + base64.b64encode(user).decode(),
+            "content-type": "application/x-www-form-urlencoded",
+            "accept": "application/json",
+        }
+        return await self.fetcher.request("POST", self.url, headers=headers, content=urlencode(form).encode())
 
 
 def json_object(answer: Fetched) -> dict[str, Any]:

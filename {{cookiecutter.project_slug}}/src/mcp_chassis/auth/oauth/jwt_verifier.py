@@ -1,15 +1,15 @@
 """OAuth 2.1 access tokens in JWT form (RFC 9068), verified with the issuer's public keys (RFC 8725, best practices)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import jwt
 
 from ..principal import Principal
 from ..verifier import InvalidCredential
-from .claims import number
+from .claims import LEEWAY, TokenVerifier, number, principal_of
 from .jwks import IssuerKeys
-from .tokens import TokenVerifier
-from .verdict_cache import Verdict, VerdictCache
+from .verdict_cache import Verdict
 
 # The key type and curve of each algorithm: a token cannot choose how its key is read. No HMAC, no `none`.
 _ALGORITHMS: dict[str, tuple[str, str | None]] = {
@@ -19,7 +19,6 @@ _ALGORITHMS: dict[str, tuple[str, str | None]] = {
     "EdDSA": ("OKP", "Ed25519"),
 }
 _TYPES = frozenset({"at+jwt", "application/at+jwt", "jwt"})
-_LEEWAY = 30  # seconds that two clocks may differ
 _REASONS: dict[type[jwt.PyJWTError], str] = {
     jwt.ExpiredSignatureError: "expired",
     jwt.InvalidAudienceError: "audience",
@@ -28,32 +27,17 @@ _REASONS: dict[type[jwt.PyJWTError], str] = {
 }
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class JwtVerifier(TokenVerifier):
-    """Judges access tokens of one issuer for this server.
+    """Judges JWTs.
 
     Args:
-        issuer: must equal `iss` exactly.
-        audience: this server's resource URL; must be among `aud` (RFC 8707, MCP authorization).
         keys: of the issuer.
         max_lifetime: maximum accepted seconds from `iat` to `exp`.
-        options: as of `TokenVerifier`.
     """
 
-    def __init__(
-        self,
-        *,
-        issuer: str,
-        audience: str,
-        keys: IssuerKeys,
-        max_lifetime: int = 86_400,
-        **options: Any,
-    ) -> None:
-        super().__init__(**options)
-        self._issuer = issuer
-        self._audience = audience
-        self._keys = keys
-        self._max_lifetime = max_lifetime
-        self._verdicts = VerdictCache[Verdict]()
+    keys: IssuerKeys
+    max_lifetime: int = 86_400
 
     async def verify(self, token: str) -> Principal | None:
         """Return the token's subject; None if the token is not in the form of a signed JWT.
@@ -65,7 +49,7 @@ class JwtVerifier(TokenVerifier):
         known = self._verdicts.get(token)
         if known is not None:
             # This also fetches keys again in time, so that tokens end with a key that the issuer withdraws.
-            if await self._keys.key(known.kid) == known.key:
+            if await self.keys.key(known.kid) == known.key:
                 return known.principal
             self._verdicts.drop(token)
         if (header := _header(token)) is None:
@@ -83,16 +67,16 @@ class JwtVerifier(TokenVerifier):
         if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:
             raise InvalidCredential("algorithm")  # without asking the issuer
         kid = kid if isinstance(kid, str) else None
-        jwk = await self._keys.key(kid)
+        jwk = await self.keys.key(kid)
         if jwk is None:
             raise InvalidCredential("unknown_key")
         if (jwk.get("kty"), jwk.get("crv")) != _ALGORITHMS[algorithm] or jwk.get("alg", algorithm) != algorithm:
             raise InvalidCredential("algorithm")
         claims = self._claims(token, algorithm, jwk)
         expires = number(claims["exp"])
-        if expires - number(claims["iat"]) > self._max_lifetime:
+        if expires - number(claims["iat"]) > self.max_lifetime:
             raise InvalidCredential("lifetime")  # a stolen token must not be good for years
-        return Verdict(principal=self._principal(claims), until=expires + _LEEWAY, kid=kid, key=jwk)
+        return Verdict(principal=principal_of(claims, self.shown), until=expires + LEEWAY, kid=kid, key=jwk)
 
     def _claims(self, token: str, algorithm: str, jwk: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -100,9 +84,9 @@ class JwtVerifier(TokenVerifier):
                 token,
                 jwt.PyJWK(jwk, algorithm=algorithm),
                 algorithms=[algorithm],
-                issuer=self._issuer,
-                audience=self._audience,
-                leeway=_LEEWAY,
+                issuer=self.issuer,
+                audience=self.audience,
+                leeway=LEEWAY,
                 options={"require": ["iss", "aud", "exp", "iat", "sub"], "enforce_minimum_key_length": True},
             )
         except jwt.PyJWTError as error:

@@ -91,8 +91,6 @@ class Sample:
     def _build(self, schema: Any, path: Path, depth: int, nth: int = 0) -> Any:
         schema = self._resolved(schema if isinstance(schema, dict) else {}, depth)
         kind = schema.get("type", "object" if "properties" in schema else "string")
-        if isinstance(kind, list):
-            kind = next((one for one in kind if one != "null"), "null")
         if kind == "object":
             return self._object(schema, path, depth)
         if kind == "array" and not schema.get("examples"):
@@ -114,10 +112,6 @@ class Sample:
                     nulls = [one for one in choices if one.get("type") == "null"]
                     real = nulls or [one for one in choices if "$ref" not in one] or choices
                 schema = rest | real[(self.variant + max(0, depth - _MAX_DEPTH)) % len(real)]
-            elif parts := schema.get("allOf"):
-                schema = {name: part for name, part in schema.items() if name != "allOf"}
-                for part in parts:
-                    schema |= part
             else:
                 break
         return schema
@@ -187,10 +181,9 @@ def _texts(schema: dict[str, Any]) -> Iterator[str]:
         yield fixed
         return
     default = [schema["default"]] if isinstance(schema.get("default"), str) else []
-    lengths = sorted({*range(1, 65), schema.get("minLength", 0)})
-    guesses = (*default, *_GUESSES, *(letter * length for letter, length in product("aA1", lengths)))
-    yield from (guess for guess in dict.fromkeys(guesses) if _within(schema, guess))
     least, most = schema.get("minLength", 0), schema.get("maxLength", 10**9)
+    guesses = (*default, *_GUESSES, *("a" * length for length in range(least, least + 65)))
+    yield from (guess for guess in dict.fromkeys(guesses) if _within(schema, guess))
     if "pattern" in schema and (found := _matching(schema["pattern"], least, most)) is not None:
         yield found
 
