@@ -205,11 +205,11 @@ def test_a_statement_that_forgets_the_tenant_is_found_by_the_tests_of_the_projec
     assert "1 failed" in done.stdout
 
 
-def followed(directory: Path, name: str) -> tuple[Path, int]:
+def followed(directory: Path, page_name: str) -> tuple[Path, int]:
     """Bake a project without examples and do what a page of docs says; return its package and the lines of it."""
     project = bake(directory, examples="no")
     package = project / "src" / dev.package_of(project)
-    page = (project / "docs" / name).read_text(encoding="utf-8")
+    page = (project / "docs" / page_name).read_text(encoding="utf-8")
     lines = 0
     for kind, file, text in BLOCKS.findall(page):
         path = (project if file.startswith("tests/") else package) / file

@@ -1,6 +1,5 @@
 """The command line."""
 
-import errno
 import os
 import re
 import shutil
@@ -178,7 +177,8 @@ def test_serve_on_a_port_that_is_taken_ends_with_one_sentence(tmp_path: Path) ->
             command, cwd=tmp_path, env=environment(api_key=KEY), capture_output=True, text=True, check=False
         )
     assert done.returncode == EXIT_CONFIG
-    sentence = f"PORT: 127.0.0.1:{port} cannot be listened on: {os.strerror(errno.EADDRINUSE)}."
+    advice = f"Stop it, or choose another port: `--port {port + 1}`, or PORT in .env."
+    sentence = f"PORT: another program listens on 127.0.0.1:{port}. {advice}"
     assert done.stderr.endswith(f"These settings cannot be used:\n  {sentence}\n")
     assert "address already in use" not in done.stderr, "uvicorn's own line"
 

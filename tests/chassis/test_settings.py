@@ -418,6 +418,15 @@ class TeamSettings(Settings):
         return self
 
 
+def test_a_missing_key_says_whether_there_is_an_env_file(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    with pytest.raises(SettingsError, match=r"There is no \.env in this directory\. .*--env-file"):
+        load_settings(_env_file=path)
+    path.write_text("PORT=8080\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"^API_KEY: is missing .* Run `python scripts/create_env\.py`\.$"):
+        load_settings(_env_file=path)
+
+
 def test_the_team_s_settings_are_reported_together_with_all_others() -> None:
     with pytest.raises(SettingsError) as error:
         load_settings(TeamSettings, _env_file=None, port=0, max_orders=0)

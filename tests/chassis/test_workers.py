@@ -51,7 +51,7 @@ def alive(pid: int) -> bool:
 def test_a_port_that_is_taken_is_a_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError) as refusal:
         listening_socket("127.0.0.1", taken.getsockname()[1])
-    assert "cannot be listened on: Address already in use." in refusal.value.problems[0]
+    assert "PORT: another program listens on 127.0.0.1:" in refusal.value.problems[0]
 
 
 def test_answers_do_not_wait_for_the_client_to_confirm_their_head() -> None:

@@ -481,7 +481,7 @@ async def test_the_recipe_of_the_documents_works(service: Service, monkeypatch: 
         assert await call("stock_of", item="bolt") == "7"
         assert "There is no such item." in await call("stock_of", item="nut")
         assert await call("reserve", item="bolt", count=2) == "9"
-        assert "status 401" in await call("stock_of", item="bolt")
+        assert "The service that the tool asked answered with status 401." in await call("stock_of", item="bolt")
         assert "Try again later" in await call("stock_of", item="bolt")
         assert "Invalid arguments" in await call("stock_of", item="..")
     assert service.paths[:3] == ["/api/items/bolt", "/api/items/nut", "/api/items/bolt/reservations"]

@@ -18,7 +18,7 @@ from typing import Any
 from starlette.applications import Starlette
 
 from ..events.log import EventLog
-from ..settings import Settings, SettingsError
+from ..settings import Settings, SettingsError, cannot_listen
 from . import uvicorn_parts as uvicorn
 from .connections import Connections
 from .protocol import deadline_protocol
@@ -84,9 +84,7 @@ class Server(uvicorn.Server):
             error = end.__context__
             if not isinstance(error, OSError):
                 raise
-            reason = os.strerror(error.errno or 0)
-            where = f"{self.config.host}:{self.config.port}"
-            raise SettingsError([f"PORT: {where} cannot be listened on: {reason}."]) from None
+            raise cannot_listen("PORT", self.config.host, self.config.port, error) from None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell the application, then drain."""

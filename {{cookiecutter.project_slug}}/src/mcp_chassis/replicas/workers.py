@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 
 import structlog
 
-from ..settings import EXIT_CONFIG, SettingsError
+from ..settings import EXIT_CONFIG, SettingsError, cannot_listen
 from ..state import EXIT_UNAVAILABLE, StartError
 
 log = structlog.get_logger("workers")
@@ -35,8 +35,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        why = os.strerror(error.errno or 0)
-        raise SettingsError([f"PORT: {host}:{port} cannot be listened on: {why}."]) from None
+        raise cannot_listen("PORT", host, port, error) from None
     # Accepted connections inherit it. asyncio sets it only on sockets that it has made itself, and without it an answer
     # waits up to 40 ms for the client to confirm its head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -4,6 +4,7 @@ A server that is not safe as configured does not start: `load_settings` names ev
 has a settings class of its own, which `Settings.room` returns.
 """
 
+import errno
 import os
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,11 @@ from .fields import MAKE_KEY, RoomSettings, SettingsFields, weakness
 
 EXIT_CONFIG = 78
 """What `sysexits.h` calls EX_CONFIG."""
+_RUN = "Run `python scripts/create_env.py`."
+_NO_FILE = (
+    "There is no .env in this directory. Run this in the project's directory, name the file with --env-file, or make "
+    "one with `python scripts/create_env.py`."
+)
 _MISSING = "is missing, and has no default. Set it in the environment, in .env, or as a file in SECRETS_DIR."
 
 
@@ -29,6 +35,15 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def cannot_listen(setting: str, host: str, port: int, error: OSError) -> SettingsError:
+    """Return the error for an address that a port's setting names and that cannot be listened on."""
+    if error.errno != errno.EADDRINUSE:
+        return SettingsError([f"{setting}: {host}:{port} cannot be listened on: {os.strerror(error.errno or 0)}."])
+    option = f"`--port {port % 65_535 + 1}`, or " if setting == "PORT" else ""
+    advice = f"Stop it, or choose another port: {option}{setting} in .env."
+    return SettingsError([f"{setting}: another program listens on {host}:{port}. {advice}"])
 
 
 _Kind = TypeVar("_Kind", bound=BaseSettings)
@@ -187,7 +202,8 @@ def _contradictions(settings: Settings) -> list[str]:
     problems = []
     some_key = settings.api_key or settings.keys or settings.keys_file
     if settings.enable_auth and needs_key(settings) and some_key is None:
-        problems.append("API_KEY: is missing while ENABLE_AUTH is true. Run `python scripts/create_env.py`.")
+        has_file = settings.env_file is None or settings.env_file.is_file()
+        problems.append(f"API_KEY: is missing while ENABLE_AUTH is true. {_RUN if has_file else _NO_FILE}")
     if settings.failed_auth_overall < settings.max_failed_auth_per_minute:
         problems.append("MAX_FAILED_AUTH_OVERALL: is smaller than MAX_FAILED_AUTH_PER_MINUTE. Leave it empty.")
     if settings.api_key is not None and (reason := weakness(settings.api_key.get_secret_value())):

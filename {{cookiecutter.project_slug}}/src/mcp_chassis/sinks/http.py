@@ -86,7 +86,7 @@ class Fetched:
         """
         origin = "/".join(self.url.split("/")[:3])
         if not 200 <= self.status < 300:
-            raise UpstreamError(f"the server answered with status {self.status}", cause=origin)
+            raise UpstreamError(f"The service that the tool asked answered with status {self.status}.", cause=origin)
         try:
             return TypeAdapter(kind).validate_json(self.body)
         except ValueError:  # whose text would quote the body

@@ -31,7 +31,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..settings import SettingsError
+from ..settings import cannot_listen
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nothing asks for
 
@@ -189,7 +189,7 @@ def metrics_port(port: int | None, host: str) -> Iterator[None]:
     try:
         server, thread = start_http_server(port, host, registry())
     except OSError as error:
-        raise SettingsError([f"METRICS_PORT: {host}:{port} cannot be listened on: {error.strerror}."]) from None
+        raise cannot_listen("METRICS_PORT", host, port, error) from None
     try:
         yield
     finally:
