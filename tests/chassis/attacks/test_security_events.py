@@ -233,7 +233,7 @@ def test_every_call_leaves_one_audit_line_without_its_values(server: RunningServ
     assert lines[-1]["resource"].startswith("(unknown: 15 characters, ")
     assert all(line["duration_ms"] >= 0 and len(line["request_id"]) >= 8 for line in lines)
     assert SECRET not in repr(lines)
-    assert lines[0]["arguments"] == {"name": len(SECRET) + 2}
+    assert lines[0]["argument_bytes"] == {"name": len(SECRET) + 2}
 
 
 def test_every_request_leaves_one_access_line(server: RunningServer) -> None:
