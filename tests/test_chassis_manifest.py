@@ -87,13 +87,13 @@ def test_an_added_and_a_missing_file_are_found_and_named(project: Path) -> None:
     chassis = project / "src/mcp_chassis"
     (chassis / "sinks/more.py").write_text("", encoding="utf-8")
     (chassis / "py.typed").unlink()
-    (chassis / "telemetry/port.py").unlink()
+    (chassis / "telemetry/metrics.py").unlink()
     done = verify(project)
     assert done.returncode == 1
     assert [line.strip() for line in done.stderr.splitlines()[1:-1]] == [
         "py.typed: is missing",
         "sinks/more.py: was added",
-        "telemetry/port.py: is missing",
+        "telemetry/metrics.py: is missing",
     ]
 
 
