@@ -177,7 +177,7 @@ def test_two_thousand_wrong_arguments_make_a_short_answer_and_a_short_audit_line
     with log_lines("audit") as lines:
         _, said = call(server, "order", {f"name-{number}": number for number in range(2000)})
     assert len(said) < 2000
-    assert len(lines[0]["arguments"]) <= 32
+    assert len(lines[0]["argument_bytes"]) <= 32
 
 
 MALFORMED: list[tuple[str, dict[str, Any]]] = [
