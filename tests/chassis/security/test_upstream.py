@@ -618,8 +618,15 @@ async def test_a_connection_that_becomes_readable_before_the_request_is_sent_is_
 # --- look-ups and limits ----------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def patched(outside: Outside) -> Iterator[pytest.MonkeyPatch]:
+    """A patch that ends before that of `outside`, whose resolver it stands in front of."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
 async def test_names_of_callers_that_take_long_do_not_keep_the_services_from_theirs(
-    outside: Outside, monkeypatch: pytest.MonkeyPatch
+    outside: Outside, patched: pytest.MonkeyPatch
 ) -> None:
     served = Server(answers(reply(b"ok")))
     outside.site("stock.internal", "10.0.0.1", served)
@@ -631,8 +638,8 @@ async def test_names_of_callers_that_take_long_do_not_keep_the_services_from_the
             released.wait(20)
         return resolve(host, *args, **options)
 
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    monkeypatch.setattr(fetch, "LOOKUPS_OF_CALLERS", http.Lookups(2, waits=False))
+    patched.setattr(socket, "getaddrinfo", slow)
+    patched.setattr(fetch, "LOOKUPS_OF_CALLERS", http.Lookups(2, waits=False))
 
     async def ask(number: int) -> None:
         with suppress(UpstreamError, InvalidInput):
