@@ -37,14 +37,14 @@ LAST_ONE_PACKAGE = "097d7061312da10d6348f884d73512aec5bfa8f3"
 # What the older tag has in place of what the present one has: file of the project, present text, older text.
 CHANGED = [
     (f"{CHASSIS}/approval/lock.py", '"""', '"""An older first line.\n\n'),
-    (f"{SOURCE}/tools/hello.py", "Greet somebody by name.", "Greet somebody by a name of old."),
+    (f"{SOURCE}/tools/hello.py", "Greet a person by name.", "Greet somebody by a name of old."),
     (f"{SOURCE}/tools/__init__.py", '"""', '"""An older list.\n\n'),
     (f"_variants/examples-full/{SOURCE}/tools/__init__.py", '"""', '"""An older list.\n\n'),
     ("SECURITY.md", "# Security", "# Security of old"),
     ("compose.yaml", "services:", "# An older comment.\nservices:"),
     ("README.md", "## Update", "## Updates, of old"),
     ("tests/tools/test_hello.py", '"""', '"""An older test.\n\n'),
-    ("tools.lock.json", "Greet somebody by name.", "Greet somebody by a name of old."),
+    ("tools.lock.json", "Greet a person by name.", "Greet somebody by a name of old."),
     ("pyproject.toml", "structlog>=", "structlog>=24.0,>="),
 ]
 ONLY_NEW = ["docs/outgoing-values.md", f"{CHASSIS}/{dev.MANIFEST}"]

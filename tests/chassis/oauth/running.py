@@ -24,6 +24,18 @@ class AuthorizationServer:
 
     issuer: str
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a resource server has to know of it, to verify tokens of both kinds."""
+        return {
+            "auth_mode": "oauth",
+            "oauth_issuer": self.issuer,
+            "oauth_allow_http_issuer": True,
+            "oauth_introspection_url": f"{self.issuer}/token/introspection",
+            "oauth_client_id": "resource-server",
+            "oauth_client_secret": "secret-of-resource-server",
+        }
+
     def rotate(self) -> None:
         """Sign with another key from now on, and publish that one only."""
         httpx2.post(f"{self.issuer}/rotate", trust_env=False).raise_for_status()

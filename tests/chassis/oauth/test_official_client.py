@@ -117,15 +117,7 @@ def server(authorization_server: AuthorizationServer, monkeypatch: pytest.Monkey
     """A server that knows the issuer and nothing else of it, and asks again for keys as soon as it needs them."""
     monkeypatch.setattr(jwks, "_COOL_DOWN", 0.0)
     mcp = GuardedServer("a-server", tools=[who_am_i, write], events=EventLog())
-    with running_server(
-        mcp,
-        auth_mode="oauth",
-        oauth_issuer=authorization_server.issuer,
-        oauth_allow_http_issuer=True,
-        oauth_introspection_url=f"{authorization_server.issuer}/token/introspection",
-        oauth_client_id="resource-server",
-        oauth_client_secret="secret-of-resource-server",
-    ) as running:
+    with running_server(mcp, **authorization_server.settings) as running:
         yield running
 
 

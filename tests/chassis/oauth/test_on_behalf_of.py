@@ -59,16 +59,8 @@ async def act_for_bob() -> str:
 @pytest.fixture(scope="module")
 def server(authorization_server: AuthorizationServer) -> Iterator[RunningServer]:
     mcp = GuardedServer("a-server", tools=[ask_stock, ask_elsewhere, ask_at_once, act_for_bob], events=EventLog())
-    with running_server(
-        mcp,
-        auth_mode="oauth",
-        oauth_issuer=authorization_server.issuer,
-        oauth_allow_http_issuer=True,
-        oauth_introspection_url=f"{authorization_server.issuer}/token/introspection",
-        oauth_token_url=f"{authorization_server.issuer}/token",
-        oauth_client_id="resource-server",
-        oauth_client_secret="secret-of-resource-server",
-    ) as running:
+    token_url = f"{authorization_server.issuer}/token"
+    with running_server(mcp, **authorization_server.settings, oauth_token_url=token_url) as running:
         yield running
 
 

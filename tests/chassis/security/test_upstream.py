@@ -615,6 +615,11 @@ async def test_a_connection_that_becomes_readable_before_the_request_is_sent_is_
     assert service.connections == 2
 
 
+def test_where_the_state_of_a_connection_is_not_found_it_is_not_used_again() -> None:
+    """It is in no public interface of httpcore, so another version may keep it elsewhere."""
+    assert not http._is_all_that_came(httpcore2.Response(200))
+
+
 # --- look-ups and limits ----------------------------------------------------------------------------------------------
 
 

@@ -49,8 +49,8 @@ def _text(event: EventDict) -> str:
     what, request, logger = str(event.pop("event", "")), str(event.pop("request_id", "")), event.pop("logger", "")
     if logger == "audit" and what in _CALLS:
         kind = _CALLS[what]
-        return _columns(kind, event[kind], event["outcome"], event["principal"],
-                        request=request, duration=event["duration_ms"])  # fmt: skip
+        words = (kind, event[kind], event["outcome"], event["principal"])
+        return _columns(*words, request=request, duration=event["duration_ms"])
     if logger == "access":
         status = str(event["status"]) + (f" x{event['count']}" if "count" in event else "")
         caller = event["principal"] or event["client"]

@@ -145,8 +145,8 @@ class EventFile:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         if isinstance(error, ValidationError):
             reason = "it holds something else than events"
-        log.warning("events are kept in memory only and end with the process", file=str(self._path), reason=reason,
-                    hint="set EVENTS_FILE to a file that can be written, or to none")  # fmt: skip
+        hint = "set EVENTS_FILE to a file that can be written, or to none"
+        log.warning("events are kept in memory only and end with the process", file=str(self._path), reason=reason, hint=hint)
         self._close()
 
     def _close(self) -> None:

@@ -121,8 +121,8 @@ class EventLog:
         entry = item[1]
         for listener in self._listeners:
             listener(entry)
-        log.warning("security_event", kind=entry.event, identifier=entry.identifier, severity=entry.severity,
-                    details=entry.details)  # fmt: skip
+        facts = {"kind": entry.event, "identifier": entry.identifier, "severity": entry.severity}
+        log.warning("security_event", **facts, details=entry.details)
 
     def recent(self, limit: int = 100, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the newest events first, as JSON-ready dictionaries."""

@@ -1,5 +1,6 @@
 """Layers that let requests pass or refuse them: what they have in common, and those that look at no credential."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ _WRONG_ORIGIN = Refusal(403, "This Origin is not allowed. Add it to TRUSTED_ORIG
 
 
 @dataclass
-class Gate:
+class Gate(ABC):
     """Answers requests that `refusal` refuses, and passes everything else on.
 
     Args:
@@ -27,9 +28,9 @@ class Gate:
     app: ASGIApp
     events: EventLog
 
+    @abstractmethod
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         """Return what answers an HTTP request instead of the application; None if nothing is wrong with it."""
-        raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = await self.refusal(scope) if scope["type"] == "http" else None

@@ -23,7 +23,7 @@ from .responses import SECURITY_HEADERS, Refusal
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 _HTTPS_HEADERS = (*SECURITY_HEADERS, (b"strict-transport-security", b"max-age=31536000; includeSubDomains"))
-_INTERNAL_ERROR = Refusal(500, "The server failed. Report the request_id to whoever runs it.")
+_INTERNAL_ERROR = Refusal(500, "The server failed. Report the request_id to its operator.")
 
 access_log = structlog.get_logger("access")
 error_log = structlog.get_logger("error")

@@ -272,9 +272,14 @@ async def exchange(
 
 
 def _is_all_that_came(response: httpcore2.Response) -> bool:
-    """Whether nothing follows the response in the bytes that were parsed so far. No public interface tells it."""
-    stream: Any = response.stream
-    return bool(stream._stream._connection._h11_state.trailing_data == (b"", False))
+    """Whether nothing follows the response in the bytes that were parsed so far.
+
+    No public interface of httpcore tells it. If a version keeps it elsewhere, no connection is used again.
+    """
+    part: Any = response.stream
+    for name in ("_stream", "_connection", "_h11_state", "trailing_data"):
+        part = getattr(part, name, None)
+    return bool(part == (b"", False))
 
 
 async def _body(response: httpcore2.Response, encoding: str, max_bytes: int) -> bytes:

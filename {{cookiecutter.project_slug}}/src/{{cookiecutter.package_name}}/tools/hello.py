@@ -12,5 +12,5 @@ from mcp_chassis.sinks import sanitize_input
 async def hello_world(
     name: Annotated[str, Field(min_length=1, max_length=100, description="Whom to greet")] = "World",
 ) -> str:
-    """Greet somebody by name."""
+    """Greet a person by name."""
     return f"Hello, {sanitize_input(name)}!"
