@@ -146,7 +146,8 @@ class EventFile:
         if isinstance(error, ValidationError):
             reason = "it holds something else than events"
         hint = "set EVENTS_FILE to a file that can be written, or to none"
-        log.warning("events are kept in memory only and end with the process", file=str(self._path), reason=reason, hint=hint)
+        said = "events are kept in memory only and end with the process"
+        log.warning(said, file=str(self._path), reason=reason, hint=hint)
         self._close()
 
     def _close(self) -> None:
