@@ -55,7 +55,7 @@ CHASSIS = "mcp_chassis"
 """The package of a project that is the template's; the other one is the team's."""
 MANIFEST = "MANIFEST"
 """The file with the checksums of the chassis, in the chassis."""
-# What tools leave behind in a project. Nobody wrote these files, so nothing copies or reports them.
+# What tools leave behind in a project. They are generated, so nothing copies or reports them.
 LITTER = {"__pycache__", ".git", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", "uv.lock"}
 
 
@@ -123,7 +123,7 @@ def digest_of(*parts: str | bytes) -> str:
 
 
 def files_below(directory: Path) -> Iterator[str]:
-    """Relative POSIX paths of the files somebody wrote, sorted; caches and links to directories are passed by."""
+    """Relative POSIX paths of files that are not generated, sorted; caches and links to directories are passed by."""
     for path in sorted(directory.rglob("*")):
         relative = path.relative_to(directory)
         if LITTER.isdisjoint(relative.parts) and path.suffix != ".pyc" and path.is_file():
@@ -374,7 +374,7 @@ class Manifest:
 
 
 def deliver(fresh: Path, project: Path, manifest: Manifest) -> list[str]:
-    """Move a fresh rendering into the scratch project without losing anybody's edit.
+    """Move a fresh rendering into the scratch project without losing an edit.
 
     Files the user did not touch are replaced, or removed if the template no longer has them. Edited files stay as they
     are, and keep their old ancestor, so that `sync` can tell who changed what. An existing `.env` always stays: it

@@ -114,7 +114,7 @@ def start(name: str, project: Path, fastmcp: str | None, *arguments: str, **sett
 
 
 def first_answer(server: Server, process: subprocess.Popen[bytes]) -> None:
-    """Ask until somebody answers."""
+    """Ask until the server answers."""
     while True:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{server.port}/mcp", timeout=5)

@@ -86,7 +86,7 @@ def processor_seconds(pid: int) -> float:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -94,7 +94,7 @@ def free_port() -> int:
 
 
 def wait_for(port: int) -> None:
-    """Wait until somebody listens on `port`."""
+    """Wait until `port` accepts connections."""
     deadline = time.monotonic() + 30
     while True:
         try:

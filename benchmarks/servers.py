@@ -19,7 +19,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Serve until the process is told to end."""
+    """Serve until the process is stopped."""
     kind, port = sys.argv[1], int(sys.argv[2])
     {"raw": raw, "sdk": sdk, "ours": ours, "fastmcp": fastmcp}[kind](port)
 

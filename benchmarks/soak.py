@@ -48,7 +48,7 @@ Client = Callable[[], None]
 
 
 class Traffic:
-    """Clients of every kind, each in a thread, until they are told to stop."""
+    """Clients of every kind, each in a thread, until `stop` is set."""
 
     def __init__(self, port: int, key: str) -> None:
         self.port = port
@@ -67,7 +67,7 @@ class Traffic:
             self.silent,
             self.half,
             self.garbage,
-            self.deaf,
+            self.unread,
             self.leave,
         ]
         threads = [threading.Thread(target=self._repeat, args=(client,)) for client in clients]
@@ -155,7 +155,7 @@ class Traffic:
             stream.sendall(start + secrets.token_bytes(100) + b"\r\n\r\n")
             stream.recv(65536)
 
-    def deaf(self) -> None:
+    def unread(self) -> None:
         """Ask many times without reading, until cut."""
         with self.connect() as stream:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)

@@ -7,7 +7,7 @@ from baking import bake, load_hook
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first: whoever starts one of them last keeps the other processes waiting."""
+    """Long tests first: one that starts last keeps the other processes waiting."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

@@ -41,7 +41,7 @@ def needs(name: str, *, package: str | None = None) -> None:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -56,7 +56,7 @@ def wait_until(condition: Callable[[], Any], *, seconds: float = 30) -> None:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody accepts connections there."""
+    """Whether connections are accepted there."""
     with socket() as probe:
         # Left to itself, a socket may get this very port for its own end, and then it connects to itself.
         probe.bind(("127.0.0.1", 0))

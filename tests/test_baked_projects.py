@@ -168,7 +168,7 @@ def install(path: Path, tmp_path: Path) -> Path:
     """Install a project as a wheel into a directory of its own, and return that."""
     site = tmp_path / "site"
     flags = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
-    # uv_build looks for its program on the path, and nobody activated our environment.
+    # uv_build looks for its program on the path, and our environment is not activated.
     here = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     run(sys.executable, "-m", "pip", "install", *flags, "--target", site, path, cwd=tmp_path, env=here)
     assert any((site / "bin").iterdir()) or os.name == "nt"
@@ -190,7 +190,7 @@ class Server:
 
 @contextmanager
 def serving(project: Project, **settings: str) -> Iterator[Server]:
-    """The project's server on a free port. On POSIX it has to end with exit code 0 when it is told to."""
+    """The project's server on a free port. On POSIX it has to end with exit code 0 on SIGTERM."""
     port = free_port()
     log = project.path.parent / f"server-{port}.log"
     with log.open("wb") as output:

@@ -558,7 +558,7 @@ NGINX_MISTAKES = {
     "repeated-after-503": ("proxy_next_upstream error timeout;", "proxy_next_upstream error timeout http_503;"),
     "body": ("client_max_body_size 1m", "client_max_body_size 100m"),
     "tls": ("TLSv1.2 TLSv1.3", "TLSv1 TLSv1.2 TLSv1.3"),
-    "deaf": ("proxy_cache off;", "proxy_cache off; \n proxy_ignore_client_abort on;"),
+    "no disconnects": ("proxy_cache off;", "proxy_cache off; \n proxy_ignore_client_abort on;"),
 }
 
 
@@ -611,7 +611,7 @@ def test_the_body_that_the_proxies_let_through_is_the_default_of_the_server() ->
 
 
 def test_the_times_fit_those_of_the_server(docker: Path, kubernetes: Path) -> None:
-    """A proxy lets go of an idle connection before the server does; whoever stops the server waits long enough."""
+    """A proxy lets go of an idle connection before the server does; a stop of the server waits long enough."""
     keep_alive, stop = field_default("keep_alive_timeout"), field_default("shutdown_timeout")
     nginx = (docker / "deploy/nginx/mcp-server.conf").read_text(encoding="utf-8")
     caddy = (docker / "deploy/caddy/Caddyfile").read_text(encoding="utf-8")
@@ -752,7 +752,7 @@ def test_no_file_holds_a_secret(project: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs Redis: apt install redis-server")
-def test_the_redis_of_compose_lets_nobody_in_without_the_password(docker: Path, tmp_path: Path) -> None:
+def test_the_redis_of_compose_needs_the_password(docker: Path, tmp_path: Path) -> None:
     compose = (docker / "compose.yaml").read_text(encoding="utf-8")
     lines = re.findall(r"^#   ((?:install|python|password|echo)\b.*)$", compose, re.MULTILINE)
     subprocess.run(["sh", "-ec", "\n".join(lines)], cwd=tmp_path, check=True)

@@ -471,7 +471,7 @@ def test_a_server_that_answers_is_found_past_a_proxy(monkeypatch: pytest.MonkeyP
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
-def test_an_old_python_can_read_the_file_and_is_told_what_it_needs(
+def test_an_old_python_can_read_the_file_and_says_what_it_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ast.parse(Path(dev.__file__).read_text(encoding="utf-8"), feature_version=(3, 8))

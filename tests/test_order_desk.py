@@ -55,7 +55,7 @@ class Cluster:
             shutil.chown(directory, user)
         data = directory / "data"
         options = {"listen_addresses": "", "unix_socket_directories": directory, "fsync": "off"}
-        options |= {"log_connections": "on", "log_min_messages": "debug1"}  # this tells how connections end
+        options |= {"log_connections": "on", "log_min_messages": "debug1"}  # this logs how connections end
         with self.log.open("wb") as log:
             run = partial(subprocess.Popen, cwd=directory, user=user, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             initdb = ("--no-sync", "--auth=trust", "--username=desk", "--encoding=UTF8", "--locale=C", data)

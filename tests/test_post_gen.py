@@ -143,7 +143,7 @@ def test_a_variant_replaces_and_adds_files_and_no_variants_remain(tmp_path: Path
     write(tmp_path, "src/pkg/resources.py", "src/pkg/server.py")
     write(tmp_path, "_variants/examples-no/src/pkg/resources.py", "_variants/examples-no/docs/new.md", text="variant")
     write(tmp_path, "_variants/auth-api-key/auth.txt", text="a choice with a dash")
-    write(tmp_path, "_variants/examples-yes/src/pkg/server.py", "_variants/nobody-asked/x", text="not chosen")
+    write(tmp_path, "_variants/examples-yes/src/pkg/server.py", "_variants/not-asked/x", text="not chosen")
 
     post_gen.lay_variants(tmp_path, {"examples": "no", "auth": "api-key", "description": "../../x"})
 
@@ -382,7 +382,7 @@ def test_an_env_that_cannot_be_read_is_left_and_is_a_failure(bare: Path) -> None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no file modes: the directory's access rights decide there")
-def test_nobody_else_can_read_env_at_any_moment(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_other_user_can_read_env_at_any_moment(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create_env = load_module(bare / "scripts" / "create_env.py")
     modes, opened = set(), os.fdopen
 

@@ -65,7 +65,7 @@ BAD = {
     + ["", "a b", "\u00e9t\u00e9", "x" * 51],
     "description": ["", "two\nlines", "d" * 301, "vertical\x0btab", "{{cookiecutter}}"],
     "author_name": ["", "a\nb", "n" * 101],
-    "author_email": ["nobody", "a@", "@b", 'a"b@c', "a\\b@c", "{{x@y", "{%x@y", "", "a b@c", "a@b c", "a@b\n"]
+    "author_email": ["no-at-sign", "a@", "@b", 'a"b@c', "a\\b@c", "{{x@y", "{%x@y", "", "a b@c", "a@b c", "a@b\n"]
     + ["\u00e9@example.com", "x" * 250 + "@example.com"],
     "port": ["", "0", "65536", "99999", "-1", "+80", "8080.0", "08080", "0x50", "8_080", "http", " 8080", "80\n"]
     + ["\u0668\u0660", "9" * 5000],

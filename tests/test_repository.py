@@ -67,7 +67,7 @@ def test_no_key_is_tracked() -> None:
 
 
 def test_no_package_index_is_named() -> None:
-    """Whoever installs decides where packages come from; a host in a file would decide for them."""
+    """The installing user decides where packages come from; a host in a file would decide for them."""
     hosts = re.compile(
         r"pypi\.(?:org|python)|files\.python" + r"hosted|(?:extra-)?index-url|registry\.npm" + "js", re.I
     )

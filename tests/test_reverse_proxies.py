@@ -209,7 +209,7 @@ def test_another_name_gets_no_answer(project: Path, tmp_path: Path) -> None:
 
 
 class Dying:
-    """A server that is well when it is asked for its health, and goes away in the middle of every call."""
+    """A server that is well when it is asked for its health, and disconnects in the middle of every call."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -243,7 +243,7 @@ class Dying:
         return received.partition(b"\r\n\r\n")
 
     def close(self) -> None:
-        """Stop listening: from now on nobody can connect."""
+        """Stop listening: from now on no client can connect."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
@@ -266,7 +266,7 @@ def test_a_call_that_was_sent_is_never_sent_again(kind: str, project: Path, tmp_
 
 
 @pytest.mark.parametrize("kind", PROXIES)
-def test_a_server_that_cannot_be_reached_costs_nobody_a_call(kind: str, project: Path, tmp_path: Path) -> None:
+def test_an_unreachable_server_costs_no_client_a_call(kind: str, project: Path, tmp_path: Path) -> None:
     gone = Dying()
     with started(kind, project, tmp_path, before=[gone.port]) as behind:
         gone.close()

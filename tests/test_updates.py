@@ -37,14 +37,14 @@ LAST_ONE_PACKAGE = "097d7061312da10d6348f884d73512aec5bfa8f3"
 # What the older tag has in place of what the present one has: file of the project, present text, older text.
 CHANGED = [
     (f"{CHASSIS}/approval/lock.py", '"""', '"""An older first line.\n\n'),
-    (f"{SOURCE}/tools/hello.py", "Greet a person by name.", "Greet somebody by a name of old."),
+    (f"{SOURCE}/tools/hello.py", "Greet a person by name.", "Greet a person by a name of old."),
     (f"{SOURCE}/tools/__init__.py", '"""', '"""An older list.\n\n'),
     (f"_variants/examples-full/{SOURCE}/tools/__init__.py", '"""', '"""An older list.\n\n'),
     ("SECURITY.md", "# Security", "# Security of old"),
     ("compose.yaml", "services:", "# An older comment.\nservices:"),
     ("README.md", "## Update", "## Updates, of old"),
     ("tests/tools/test_hello.py", '"""', '"""An older test.\n\n'),
-    ("tools.lock.json", "Greet a person by name.", "Greet somebody by a name of old."),
+    ("tools.lock.json", "Greet a person by name.", "Greet a person by a name of old."),
     ("pyproject.toml", "structlog>=", "structlog>=24.0,>="),
 ]
 ONLY_NEW = ["docs/outgoing-values.md", f"{CHASSIS}/{dev.MANIFEST}"]
@@ -88,7 +88,7 @@ class Workshop:
 
     @property
     def environment(self) -> dict[str, str]:
-        people = {f"GIT_{role}_{what}": "nobody" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        people = {f"GIT_{role}_{what}": "test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         settings = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         return {**os.environ, **people, **settings, "COOKIECUTTER_CONFIG": str(self.path / "cookiecutter.yaml")}
 
@@ -428,7 +428,7 @@ def room(project: Path) -> dict[str, bytes]:
 
 
 def conflicts(shop: Workshop, project: Path) -> list[str]:
-    """The files that somebody would have to mend by hand."""
+    """The files with conflicts that need a fix by hand."""
     left = [name for name in files(project) if name.endswith((".rej", ".orig"))]
     marked = [path for path in project.rglob("*.*") if path.is_file() and b"\n<<<<<<< " in path.read_bytes()]
     unmerged = shop.git("diff", "--name-only", "--diff-filter=U", cwd=project).split()

@@ -38,7 +38,7 @@ def _ctrl_c() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep the settings of whoever runs the tests away from them, and what the examples write out of the checkout."""
+    """Keep the developer's own settings away from the tests, and what the examples write out of the checkout."""
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)
     os.environ["SECRETS_DIR"] = os.devnull
@@ -70,7 +70,7 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside]:
 
 @pytest.fixture
 def canary() -> Iterator[Canary]:
-    """A listener on loopback that nobody may ever reach."""
+    """A listener on loopback that no request may ever reach."""
     canary = Canary()
     yield canary
     canary.close()

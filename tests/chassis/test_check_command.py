@@ -84,7 +84,7 @@ def test_what_is_worth_a_look(report: Report, settings: dict[str, str], about: s
     assert advice in found[about]
 
 
-def test_tools_that_nobody_approved_fail_where_the_server_would_not_start(report: Report) -> None:
+def test_unapproved_tools_fail_where_the_server_would_not_start(report: Report) -> None:
     found = report(TOOLS_LOCK="elsewhere.json", ENVIRONMENT="production")
     assert found["tools"].startswith("FAIL")
     assert report.code == EXIT_CONFIG
@@ -331,7 +331,7 @@ def test_start_opens_checks_and_closes_what_the_tools_share(report: Report) -> N
     assert report.code == 1
 
 
-def test_a_destructive_tool_that_asks_nobody_is_warned_about(
+def test_a_destructive_tool_without_confirmation_is_warned_about(
     report: Report, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     @tool(confirm="if-possible")

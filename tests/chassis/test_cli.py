@@ -220,7 +220,7 @@ def test_healthcheck_finds_a_server_that_listens_on_ipv6(monkeypatch: pytest.Mon
         pytest.skip("there is no IPv6 here")
 
 
-def test_healthcheck_says_that_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
+def test_healthcheck_says_that_no_server_listens(capsys: pytest.CaptureFixture[str]) -> None:
     with running_server() as server:
         port = server.port
     assert cli.run(SERVER, ["healthcheck", "--port", str(port)]) == 1

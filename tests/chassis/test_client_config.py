@@ -1,4 +1,4 @@
-"""What clients are told: right for this server, and without the key."""
+"""Client configurations: right for this server, and without the key."""
 
 import json
 import re

@@ -10,7 +10,7 @@ def states(connections: Connections, *addresses: str) -> list[str]:
     return [connections.take(address).state for address in addresses]
 
 
-def test_beyond_the_most_in_all_there_is_no_room_for_anybody() -> None:
+def test_beyond_the_limit_no_client_gets_a_connection() -> None:
     assert states(Connections(2, 9), "192.0.2.1", "192.0.2.2", "192.0.2.3") == ["open", "open", "full"]
 
 
@@ -41,7 +41,7 @@ def test_a_place_that_is_given_back_can_be_taken_again() -> None:
     assert not connections._open, "addresses that have left are remembered"
 
 
-def test_those_that_are_told_are_counted_too_and_do_not_take_places() -> None:
+def test_connections_that_get_a_503_are_counted_too_and_take_no_place() -> None:
     connections = Connections(1000, 1)
     assert states(connections, *["192.0.2.1"] * 102)[-2:] == ["full for this address", "hang up"]
     assert states(connections, "192.0.2.2") == ["open"]

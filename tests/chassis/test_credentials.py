@@ -1,4 +1,4 @@
-"""Who judges credentials, and when there is nobody who could."""
+"""Which verifier judges a credential, and what happens if there is none."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,7 +88,7 @@ async def test_a_key_that_is_revoked_in_the_file_is_revoked_whatever_an_older_co
     assert refusal.value.reason == "revoked"
 
 
-def test_a_server_that_could_let_nobody_in_does_not_start(path: Path) -> None:
+def test_a_server_without_a_usable_credential_does_not_start(path: Path) -> None:
     assert problem(keys_file=path).startswith("API_KEY: is missing")
     add_key(path, expires=datetime.now(UTC) - timedelta(days=1))
     add_key(path, revoked=datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""The dashboard and the alerts ask for what the server tells: metrics, labels and, where they are few, values."""
+"""The dashboard and the alerts ask for what the server exports: metrics, labels and, where they are few, values."""
 
 import json
 import os
@@ -29,7 +29,7 @@ OF_FEW_VALUES = {"result", "decision", "limiter", "event", "severity"}
 
 @pytest.fixture(scope="module")
 def told() -> dict[str, dict[str, set[str]]]:
-    """What the server tells once something has happened: the values of each label, by metric."""
+    """What the server exports after some calls: the values of each label, by metric."""
     assert events.KINDS
     metrics.count_http_request("/mcp", 500, 0.1)
     metrics.count_tool_call("hello_world", "timeout", 0.1)

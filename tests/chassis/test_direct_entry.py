@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clients of these tests have left when they have sent their request."""
     monkeypatch.setattr(mcp_endpoint, "_WATCH_AFTER", 600)
 
@@ -51,7 +51,7 @@ class Point(BaseModel):
 
 @tool(read_only=True)
 async def greet(name: Annotated[str, Field(max_length=50)] = "World") -> str:
-    """Greet somebody."""
+    """Greet a person."""
     return f"Grüße, {name}! \u2028 </script> \U0001f600"
 
 
@@ -87,7 +87,7 @@ async def protocol_error() -> str:
 
 @tool(read_only=True)
 async def request_of(ctx: Context[Any, Any]) -> str:
-    """Tell what a tool is told of the request."""
+    """Return what a tool learns of the request."""
     request = ctx.request_context.request
     assert request is not None
     seen = ctx.request_context

@@ -31,7 +31,7 @@ def event(number: int, **changes: Any) -> dict[str, Any]:
 
 
 class Told(BaseHTTPRequestHandler):
-    """A server that tells what a test wants it to."""
+    """A server that answers with the events of a test."""
 
     server: "Telling"
 
@@ -135,7 +135,7 @@ HOSTILE = "a\x1b[2K\r\n2026 HIGH forged\u2028\u202e\x9b2J\x07"
 
 
 def test_no_event_draws_on_the_operators_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """A server may be taken over, and what it tells comes from attackers in any case."""
+    """A server may be taken over, and its events hold text of attackers in any case."""
     hostile = event(1, event=HOSTILE, identifier=HOSTILE, severity=HOSTILE, timestamp=HOSTILE,
                     details={HOSTILE: HOSTILE, "list": [HOSTILE], "inner": {HOSTILE: 1}})  # fmt: skip
     with telling(hostile, event(2, details=HOSTILE), event(3, severity=None, details=None)) as server:
@@ -159,7 +159,7 @@ def test_colours_only_on_a_terminal_that_wants_them(
     assert ("\x1b[31m" in capsys.readouterr().out) is colored
 
 
-def test_follow_shows_what_comes_and_outlives_a_server_that_is_away(tmp_path: Path) -> None:
+def test_follow_shows_new_events_and_outlives_an_unavailable_server(tmp_path: Path) -> None:
     one, other = free_port(), free_port()
     command = [sys.executable, "-m", PACKAGE, "events", "--follow", "--every", "1"]
     command += [part for port in (one, other) for part in ("--url", f"http://127.0.0.1:{port}")]
@@ -210,7 +210,7 @@ def test_a_flood_is_shown_again_with_its_count_and_what_is_known_is_not(
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_is_not_tried_again(status: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """Asking on would look like guessing, and have the operator's address put aside."""
+    """Asking on would look like guessing, and lock out the operator's address."""
     with telling(status=status) as server:
         assert cli.run(SERVER, ["events", "--follow", "--url", server.url]) == 1
         assert len(server.asked) == 1
@@ -223,7 +223,7 @@ def test_that_there_is_nothing_to_show_is_said_beside_the_list(capsys: pytest.Ca
     assert capsys.readouterr() == ("", "No such events.\n")
 
 
-def test_a_server_that_is_away_or_talks_nonsense_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_is_unavailable_or_answers_nonsense_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     away = f"http://127.0.0.1:{free_port()}"
     with telling(status=500) as broken:
         assert cli.run(SERVER, ["events", "--url", away, "--url", broken.url]) == 1

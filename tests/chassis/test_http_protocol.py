@@ -1,4 +1,4 @@
-"""The deadline for receiving: it closes who does not send, and nobody else."""
+"""The deadline for receiving: it closes connections of clients that send nothing, and no others."""
 
 import asyncio
 import gc

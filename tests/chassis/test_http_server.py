@@ -19,7 +19,7 @@ def settings(**changes: Any) -> Settings:
     return load_settings(**{"_env_file": None, "api_key": secrets.token_urlsafe(32), **changes})
 
 
-def test_uvicorn_is_told_what_a_server_on_a_network_needs() -> None:
+def test_uvicorn_gets_what_a_server_on_a_network_needs() -> None:
     made = settings(keep_alive_timeout=3, shutdown_timeout=4)
     config = make_server(create_app(made, SERVER), made).config
     assert not config.proxy_headers, "X-Forwarded-For is for our own layer"
@@ -43,7 +43,7 @@ def test_beyond_the_most_connections_the_answer_is_503() -> None:
             time.sleep(0.05)
             answer = server.get("/livez")
         assert answer.status_code == 503
-        assert answer.json()["detail"] == "All connections are in use. Try again in a moment."
+        assert answer.json()["detail"] == "All connections are in use. Try again in a few seconds."
 
 
 def test_a_header_block_that_does_not_end_is_refused_at_16_kilobytes() -> None:
@@ -52,7 +52,7 @@ def test_a_header_block_that_does_not_end_is_refused_at_16_kilobytes() -> None:
             assert server.raw(b"GET /livez HTTP/1.1\r\nX: " + b"a" * size, timeout=0.5)[:12] == expected
 
 
-def test_a_forwarded_address_of_nobody_is_not_believed() -> None:
+def test_a_forwarded_address_without_a_trusted_proxy_is_ignored() -> None:
     """By default uvicorn believes `X-Forwarded-For` of every local process."""
     with running_server(max_failed_auth_per_minute=1) as server:
         wrong = [{"Authorization": "Bearer x", "X-Forwarded-For": f"192.0.2.{number}"} for number in range(2)]

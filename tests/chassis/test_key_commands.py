@@ -104,7 +104,7 @@ def test_two_valid_keys_of_one_name_cannot_be_told_apart(run: Run, path: Path) -
     assert len(read_keys(path)) == 1
 
 
-def test_a_scope_that_nobody_asks_for_is_worth_a_note(run: Run) -> None:
+def test_a_scope_that_no_tool_needs_is_noted(run: Run) -> None:
     assert "no tool of this server asks for the scope no:such" in run("create", "--name", "a", "--scopes", "no:such")[2]
     assert "Note" not in run("create", "--name", "b", "--scopes", "events:read,metrics:read")[2], "those are of pages"
     assert "no tool" not in run("create", "--name", "b", "--scopes", "*")[2]

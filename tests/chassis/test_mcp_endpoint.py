@@ -18,7 +18,7 @@ Serve = Callable[[Receive], Awaitable[None]]
 
 
 class Manager:
-    """Stands for the SDK's manager: notes the response mode and then serves as it is told."""
+    """Stands for the SDK's manager: records the response mode and then serves as configured."""
 
     def __init__(self, serve: Serve | None = None) -> None:
         self.modes: list[bool] = []
@@ -49,7 +49,7 @@ async def _run(work: Awaitable[None]) -> None:
 
 
 class Client:
-    """Sends the body, and leaves when it is told to."""
+    """Sends the body, and disconnects on request."""
 
     def __init__(self, *messages: Message) -> None:
         self.messages = list(messages or [BODY])

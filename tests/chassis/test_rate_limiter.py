@@ -1,4 +1,4 @@
-"""Counting who may still ask: in this process, and together with others in Redis."""
+"""Counting requests of callers: in this process, and together with others in Redis."""
 
 import socket
 import time
@@ -86,9 +86,9 @@ async def _allowed(*limiters: RateLimiter, hits: int) -> int:
 
 
 @asynccontextmanager
-async def _connections(url: str, number: int, *, patience: float = 5) -> AsyncIterator[list[SharedRedis]]:
+async def _connections(url: str, number: int, *, seconds: float = 5) -> AsyncIterator[list[SharedRedis]]:
     """Connections as several processes have them, patient: on a busy machine a healthy Redis may take its time."""
-    made = [SharedRedis(url, project="test", timeout=patience) for _ in range(number)]
+    made = [SharedRedis(url, project="test", timeout=seconds) for _ in range(number)]
     try:
         yield made
     finally:
@@ -137,7 +137,7 @@ async def test_a_crowd_at_once_is_still_counted_together() -> None:
             assert sum(decision.allowed for decision in decisions) == 10
 
 
-async def test_while_redis_is_away_each_process_allows_its_part() -> None:
+async def test_while_redis_is_unavailable_each_process_allows_its_part() -> None:
     async with _connections(f"redis://127.0.0.1:{free_port()}/0", 2) as connections:
         limiters = [_limiter(redis, processes=2) for redis in connections]
         assert await _allowed(*limiters, hits=30) == 10
@@ -146,19 +146,19 @@ async def test_while_redis_is_away_each_process_allows_its_part() -> None:
         assert (await limiters[0].peek("bob")).allowed
 
 
-async def test_or_nobody_or_everybody_as_configured() -> None:
+async def test_or_no_caller_or_every_caller_as_configured() -> None:
     async with _connections(f"redis://127.0.0.1:{free_port()}/0", 1) as (redis,):
         closed, opened = _limiter(redis, on_outage="closed"), _limiter(redis, on_outage="open")
         assert await _allowed(closed, hits=20) == 0
         assert (await closed.hit("alice")).retry_after == 5
         assert await _allowed(opened, hits=20) == 20
-        assert (await closed.peek("alice")).allowed, "nobody is put aside for a Redis that is away"
+        assert (await closed.peek("alice")).allowed, "no caller is locked out because Redis is unavailable"
 
 
 async def test_a_redis_that_accepts_and_never_answers_delays_one_request() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
-        async with _connections(url, 1, patience=0.25) as (redis,):
+        async with _connections(url, 1, seconds=0.25) as (redis,):
             started = time.perf_counter()
             assert await _allowed(_limiter(redis), hits=100) == 10
             assert time.perf_counter() - started < 1.5

@@ -105,7 +105,7 @@ def test_so_are_the_refusals_of_limits() -> None:
     assert all(explained(answer.status_code, answer.json()["detail"]) for answer in answers)
 
 
-def test_so_are_a_blocked_address_and_an_issuer_that_is_away() -> None:
+def test_so_are_a_blocked_address_and_an_unavailable_issuer() -> None:
     with running_server(blocked_clients="127.0.0.1") as server:
         blocked = server.get("/livez")
     issuer = f"http://127.0.0.1:{free_port()}"

@@ -26,7 +26,7 @@ SECRET, OLD_SECRET = "sYb1q8Vr5nEw2kTz7mXc4jLp9dGf6hAu3oQi", "u3Wk9Zt1xHv6cBn4sJ
 
 
 def load(**changes: Any) -> Settings:
-    """Load settings that are good but for `changes`, without anybody's `.env`."""
+    """Load settings that are good but for `changes`, without a `.env`."""
     good: dict[str, Any] = {"_env_file": None, "api_key": KEY}
     return load_settings(**(good | changes))
 
@@ -168,7 +168,7 @@ def test_a_weak_key_is_refused_and_not_repeated(key: str, why: str) -> None:
         ({"replicas": 2}, "REPLICAS"),
         ({"workers": 2}, "WORKERS"),
         ({"trusted_proxies": "10.0.0.1/8"}, "TRUSTED_PROXIES"),
-        ({"blocked_clients": "somebody"}, "BLOCKED_CLIENTS"),
+        ({"blocked_clients": "not-an-address"}, "BLOCKED_CLIENTS"),
         ({"public_url": "https://mcp.example.com/mcp"}, "PUBLIC_URL"),
         ({"mcp_endpoint": "mcp"}, "MCP_ENDPOINT"),
         ({"mcp_endpoint": "/mcp/"}, "MCP_ENDPOINT"),

@@ -14,7 +14,7 @@ from .support.running import text
 
 @pytest.mark.anyio
 async def test_the_official_client_can_call_a_tool_without_a_key(tmp_path: Path) -> None:
-    """Whoever starts the process has been judged by the operating system."""
+    """The operating system has judged the user that starts the process."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = ["-P", "-m", PACKAGE, "stdio"]
     parameters = StdioServerParameters(command=sys.executable, args=command, cwd=tmp_path, env=environment)

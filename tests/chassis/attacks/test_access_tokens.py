@@ -202,7 +202,7 @@ def test_a_token_ends_when_it_ends_though_it_was_found_good_before(issuer: Issue
         wait_until(lambda: send(server, "GET", "/security/events", [bearer(token)]).status == 401, seconds=4)
 
 
-def test_while_the_issuer_is_away_a_forged_token_is_still_a_401(issuer: Issuer) -> None:
+def test_while_the_issuer_is_unavailable_a_forged_token_is_still_a_401(issuer: Issuer) -> None:
     with running_server(**oauth(f"http://127.0.0.1:{free_port()}")) as server:
         for attack in ("alg none", "the public key as HMAC secret", "crit"):
             token = ATTACKS[attack][0](audience(server), issuer, issuer)
@@ -306,7 +306,7 @@ def test_wrong_tokens_do_not_lock_out_a_jwt_of_the_same_address(issuer: Issuer, 
 def test_wrong_tokens_do_not_lock_out_an_opaque_one_that_was_good_before(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The issuer is asked again, as the verdict has ended; and not about what nobody knows."""
+    """The issuer is asked again, as the verdict has ended; and not about a token that it does not know."""
     monkeypatch.setattr(introspecting, "_REMEMBERED", 0.0)
     with running_server(**introspection(issuer), max_failed_auth_per_minute=3) as server:
         issuer.opaque = {"good": {"sub": "alice", "aud": audience(server)}}

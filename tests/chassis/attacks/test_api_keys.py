@@ -149,7 +149,7 @@ def test_who_may_call_tools_is_not_told_of_other_callers(
 
 
 def test_no_key_is_in_an_event_wherever_a_client_puts_it(server: RunningServer, path: Path) -> None:
-    """Whoever reads the events need not know anything else."""
+    """A caller with the scope for events needs no other scope."""
     key, reader = add_key(path), add_key(path, scopes=("events:read",))
     token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
     for credential in (key, token):
@@ -165,7 +165,7 @@ def test_no_key_is_in_an_event_wherever_a_client_puts_it(server: RunningServer, 
     assert token not in events
 
 
-def test_no_key_is_written_into_a_log_whoever_logs_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_key_is_written_into_a_log_by_any_logger(capsys: pytest.CaptureFixture[str]) -> None:
     """A tool's author logs the headers, or a client puts its key into a path."""
     key, token = new_key(new_id()), "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
     for log_format in ("json", "console"):

@@ -129,7 +129,7 @@ def test_a_line_says_who_did_what_and_how_it_ended(attacked: tuple[ServerProcess
 
 @pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="this system opens links in any case")
 def test_a_link_in_place_of_the_trail_is_not_followed(tmp_path: Path) -> None:
-    """Whoever may rename files there must not make the server write to another file, or narrow its mode."""
+    """A user who may rename files there must not make the server write to another file, or narrow its mode."""
     target, path = tmp_path / "target", tmp_path / "audit.jsonl"
     target.touch(0o644)
     with running_server(audit_file=path, audit_key=AUDIT_KEY) as server:

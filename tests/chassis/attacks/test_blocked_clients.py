@@ -55,7 +55,7 @@ def test_the_attempt_leaves_an_event(server: RunningServer) -> None:
     assert event["severity"] == "medium"
 
 
-def test_a_blocked_peer_cannot_claim_to_be_somebody_else() -> None:
+def test_a_blocked_peer_cannot_claim_another_address() -> None:
     with running_server(blocked_clients="127.0.0.0/8") as server:
         for claim in ("198.51.100.1", "::1", "10.0.0.1, 198.51.100.1"):
             assert send(server, "GET", "/health", [key_of(server), forwarded_for(claim)]).status == 403

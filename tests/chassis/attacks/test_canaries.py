@@ -239,7 +239,7 @@ def collector() -> Iterator[tuple[str, list[bytes]]]:
 
 
 def outputs(server: ServerProcess, traces: Iterable[bytes]) -> dict[str, str]:
-    """Return everything that the server has written or tells."""
+    """Return everything that the server has written or answered."""
     running = server.running
     return {
         "log": server.written(),

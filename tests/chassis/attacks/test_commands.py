@@ -98,7 +98,7 @@ HEARTBEAT = "while :; do echo x >> {beats}; sleep 0.02; done"
 
 
 def heartbeat(path: Path) -> str:
-    """Return shell text that writes to `path` for ever, in a process of its own, holding the pipes."""
+    """Return shell text that writes to `path` without end, in a process of its own, holding the pipes."""
     return f"({HEARTBEAT.format(beats=path)}) &"
 
 

@@ -263,7 +263,7 @@ async def test_the_end_of_a_long_text_is_shown(server: RunningServer) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("wrong", [{}, {"path": 7}, {"path": "a", "force": True}, {"path": "a" * 8001}], ids=range(4))
-async def test_nobody_is_asked_about_a_call_that_cannot_be_made(
+async def test_no_question_is_sent_about_a_call_that_cannot_be_made(
     server: RunningServer, mode: str, wrong: dict[str, Any]
 ) -> None:
     person = Person()
@@ -359,7 +359,7 @@ async def test_an_answer_sent_twenty_times_at_once_counts_once(server: RunningSe
 
 
 async def test_a_kept_question_buys_no_calls_of_a_client_that_cannot_be_asked(server: RunningServer) -> None:
-    """Only an answer is not counted, and without the capability nobody asks."""
+    """Only an answer is not counted, and without the capability no question is sent."""
     async with attacker(server) as client:
         state = await asked(client, name="trim_twice")
     async with connected(server) as unasked:

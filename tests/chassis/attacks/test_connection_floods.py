@@ -31,7 +31,7 @@ async def large() -> str:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    """A server with little patience and a tool with a long answer."""
+    """A server with short deadlines and a tool with a long answer."""
     mcp = GuardedServer("flooded", tools=(large,), events=EventLog(), max_result_bytes=5 * LARGE)
     with running_server(mcp=mcp, receive_timeout=DEADLINE, send_timeout=DEADLINE, keep_alive_timeout=1) as running:
         yield running
@@ -54,7 +54,9 @@ def call_of_large(server: RunningServer) -> bytes:
     return request_text(server, "POST /mcp HTTP/1.1", [*headers, accept], json.dumps(message))
 
 
-def test_two_hundred_silent_and_slow_clients_do_not_slow_down_others_and_are_hung_up_on(server: RunningServer) -> None:
+def test_two_hundred_silent_and_slow_clients_do_not_slow_down_others_and_are_disconnected(
+    server: RunningServer,
+) -> None:
     """Silent ones, half heads, half bodies, and ones that send a byte now and then, while probes go on."""
     whole = call_of_large(server)
     beginnings = [b"", b"GET /li", whole[:80], whole[:-10]]
@@ -102,7 +104,7 @@ def test_a_trusted_proxy_may_hold_the_connections_of_many_clients() -> None:
 
 
 def test_those_who_are_one_too_many_cannot_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is told that there is no room needs a socket, too: beyond some of those, the line is cut at once."""
+    """A 503 for a full server needs a socket, too: beyond some of those, connections are closed at once."""
     monkeypatch.setattr(http_protocol, "_REFUSED_TIMEOUT_SECONDS", 60)
     with running_server(max_connections=10, receive_timeout=60) as small, ExitStack() as held:
         flood = [held.enter_context(connect(small)) for _ in range(100)]
@@ -135,21 +137,21 @@ def test_a_refused_connection_that_sends_nothing_is_closed_before_the_receive_ti
 
 
 @pytest.mark.parametrize("times", [1, 5], ids=["once", "pipelined"])
-def test_a_client_that_does_not_read_its_answer_is_hung_up_on(server: RunningServer, times: int) -> None:
-    """The answer is made, the connection idle or closing: uvicorn would wait for ever for it to be taken."""
+def test_a_client_that_does_not_read_its_answer_is_disconnected(server: RunningServer, times: int) -> None:
+    """The answer is made, the connection idle or closing: uvicorn would wait without limit for it to be read."""
 
-    def hung_up_on() -> int:
+    def disconnected_clients() -> int:
         reasons = [event["details"].get("reason") for event in server.events("http_error")]
         return reasons.count("does not take its answer")
 
-    before = hung_up_on()
+    before = disconnected_clients()
     with ExitStack() as held:
         for _ in range(5):
             connection = held.enter_context(socket.socket())
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.connect(("127.0.0.1", server.port))
             connection.sendall(call_of_large(server) * times)
-        wait_until(lambda: hung_up_on() == before + 5, seconds=20)
+        wait_until(lambda: disconnected_clients() == before + 5, seconds=20)
         wait_until(lambda: open_connections(server) == 1, seconds=20)
 
 

@@ -1,4 +1,4 @@
-"""Being taken for somebody else: what one caller leaves behind must not become another's."""
+"""Being taken for another caller: what one caller leaves behind must not become another's."""
 
 import json
 import re
@@ -118,7 +118,7 @@ def principals(lines: list[dict[str, Any]], ids: list[str]) -> list[str | None]:
     return [next(line["principal"] for line in lines if line["request_id"] == wanted) for wanted in ids]
 
 
-def test_a_pipelined_request_is_nobody_unless_it_says_so(server: RunningServer) -> None:
+def test_a_pipelined_request_has_no_caller_without_its_own_credential(server: RunningServer) -> None:
     """It is served in a task that copies the context of the request before it."""
     with log_lines("access") as lines, log_lines("security") as events:
         statuses, ids = pipelined(server)
@@ -129,8 +129,8 @@ def test_a_pipelined_request_is_nobody_unless_it_says_so(server: RunningServer) 
     assert events[0]["details"]["request_id"] == ids[1]
 
 
-def test_a_pipelined_request_that_is_refused_early_is_nobody_either(server: RunningServer) -> None:
-    """The refusal of its Origin comes before anybody asks who it is."""
+def test_a_pipelined_request_that_is_refused_early_has_no_caller_either(server: RunningServer) -> None:
+    """The refusal of its Origin comes before authentication."""
     with log_lines("access") as lines, log_lines("security") as events:
         statuses, ids = pipelined(server, "Origin: https://evil.example")
         assert statuses == ["200", "403"]
@@ -169,6 +169,6 @@ def test_there_is_no_session_to_hijack(server: RunningServer) -> None:
     assert send(server, "POST", "/mcp", [key, session, JSON, ACCEPT], PING.encode()).header("Mcp-Session-Id") is None
 
 
-def test_outside_of_a_call_nobody_is_calling() -> None:
+def test_outside_of_a_call_there_is_no_caller() -> None:
     with pytest.raises(LookupError):
         get_principal()

@@ -31,7 +31,7 @@ def server() -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def routes(server: RunningServer) -> list[str]:
-    """Return every path that the application serves, those that somebody adds later too, and some that it does not."""
+    """Return every path that the application serves, those that are added later too, and some that it does not."""
     served = [route.path for route in create_app(server.settings, SERVER).routes if isinstance(route, Route)]
     return [*served, "/", "/nothing", "/docs", "/openapi.json", "/metrics", "/mcp/", "/.env"]
 
@@ -149,7 +149,7 @@ def test_headers_of_a_proxy_or_a_framework_do_not_name_the_caller(server: Runnin
 @pytest.mark.anyio
 @pytest.mark.parametrize("token", ["schlüssel", "鍵" * 32, "\u0000", "", "k" * 31])
 async def test_a_key_in_any_alphabet_is_compared_without_a_crash(token: str) -> None:
-    """`hmac.compare_digest` raises TypeError for non-ASCII text: a naive comparison answers 500 and tells apart."""
+    """`hmac.compare_digest` raises TypeError for non-ASCII text: a naive comparison answers 500, not 401."""
     verifier = KeyVerifier(dict, default=default_record("k" * 32))
     assert await verifier.verify(token) is None
     with pytest.raises(InvalidCredential):

@@ -1,4 +1,4 @@
-"""Bodies that are small in bytes and large in work: nobody else is served while the event loop is kept."""
+"""Bodies that are small in bytes and large in work: no other caller is served while the event loop is busy."""
 
 import gc
 import http.client

@@ -165,7 +165,7 @@ def test_a_child_that_a_tool_forks_keeps_neither_the_port_nor_the_connections() 
     with running_server(make_server()) as broken:
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
         body["params"] = {"name": "fork", "arguments": {"seconds": 60}}
-        # `Connection: close` is answered by an end, which comes only when nobody holds the socket any more.
+        # `Connection: close` is answered by an end, which comes only when nothing holds the socket any more.
         answer = post(
             broken, json.dumps(body).encode(), [("Content-Type", "application/json"), ("Connection", "close")]
         )

@@ -118,7 +118,7 @@ async def test_an_internal_address_among_public_ones(outside: Outside, canary: C
 
 
 async def test_dns_rebinding(outside: Outside, canary: Canary) -> None:
-    """The first look-up is for the check, the second one for whoever asks twice."""
+    """The first look-up is for the check, the second one for a client that looks up twice."""
     outside.name("www.example.com", PUBLIC, "127.0.0.1")
     with pytest.raises(UpstreamError):
         await fetcher(canary).get(f"http://www.example.com:{canary.port}/")
@@ -327,7 +327,7 @@ async def test_a_small_body_in_a_great_many_pieces(site: Serve) -> None:
     ids=["body", "header", "status"],
 )
 async def test_a_server_that_drips(site: Serve, head: bytes) -> None:
-    """Each byte comes well within any read time-out; only the whole takes for ever."""
+    """Each byte comes well within any read time-out; only the whole takes without limit."""
 
     def handle(connection: socket.socket, _: bytes) -> None:
         connection.sendall(head)

@@ -165,7 +165,7 @@ async def test_a_result_that_cannot_be_sent_is_a_crash(server: RunningServer, to
 
 @pytest.mark.anyio
 @MODES
-async def test_an_anticipated_failure_is_told(server: RunningServer, mode: str) -> None:
+async def test_an_anticipated_failure_reaches_the_caller(server: RunningServer, mode: str) -> None:
     async with server.client(mode) as client:
         result = await client.call_tool("refuse", {})
     assert result.is_error

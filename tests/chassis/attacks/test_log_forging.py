@@ -105,7 +105,7 @@ def test_the_key_is_in_no_log_wherever_a_client_puts_it(attacked: ServerProcess)
 
 
 def test_the_key_is_in_no_answer_wherever_a_client_puts_it(attacked: ServerProcess) -> None:
-    """The ring of events remembers paths, origins and names: whoever may read it would learn the key."""
+    """The ring of events remembers paths, origins and names: a caller that may read it would learn the key."""
     events = send(attacked.running, "GET", "/security/events?limit=1000", [key_of(attacked.running)])
     assert sum(event["details"].get("count", 1) for event in events.json()["events"]) > 100
     assert attacked.running.key not in events.text
@@ -116,8 +116,8 @@ def test_the_key_is_in_no_answer_wherever_a_client_puts_it(attacked: ServerProce
 
 def test_a_query_is_not_logged(attacked: ServerProcess) -> None:
     """Clients have put tokens into queries."""
-    send(attacked.running, "GET", "/nothing?access_token=somebody-elses-secret")
+    send(attacked.running, "GET", "/nothing?access_token=another-callers-secret")
     send(attacked.running, "GET", "/livez", [key_of(attacked.running), ("X-Request-ID", "my-query")])
     while "my-query" not in attacked.written():
         time.sleep(0.01)
-    assert "somebody-elses-secret" not in attacked.written()
+    assert "another-callers-secret" not in attacked.written()

@@ -1,4 +1,4 @@
-"""Holding streams open: more than one caller needs, for longer than anybody needs, or so that nobody gets one back."""
+"""Holding streams open: more than one caller needs, for longer than needed, or so that no place is free again."""
 
 import signal
 import socket

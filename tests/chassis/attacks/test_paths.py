@@ -201,7 +201,7 @@ def test_fifos_sockets_and_devices_neither_block_nor_open(root: SafeRoot, place:
         for name in names:
             refused_everywhere(root, name)
 
-    # Whoever opens a FIFO waits for its other end: the test must not wait with it.
+    # Opening a FIFO waits for its other end: the test must not wait with it.
     attacker = threading.Thread(target=attack, daemon=True)
     attacker.start()
     attacker.join(5)

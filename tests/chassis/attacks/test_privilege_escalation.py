@@ -55,7 +55,7 @@ REACHES: dict[str, Callable[[Any], object]] = {
     "lift a policy": lambda mcp: setattr(mcp.guarded_tools["erase"].policy, "scopes", frozenset()),
     "exchange a policy": lambda mcp: setattr(mcp.guarded_tools["erase"], "policy", mcp.guarded_tools["say"].policy),
     "raise the caller's scopes": lambda mcp: setattr(get_principal(), "scopes", frozenset({"*"})),
-    "become somebody else": lambda mcp: setattr(get_principal(), "id", "key:admin"),
+    "become another caller": lambda mcp: setattr(get_principal(), "id", "key:admin"),
 }
 
 
@@ -154,7 +154,7 @@ async def test_a_tool_cannot_change_what_is_served(server: RunningServer, mode: 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("helper", ["lend_a_hand", "lend_a_hand_without_context", "read_for_me"])
-async def test_a_tool_lends_nobody_a_scope(server: RunningServer, mode: str, helper: str) -> None:
+async def test_a_tool_cannot_lend_a_scope(server: RunningServer, mode: str, helper: str) -> None:
     """The confused deputy: what a tool calls is called in the name of who called the tool."""
     ERASED.clear()
     async with connected(server, mode=mode) as client:

@@ -309,7 +309,7 @@ def test_garbage_behind_a_request_that_was_refused_early_makes_no_noise(
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_a_body_that_nobody_wants_is_not_read_for_ever(server: RunningServer) -> None:
+def test_an_unwanted_body_is_not_read_without_limit(server: RunningServer) -> None:
     """Reading it costs more than sending it, and needs no key."""
     limit = server.settings.max_body_bytes
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
@@ -348,10 +348,8 @@ def test_who_sends_broken_http_to_its_end_before_reading_still_gets_the_answer(
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_who_sends_a_body_to_its_end_before_reading_is_told_that_the_credential_is_missing(
-    server: RunningServer, version: str
-) -> None:
-    """And closes the connection after every request, as nginx does unless it is told otherwise."""
+def test_a_client_that_sends_its_whole_body_before_reading_gets_the_401(server: RunningServer, version: str) -> None:
+    """And closes the connection after every request, as nginx does by default."""
     framing = ["Connection: close", "Content-Length: 900000"]
     request = request_text(server, f"POST /mcp HTTP/{version}", framing) + b"a" * 900_000
     for _ in range(5):
@@ -402,7 +400,7 @@ def test_a_refused_request_that_never_arrives_whole_is_not_waited_for_twice() ->
     assert time.monotonic() - started < 15
 
 
-def test_who_goes_on_sending_after_broken_http_is_not_read_for_ever(server: RunningServer) -> None:
+def test_bytes_after_broken_http_are_not_read_without_limit(server: RunningServer) -> None:
     def send_without_end() -> None:
         while True:
             connection.sendall(b"a" * 1000)
@@ -417,7 +415,7 @@ def test_who_goes_on_sending_after_broken_http_is_not_read_for_ever(server: Runn
 
 
 def test_nothing_is_read_behind_a_refusal_of_a_body_that_may_never_come(server: RunningServer) -> None:
-    """A client that asks with `Expect` may send its next request instead, and a proxy that of somebody else."""
+    """A client that asks with `Expect` may send its next request instead, and a proxy the request of another client."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
         first = request_text(server, "POST /mcp HTTP/1.1", ["Expect: 100-continue", "Content-Length: 10"])
         connection.sendall(first)

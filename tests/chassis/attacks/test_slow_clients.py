@@ -58,22 +58,22 @@ def attacks(server: RunningServer) -> dict[str, bytes]:
     "attack",
     ["silence", "half a line", "half a head", "half a body", "half a chunk", "half a body without the key"],
 )
-def test_a_client_that_falls_silent_is_hung_up_on(server: RunningServer, attack: str) -> None:
+def test_a_client_that_stops_sending_is_disconnected(server: RunningServer, attack: str) -> None:
     seconds = seconds_until_closed(server, attacks(server)[attack])
     assert DEADLINE * 0.9 < seconds < DEADLINE + 1.5
 
 
-def test_a_half_body_behind_a_whole_request_is_hung_up_on(server: RunningServer) -> None:
+def test_half_a_body_behind_a_whole_request_is_disconnected(server: RunningServer) -> None:
     """The second request arrives while the first is served, so no new bytes start its clock."""
     whole = request_text(server, "POST /mcp HTTP/1.1", with_key(server), PING)
     assert seconds_until_closed(server, whole + half_body(server)) < DEADLINE + 2
 
 
-def test_an_idle_connection_is_hung_up_on(server: RunningServer) -> None:
+def test_an_idle_connection_is_closed(server: RunningServer) -> None:
     assert seconds_until_closed(server, request_text(server, "GET /livez HTTP/1.1")) < 3
 
 
-def test_a_client_that_sends_a_byte_at_a_time_is_hung_up_on(server: RunningServer) -> None:
+def test_a_client_that_sends_a_byte_at_a_time_is_disconnected(server: RunningServer) -> None:
     """Each byte would restart a naive time-out: the deadline is for the whole request."""
     head = request_text(server, "POST /mcp HTTP/1.1", with_key(server, "Content-Length: 100"))
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Keeping the server busy with one tool until nobody else is served."""
+"""Keeping the server busy with one tool until no other caller is served."""
 
 import time
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ FINISHED: list[str] = []
 
 @tool(read_only=True, timeout=0.4)
 async def hang() -> str:
-    """Take for ever."""
+    """Never return."""
     try:
         await anyio.sleep_forever()
     except BaseException:
@@ -64,14 +64,14 @@ def quick_in_a_thread() -> str:
 
 @tool(read_only=True, max_concurrency=3)
 async def slow() -> str:
-    """Take a moment."""
+    """Take half a second."""
     await anyio.sleep(0.4)
     return "done"
 
 
 @tool(read_only=True, max_concurrency=3)
 async def slow_too() -> str:
-    """Take a moment."""
+    """Take half a second."""
     await anyio.sleep(0.4)
     return "done"
 
@@ -157,15 +157,15 @@ async def test_a_tool_that_hangs_ends_at_its_deadline_and_others_are_served(serv
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_thread_that_hangs_keeps_its_slot_and_nobody_elses(server: RunningServer, mode: str) -> None:
-    """A thread cannot be stopped: its caller is told at the deadline, and no further one may be started meanwhile."""
+async def test_a_thread_that_hangs_keeps_its_own_slot_only(server: RunningServer, mode: str) -> None:
+    """A thread cannot be stopped: its caller gets an error at the deadline, and no further one starts meanwhile."""
     before = EVENTS.total
     async with connected(server, mode=mode) as client:
         started = time.monotonic()
         first = text(await client.call_tool("block", {}))
         assert 0.3 <= time.monotonic() - started < 0.8
         assert first == "block did not finish within 0.3 seconds and was stopped."
-        assert text(await client.call_tool("block", {})) == "block is busy. Try again in a moment."
+        assert text(await client.call_tool("block", {})) == "block is busy. Try again in a few seconds."
         assert text(await client.call_tool("quick_in_a_thread", {})) == "done"
         assert text(await client.call_tool("quick", {})) == "done"
         assert FINISHED == []
@@ -192,10 +192,10 @@ async def test_one_tool_has_its_own_slots_only(server: RunningServer) -> None:
             for _ in range(8):
                 tasks.start_soon(ask, client, "slow", answers)
             await anyio.sleep(0.2)
-            assert answers == ["slow is busy. Try again in a moment."] * 5  # at once: nothing piles up
+            assert answers == ["slow is busy. Try again in a few seconds."] * 5  # at once: nothing piles up
             tasks.start_soon(ask, client, "slow_too", others)
         assert time.monotonic() - started < 2
-    assert sorted(answers) == ["done"] * 3 + ["slow is busy. Try again in a moment."] * 5
+    assert sorted(answers) == ["done"] * 3 + ["slow is busy. Try again in a few seconds."] * 5
     assert others == ["done"]
 
 
@@ -294,7 +294,7 @@ async def test_a_client_that_hangs_up_does_not_free_the_slot_of_its_thread(serve
     await leave(server, "legacy", "block", progress=False)
     async with connected(server) as client:
         for _ in range(2):
-            assert text(await client.call_tool("block", {})) == "block is busy. Try again in a moment."
+            assert text(await client.call_tool("block", {})) == "block is busy. Try again in a few seconds."
     await eventually(lambda: FINISHED == ["block"])
     await anyio.sleep(0.3)
     assert FINISHED == ["block"]

@@ -176,14 +176,14 @@ async def wait_for(name: str) -> str:
 
 @tool(read_only=True, max_concurrency=2)
 def look_up(name: Annotated[str, Field(max_length=200)]) -> str:
-    """Hang on what was not foreseen, in a thread that nobody can end."""
+    """Hang on what was not foreseen, in a thread that cannot be ended."""
     time.sleep(20 if "'" in name else 0)
     return "no"
 
 
 @tool(read_only=True)
 async def repeat(text: str) -> str:
-    """End the request with something that nobody catches."""
+    """End the request with something that nothing catches."""
     let_everything_through()
     raise Crash
 

@@ -121,7 +121,7 @@ def counted(name: str, outcome: str) -> float:
 
 
 @pytest.mark.parametrize(("name", "item"), FAULTS)
-def test_a_failure_is_told_noted_and_counted_as_the_fault_of_whose_it_is(
+def test_a_failure_is_reported_and_counted_as_the_fault_of_its_cause(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch, name: str, item: str
 ) -> None:
     outcome, cause = FAULTS[name, item]

@@ -99,7 +99,7 @@ def with_key(server: RunningServer, *headers: str) -> list[str]:
 
 
 def forwarded_for(addresses: str) -> Header:
-    """Return the header by which a proxy says who is behind it, and by which anybody may claim anything."""
+    """Return the header in which a proxy names its client, and any client may claim any address."""
     return "X-Forwarded-For", addresses
 
 
@@ -135,7 +135,7 @@ def request_text(server: RunningServer, start: str, headers: Iterable[str] = (),
 
 
 def seconds_until_closed(server: RunningServer, data: bytes, *, at_most: float = 5) -> float:
-    """Send bytes, wait in silence, and return after how many seconds the server hung up."""
+    """Send bytes, wait in silence, and return after how many seconds the server disconnected."""
     started = time.monotonic()
     with socket.create_connection(("127.0.0.1", server.port), timeout=at_most) as connection:
         connection.sendall(data)

@@ -251,7 +251,7 @@ async def test_no_answer_is_no_verdict_and_the_next_question_waits(
 
 @pytest.mark.parametrize("status", [400, 413, 414, 422])
 async def test_a_token_that_the_issuer_chokes_on_is_not_an_outage_for_others(status: int) -> None:
-    """Otherwise anybody could keep everybody else out, with one such token every five seconds."""
+    """Otherwise any client could keep all others out, with one such token every five seconds."""
     issuer = Issuer()
     issuer.status = status
     judge = verifier(issuer)

@@ -87,7 +87,7 @@ async def test_a_rotated_key_is_found_after_the_cool_down_and_the_old_one_is_gon
 
 
 async def test_keys_are_asked_for_again_after_ten_minutes(issuer: Issuer, clock: Clock) -> None:
-    """A key that the issuer has withdrawn must not stay good for ever."""
+    """A key that the issuer has withdrawn must not stay valid."""
     keys = IssuerKeys(issuer.url)
     await keys.key("key-1")
     issuer.rotate("key-2")
@@ -97,7 +97,7 @@ async def test_keys_are_asked_for_again_after_ten_minutes(issuer: Issuer, clock:
     assert await keys.key("key-1") is None
 
 
-async def test_while_the_issuer_is_away_old_keys_serve_for_a_day(issuer: Issuer, clock: Clock) -> None:
+async def test_while_the_issuer_is_unavailable_old_keys_serve_for_a_day(issuer: Issuer, clock: Clock) -> None:
     keys = IssuerKeys(issuer.url)
     await keys.key("key-1")
     issuer.status = 503
@@ -188,7 +188,7 @@ async def test_a_private_key_that_was_published_verifies_nothing(
     assert await IssuerKeys(issuer.url).key("leaked") is None
 
 
-async def test_nobody_listens() -> None:
+async def test_a_refused_connection() -> None:
     keys = IssuerKeys(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(IssuerUnavailable):
         await keys.key("key-1")
@@ -220,7 +220,7 @@ async def test_openid_configuration_is_the_second_choice() -> None:
     ],
     ids=repr,
 )
-async def test_metadata_of_somebody_else_or_without_a_place_is_not_followed(
+async def test_metadata_of_another_issuer_or_without_a_key_url_is_not_followed(
     issuer: Issuer, change: dict[str, Any]
 ) -> None:
     """The mix-up defence of RFC 8414, section 3.3."""

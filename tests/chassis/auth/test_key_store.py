@@ -67,7 +67,7 @@ def test_only_its_owner_may_read_it_whatever_the_umask_says(path: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_whoever_reads_sees_the_old_keys_or_the_new_ones_and_no_half_file(path: Path) -> None:
+def test_a_reader_sees_the_old_keys_or_the_new_ones_and_no_half_file(path: Path) -> None:
     add_key(path)
     done, broken = threading.Event(), list[str]()
 
@@ -113,7 +113,7 @@ def test_processes_that_write_at_the_same_time_lose_nothing(path: Path) -> None:
     assert len(read_keys(path)) == 30
 
 
-def test_a_lock_that_is_never_released_is_an_error_and_not_a_wait_for_ever(
+def test_a_lock_that_is_never_released_is_an_error_and_not_an_endless_wait(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_store, "_LOCK_SECONDS", 0.1)
@@ -202,7 +202,7 @@ def test_a_broken_file_keeps_the_last_good_keys_and_says_so_but_does_not_start_a
     keys = KeysFile(path)
     path.write_bytes(text)
     with capture_logs() as logged:
-        assert keys.problem() is not None, "whoever looks, even if nobody has called meanwhile"
+        assert keys.problem() is not None, "also if no call came meanwhile"
         assert [names(keys) for _ in range(3)] == [["ci"]] * 3
     assert [line["log_level"] for line in logged] == ["error"], "once for every change"
     with pytest.raises(KeysError):
@@ -215,7 +215,7 @@ def test_a_broken_file_keeps_the_last_good_keys_and_says_so_but_does_not_start_a
 
 @pytest.mark.usefixtures("at_once")
 def test_a_change_that_could_not_be_read_is_read_as_soon_as_it_can(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who fills the table of open files at the right moment must not keep a key alive that was revoked then."""
+    """A client that fills the table of open files at the right moment must not keep a revoked key valid."""
     record = record_of(add_key(path))
     keys = KeysFile(path)
     put(path, record.model_copy(update={"revoked": record.created}))

@@ -49,7 +49,7 @@ async def test_a_key_without_end() -> None:
     assert await verifier(record_of(KEY, expires=None)).verify(KEY) is not None
 
 
-async def test_what_does_not_look_like_a_key_is_for_somebody_else_to_judge() -> None:
+async def test_what_does_not_look_like_a_key_is_left_to_other_verifiers() -> None:
     assert await verifier().verify("eyJhbGciOiJub25lIn0.e30.") is None
 
 
@@ -97,7 +97,7 @@ async def test_a_key_ends_at_its_end_and_not_after_it(
 
 
 async def test_of_a_key_whose_secret_is_wrong_nothing_is_said() -> None:
-    """Ids are no secret: only who has the secret may learn, or make us log, that a key has expired."""
+    """Ids are no secret: only a caller with the secret may learn, or make us log, that a key has expired."""
     guess = new_key(record_of(KEY).id)
     for changes in ({}, {"expires": NOW - HOUR}, {"revoked": NOW}):
         with pytest.raises(InvalidCredential) as refusal:
@@ -105,7 +105,7 @@ async def test_of_a_key_whose_secret_is_wrong_nothing_is_said() -> None:
         assert (refusal.value.reason, refusal.value.whose) == ("unknown", None)
 
 
-async def test_a_mistyped_key_is_told_apart_without_looking_it_up() -> None:
+async def test_a_mistyped_key_is_recognised_without_looking_it_up() -> None:
     def never() -> dict[str, KeyRecord]:
         raise AssertionError("looked up")
 
@@ -163,7 +163,7 @@ async def test_a_revoked_key_is_revoked_with_both_its_secrets() -> None:
 
 
 async def test_an_unknown_id_costs_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise the time of an answer tells which ids exist."""
+    """Otherwise the time of an answer shows which ids exist."""
     work: list[str] = []
 
     def counting_digest(token: str) -> str:

@@ -110,7 +110,7 @@ async def test_tool_with_logging(context: AnyContext) -> str:
 
 @harmless
 async def test_logging_tool(context: AnyContext) -> str:
-    """Send log messages that nobody has asked for."""
+    """Send log messages without being asked for them."""
     return await test_tool_with_logging(context)
 
 

@@ -54,7 +54,7 @@ def test_nothing_is_shown_without_the_credential(node: Node, tmp_path: Path) -> 
 # --- the list of exceptions -------------------------------------------------------------------------------------------
 
 PASSED, FAILED = Outcome(True), Outcome(False, ("ping: no answer",))
-PING = Excepted("2025-11-25", "ping", "no answer", "Nobody is at home.")
+PING = Excepted("2025-11-25", "ping", "no answer", "No one is at home.")
 
 
 def test_a_failure_that_is_not_excepted_is_a_problem() -> None:

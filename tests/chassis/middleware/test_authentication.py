@@ -1,4 +1,4 @@
-"""Finding out who is calling, and what wrong credentials cost their address."""
+"""Finding out which caller it is, and what wrong credentials cost their address."""
 
 from typing import Any
 
@@ -121,7 +121,7 @@ async def test_two_credentials_are_a_400_even_if_one_is_right() -> None:
     assert setup.reasons == ["ambiguous"]
 
 
-async def test_while_the_issuer_is_away_it_is_a_503_and_nobodys_fault() -> None:
+async def test_while_the_issuer_is_unavailable_it_is_a_503_and_no_failed_attempt() -> None:
     setup = Setup(failures=1)
     for _ in range(3):
         answer = await setup.ask("Bearer away")
@@ -162,7 +162,7 @@ async def test_the_limit_is_for_one_address_and_an_ipv6_customer_is_one_address(
     assert [(await setup.ask("Bearer wrong", client=client)).status for client in clients] == [401, 429, 401, 401]
 
 
-async def test_where_anybody_may_call_a_key_still_makes_a_difference() -> None:
+async def test_without_required_authentication_a_key_still_makes_a_difference() -> None:
     setup = Setup(anonymous=ANONYMOUS)
     for credentials in ([], [f"Bearer {KEY}"], ["Bearer wrong"], ["Basic x"], [f"Bearer {KEY}"] * 2):
         assert (await setup.ask(*credentials)).status == 200
@@ -193,14 +193,14 @@ async def test_many_wrong_tokens_at_once_are_few_questions() -> None:
         assert len(asked) == 5
         tasks.start_soon(guess, 100, "192.0.2.2")
         await anyio.wait_all_tasks_blocked()
-        assert len(asked) == 6, "somebody else waits behind them"
+        assert len(asked) == 6, "other callers wait behind them"
         assert (await setup.ask(f"Bearer {KEY}")).status == 200, "a key of the same address is not held up"
         answer.set()
     assert len(asked) <= 6 + 3
     assert set(statuses) == {401, 429}
 
 
-async def test_where_anybody_may_call_wrong_tokens_are_few_questions_too() -> None:
+async def test_without_required_authentication_wrong_tokens_are_few_questions_too() -> None:
     asked = list[object]()
 
     class Refuses(SafeFetcher):

@@ -69,7 +69,7 @@ def test_nothing_left_of_the_last_untrusted_entry_is_ever_returned(
     """Whatever a client writes in front of what the proxies append, the result stays the same."""
     known = [peer, *reversed(written)]
     if all(is_in_networks(entry, PROXIES) for entry in known):
-        return  # nobody untrusted in the chain: further to the left is a proxy's word, too
+        return  # no untrusted address in the chain: further to the left is a proxy's word, too
     assert seen(peer, ", ".join([*invented, *written])) == seen(peer, *([", ".join(written)] if written else []))
 
 

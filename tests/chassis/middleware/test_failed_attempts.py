@@ -29,7 +29,7 @@ async def test_during_a_distributed_attack_the_limit_is_for_addresses_that_have_
     attempts = FailedAttempts(per_minute=10, overall_per_minute=20)
     await fail(attempts, *(f"bot-{number}" for number in range(20)))
     assert 0 < await attempts.wait("bot-0") <= 3, "one failure is enough while there are so many in all"
-    assert await attempts.wait("somebody with a good credential") == 0
+    assert await attempts.wait("a caller with a valid credential") == 0
     await fail(attempts, "bot-20")
     assert await attempts.wait("bot-20") > 0
 

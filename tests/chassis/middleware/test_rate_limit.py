@@ -38,7 +38,7 @@ async def test_an_answer_says_how_much_is_left() -> None:
     assert answer.header("x-inner") == "1"
 
 
-async def test_too_many_requests_are_told_when_to_come_back() -> None:
+async def test_too_many_requests_get_a_retry_after() -> None:
     setup = Setup()
     for _ in range(2):
         await setup.ask()

@@ -118,7 +118,7 @@ async def test_a_body_that_grows_beyond_the_limit_is_refused_whatever_was_declar
 async def test_half_a_message_is_not_acted_upon() -> None:
     setup = Setup()
     answer = await setup.post(MESSAGE, b"", hang_up=True)
-    assert answer.status == 0, "nobody is there to read an answer"
+    assert answer.status == 0, "no client is there to read an answer"
     assert setup.inner.calls == 0
 
 

@@ -29,7 +29,7 @@ async def test_every_answer_has_them() -> None:
     assert answer.header("strict-transport-security") is None, "without https it would lock browsers out"
 
 
-async def test_over_https_browsers_are_told_to_insist_on_it() -> None:
+async def test_over_https_browsers_get_strict_transport_security() -> None:
     answer = await answer_of(Endpoint(), https=True)
     assert answer.header("strict-transport-security") == "max-age=31536000; includeSubDomains"
 

@@ -124,7 +124,7 @@ async function exchange(ctx) {
   if (params.subject_token_type !== ACCESS_TOKEN || !(subject.exp > Date.now() / 1000))
     throw new errors.InvalidGrant("the token has ended");
   if (params.audience !== STOCK) throw new errors.InvalidTarget();
-  // Whoever may only read here may only read there.
+  // A caller that may only read here may only read there.
   const granted = subject.scope.includes("notes:write") ? ["stock:read", "stock:write"] : ["stock:read"];
   const wanted = (params.scope ?? "stock:read").split(" ");
   if (!wanted.every((scope) => granted.includes(scope))) throw new errors.InvalidScope("not for this token");

@@ -91,7 +91,7 @@ class Browser:
 
 @asynccontextmanager
 async def connected(server: RunningServer, auth: httpx2.Auth) -> AsyncIterator[tuple[Client, list[httpx2.Request]]]:
-    """Connect the official client, and remember every request it sends to anybody."""
+    """Connect the official client, and remember every request it sends."""
     sent: list[httpx2.Request] = []
 
     async def remember(request: httpx2.Request) -> None:

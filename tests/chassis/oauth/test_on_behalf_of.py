@@ -134,7 +134,7 @@ def test_what_is_kept_ends_with_the_token(
     assert authorization_server.exchanges == before + 2
 
 
-def test_a_refusal_is_told_without_details_and_logged_with_its_code(
+def test_a_refusal_reaches_the_caller_without_details_and_the_log_with_its_code(
     server: RunningServer, authorization_server: AuthorizationServer
 ) -> None:
     token = authorization_server.token("ci", f"{server.url}/mcp")

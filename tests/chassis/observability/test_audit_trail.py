@@ -57,7 +57,7 @@ def actions(*paths: Path) -> list[str]:
     return [json.loads(line)["event.action"] for line in lines]
 
 
-def test_records_are_written_in_order_with_their_time_and_nobody_else_may_read_them(tmp_path: Path) -> None:
+def test_records_are_written_in_order_with_their_time_and_no_other_user_may_read_them(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     path.touch(0o644)
     write(path, *(f"action {number}" for number in range(1000)))
@@ -211,7 +211,7 @@ def test_a_full_disk_stops_nothing_and_is_reported(tmp_path: Path) -> None:
     assert said.count("the audit trail is written again") == 1
 
 
-def test_nobody_waits_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_call_waits_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_trail, "_STOP_SECONDS", 0.1)
     hanging, go_on = threading.Event(), threading.Event()
 

@@ -60,14 +60,14 @@ def test_in_a_request_the_event_knows_it_and_the_request_knows_of_the_event(
     log = EventLog()
     log.record("http_error")
     log.record("http_error", "oauth:alice")
-    by_alice, by_nobody = log.recent()
-    assert by_nobody["identifier"] == "192.0.2.1"
+    by_alice, anonymous = log.recent()
+    assert anonymous["identifier"] == "192.0.2.1"
     assert by_alice["identifier"] == "oauth:alice"
     assert by_alice["details"] == {"request_id": "request-1", "client": "192.0.2.1"}
     assert request_.event_recorded
 
 
-def test_outside_of_a_request_it_was_somebody_local() -> None:
+def test_outside_of_a_request_the_client_is_local() -> None:
     log = EventLog()
     contextvars.Context().run(log.record, "http_error")
     assert log.recent()[0]["identifier"] == "local"
@@ -144,7 +144,7 @@ def test_of_a_flood_the_first_are_noted_and_the_rest_is_counted() -> None:
     assert [line["details"].get("count", 1) for line in lines] == [1] * 10 + [990]
 
 
-def test_a_flood_hides_nobody_else_and_no_other_reason() -> None:
+def test_a_flood_hides_no_other_client_and_no_other_reason() -> None:
     log = EventLog()
     for number in range(500):
         log.record("http_error", "mallory", number=number)

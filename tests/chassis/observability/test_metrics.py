@@ -85,7 +85,7 @@ def test_refusals_of_the_limiters_are_counted() -> None:
 
 
 def test_what_a_client_makes_up_does_not_become_a_label(server: RunningServer) -> None:
-    """Otherwise anybody could fill the memory of this server, and of Prometheus."""
+    """Otherwise any client could fill the memory of this server, and of Prometheus."""
     before = value(HTTP, route=counters.OTHER, status="401"), value(TOOLS, tool=counters.OTHER, outcome="unknown")
     for number in range(20):
         server.get(f"/made-up-{number}")

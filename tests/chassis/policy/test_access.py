@@ -88,7 +88,7 @@ def test_all_that_are_needed_are_named() -> None:
     assert ACCESS.required("tools/call", {"name": "write"}) == {"a", "b"}
 
 
-def test_nobody_holds_nothing() -> None:
+def test_without_a_principal_no_scope_is_held() -> None:
     current_principal.set(None)
     assert missing_scopes(frozenset({"a"}))
     assert not missing_scopes(frozenset())

@@ -35,7 +35,7 @@ def locked(lock: Path, tools: dict[str, GuardedTool]) -> Path:
     return lock
 
 
-def test_nothing_speaks_against_what_is_locked(lock: Path) -> None:
+def test_locked_tools_have_no_approval_problem(lock: Path) -> None:
     assert approval_problems(GREET, locked(lock, GREET), {}) == []
 
 

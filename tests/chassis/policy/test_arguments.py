@@ -107,7 +107,7 @@ def test_everything_else_is_refused_by_name_and_without_the_value(name: str, giv
     assert "input" not in reason.lower() or "input should" in reason.lower() or "not permitted" in reason
 
 
-def test_members_nobody_asked_for_are_refused_at_every_depth() -> None:
+def test_undeclared_members_are_refused_at_every_depth() -> None:
     surprising = {"x": 1, "surprise": 2}
     assert "surprise" in refused({"surprise": 1})
     assert "point.surprise" in refused({"point": surprising})
@@ -163,11 +163,11 @@ def test_a_name_that_the_caller_chose_is_short_and_on_one_line() -> None:
     assert r"a\u3164\ufe0fb" in refused({"a\u3164\ufe0fb": 1})
 
 
-def test_of_many_problems_ten_are_told() -> None:
+def test_of_many_problems_ten_are_listed() -> None:
     assert len(refused({f"name{number}": 1 for number in range(50)}).split("; ")) == 10
 
 
-def test_the_reason_of_a_check_of_ones_own_is_told() -> None:
+def test_the_reason_of_a_custom_check_reaches_the_caller() -> None:
     class Careful(BaseModel):
         name: Annotated[str, Field(min_length=1)]
 

@@ -65,7 +65,7 @@ def sizes(arguments: dict[str, Any]) -> Any:
     return lines[0]["argument_bytes"]
 
 
-def test_sizes_are_told_and_values_are_not() -> None:
+def test_sizes_are_noted_and_values_are_not() -> None:
     declare({"text", "list", "nothing"})
     assert sizes({"text": "hunter2", "list": [1, 2], "nothing": None}) == {"text": 9, "list": 5, "nothing": 4}
 

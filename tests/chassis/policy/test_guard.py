@@ -41,7 +41,7 @@ def greet(name: Annotated[str, Field(max_length=20)]) -> str:
 
 @tool(read_only=True)
 def crash() -> str:
-    """Fail in a way that nobody has thought of."""
+    """Fail in an unforeseen way."""
     raise RuntimeError("the password is hunter2")
 
 
@@ -53,7 +53,7 @@ def refuse() -> str:
 
 @tool(read_only=True)
 async def hang() -> str:
-    """Take for ever."""
+    """Never return."""
     await anyio.sleep_forever()
     return ""
 
@@ -395,19 +395,19 @@ HIDDEN = "seen\U000e0068\U000e0069\u202e"
 
 @resource("hidden://text")
 def hidden_resource() -> str:
-    """Say what nobody sees."""
+    """Return invisible characters."""
     return HIDDEN
 
 
 @prompt()
 def hidden_prompt() -> str:
-    """Say what nobody sees."""
+    """Return invisible characters."""
     return HIDDEN
 
 
 @tool(read_only=True)
 async def hidden_question() -> InputRequiredResult:
-    """Ask what nobody sees."""
+    """Ask with invisible characters."""
     form = ElicitRequestFormParams(message=HIDDEN, requested_schema={"type": "object", "properties": {}})
     return InputRequiredResult(input_requests={"a": ElicitRequest(params=form)}, request_state=HIDDEN)
 

@@ -43,7 +43,7 @@ def test_hidden_characters_are_refused_wherever_they_are(hidden: str) -> None:
         return name
 
     for problems in (
-        found(f"Greet{hidden} somebody."),
+        found(f"Greet{hidden} a person."),
         found("Greet.", chosen),
         found("Greet.", named),
         found("Greet.", title=f"Greet{hidden}"),
@@ -84,7 +84,7 @@ def test_orders_to_the_model_are_refused(order: str) -> None:
         "Always returns at most ten results. Never fails for an empty list.",
         "Ignore case when searching, if asked to.",
         "Show the user the next steps of an order, and tell the user its state.",
-        "Call this when somebody asks for the weather. Read the forecast before planning a trip.",
+        "Call this when the user asks for the weather. Read the forecast before planning a trip.",
         "List the important system messages of the last hour.",
         "أضف ملاحظة جديدة إلى القائمة. لا تحذف أي شيء.",
         "एक नोट पढ़ें और उसका सारांश लौटाएँ।",

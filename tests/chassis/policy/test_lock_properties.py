@@ -1,4 +1,4 @@
-"""What must hold for every definition and every argument, not only for those that somebody thought of."""
+"""What must hold for every definition and every argument, not only for the listed ones."""
 
 import copy
 import random

@@ -1,4 +1,4 @@
-"""Output hygiene: nothing hidden, and not more than fits."""
+"""Output filtering: nothing hidden, and not more than fits."""
 
 from typing import Any
 

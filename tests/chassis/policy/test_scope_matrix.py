@@ -28,7 +28,7 @@ from ..support.running import RunningServer
 pytestmark = pytest.mark.anyio
 
 CALLERS: dict[str, tuple[str, ...]] = {
-    "nobody": (),
+    "scopeless": (),
     "reader": ("notes:read",),
     "half-a-writer": ("notes:write",),
     "writer": ("notes:read", "notes:write"),
@@ -215,7 +215,7 @@ async def test_a_caller_may_use_what_it_sees_and_nothing_else(server: RunningSer
             assert event["details"]["scopes"] == sorted(needed)
 
 
-async def test_on_stdio_whoever_started_the_process_may_do_everything() -> None:
+async def test_on_stdio_the_user_that_started_the_process_may_do_everything() -> None:
     async with on_stdio(__name__, "make_server", mode="legacy") as client:
         assert await listings(client) == expected_listings("all")
         for what, _, ask in attempts():
@@ -237,9 +237,9 @@ async def test_a_refusal_names_every_scope_that_is_needed(
     server: RunningServer, mode: str, method: str, params: dict[str, Any], needed: str
 ) -> None:
     """RFC 6750, section 3.1: so that a client may ask its authorization server for exactly these."""
-    nobody = replace(server, key="nobody")
+    scopeless = replace(server, key="scopeless")
     about = str(params.get("name") or params.get("uri"))
-    answer = nobody.post(message(method, params, mode=mode), headers=headers(nobody, method, about, mode=mode))
+    answer = scopeless.post(message(method, params, mode=mode), headers=headers(scopeless, method, about, mode=mode))
     assert answer.status_code == 403
     challenge = answer.headers["WWW-Authenticate"]
     assert challenge.startswith("Bearer ")
@@ -253,10 +253,10 @@ async def test_a_refusal_names_every_scope_that_is_needed(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("claimed", ["greet", "GREET", "reset\t", "tools/list", ""])
 async def test_a_header_that_names_an_open_tool_opens_no_other(server: RunningServer, mode: str, claimed: str) -> None:
-    nobody = replace(server, key="nobody")
-    sent = headers(nobody, "tools/call", claimed.strip(), mode="auto")
+    scopeless = replace(server, key="scopeless")
+    sent = headers(scopeless, "tools/call", claimed.strip(), mode="auto")
     body = message("tools/call", {"name": "reset", "arguments": {}}, mode=mode)
-    answer = nobody.post(body, headers=sent)
+    answer = scopeless.post(body, headers=sent)
     assert answer.status_code == 403
     assert answer.json()["error"]["data"]["required_scopes"] == ["admin"]
 
@@ -273,18 +273,18 @@ async def test_who_may_not_read_does_not_hear_of_changes(server: RunningServer, 
 
 
 async def test_a_header_that_names_another_method_opens_nothing(server: RunningServer) -> None:
-    nobody = replace(server, key="nobody")
-    sent = headers(nobody, "tools/list", "greet", mode="auto")
-    answer = nobody.post(message("tools/call", {"name": "reset", "arguments": {}}, mode="auto"), headers=sent)
+    scopeless = replace(server, key="scopeless")
+    sent = headers(scopeless, "tools/list", "greet", mode="auto")
+    answer = scopeless.post(message("tools/call", {"name": "reset", "arguments": {}}, mode="auto"), headers=sent)
     assert answer.status_code == 403
 
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_header_that_names_a_closed_tool_closes_no_other(server: RunningServer, mode: str) -> None:
     """Only the body is believed: where the protocol lets the two disagree, the open tool is served."""
-    nobody = replace(server, key="nobody")
-    sent = headers(nobody, "tools/call", "reset", mode="legacy") | {"Mcp-Name": "reset"}
-    answer = nobody.post(message("tools/call", {"name": "greet", "arguments": {}}), headers=sent)
+    scopeless = replace(server, key="scopeless")
+    sent = headers(scopeless, "tools/call", "reset", mode="legacy") | {"Mcp-Name": "reset"}
+    answer = scopeless.post(message("tools/call", {"name": "greet", "arguments": {}}), headers=sent)
     assert answer.status_code == 200
     assert "done greet" in answer.text
 
@@ -312,9 +312,9 @@ OTHER_SPELLINGS = [
 @pytest.mark.parametrize("uri", OTHER_SPELLINGS)
 async def test_another_spelling_of_an_address_opens_nothing(server: RunningServer, mode: str, uri: str) -> None:
     """Whatever the SDK makes of it, the check is made of the same."""
-    nobody = replace(server, key="nobody")
-    sent = headers(nobody, "resources/read", uri.strip(), mode=mode)
-    answer = nobody.post(message("resources/read", {"uri": uri}, mode=mode), headers=sent)
+    scopeless = replace(server, key="scopeless")
+    sent = headers(scopeless, "resources/read", uri.strip(), mode=mode)
+    answer = scopeless.post(message("resources/read", {"uri": uri}, mode=mode), headers=sent)
     assert "done" not in answer.text
     assert "error" in answer.json()
 
@@ -337,7 +337,7 @@ async def _let_pass(layer: Any, scope: Any, receive: Any, send: Any) -> None:
 
 async def _clients(server: RunningServer) -> AsyncIterator[Client]:
     for mode in MODES:
-        async with connected(server, name="nobody", mode=mode) as client:
+        async with connected(server, name="scopeless", mode=mode) as client:
             yield client
 
 
@@ -348,7 +348,7 @@ async def test_a_listing_made_for_one_caller_is_not_another_ones(server: Running
             assert await listings(client) == expected_listings(caller)
 
 
-async def test_a_shared_cache_is_told_to_keep_no_listing(server: RunningServer) -> None:
+async def test_a_shared_cache_keeps_no_listing(server: RunningServer) -> None:
     """What differs by caller must not be served by a proxy to the next one."""
     for method in ("tools/list", "resources/list", "resources/templates/list", "prompts/list"):
         sent = headers(server, method, "", mode="auto")

@@ -1,4 +1,4 @@
-"""The way of one tool call: scopes, rate, slots, arguments, confirmation, deadline, hygiene."""
+"""The way of one tool call: scopes, rate, slots, arguments, confirmation, deadline, output filtering."""
 
 import time
 from collections.abc import Iterator
@@ -76,7 +76,7 @@ async def large() -> str:
 
 @tool(read_only=True)
 async def smuggle() -> str:
-    """Answer with what nobody sees."""
+    """Return invisible characters."""
     return "seen\U000e0068\U000e0069"
 
 
@@ -173,7 +173,7 @@ async def test_a_time_out_of_the_tools_own_is_a_crash_and_not_the_deadline(log: 
     assert guarded.outcomes == ["crashed"]
 
 
-async def test_a_call_too_many_in_a_minute_is_told_when_to_come_back(log: list[Any]) -> None:
+async def test_a_call_too_many_in_a_minute_says_when_to_try_again(log: list[Any]) -> None:
     guarded = Guarded(log)
     assert await guarded.call("seldom") == (False, "once")
     is_error, said = await guarded.call("seldom")
@@ -216,7 +216,7 @@ async def test_a_busy_tool_says_so_at_once_and_is_free_again_afterwards(log: lis
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: guarded.call("one_at_a_time", seconds=0.05))
         await anyio.sleep(0.01)
-        assert await guarded.call("one_at_a_time") == (True, "one_at_a_time is busy. Try again in a moment.")
+        assert await guarded.call("one_at_a_time") == (True, "one_at_a_time is busy. Try again in a few seconds.")
         assert (await guarded.call("seldom"))[0] is False, "another tool is not affected"
     assert await guarded.call("one_at_a_time") == (False, "done")
     assert guarded.outcomes == ["busy", "ok", "ok", "ok"]
@@ -228,7 +228,7 @@ async def test_all_tools_share_the_places_of_the_server(log: list[Any]) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: guarded.call("one_at_a_time", seconds=0.05))
         await anyio.sleep(0.01)
-        assert await guarded.call("seldom") == (True, "seldom is busy. Try again in a moment.")
+        assert await guarded.call("seldom") == (True, "seldom is busy. Try again in a few seconds.")
 
 
 @pytest.mark.parametrize("tool", ["too_slow", "refuse", "large"])
@@ -258,7 +258,7 @@ async def test_a_declared_exception_runs_unconfirmed_and_its_line_says_so(log: l
     assert [(line["outcome"], line["confirmed"]) for line in log if line["event"] == "tool_call"] == [("ok", False)]
 
 
-async def test_where_nobody_can_be_asked_nothing_is_destroyed(log: list[Any]) -> None:
+async def test_without_elicitation_nothing_is_destroyed(log: list[Any]) -> None:
     guarded = Guarded(log)
     is_error, said = await guarded.call("delete", name="a")
     assert is_error
@@ -269,7 +269,7 @@ async def test_where_nobody_can_be_asked_nothing_is_destroyed(log: list[Any]) ->
 
 
 @pytest.mark.parametrize("arguments", [{}, {"name": 7}, {"name": "a" * 11}, {"name": "\ud800"}], ids=ascii)
-async def test_nobody_is_asked_about_arguments_that_are_refused(log: list[Any], arguments: dict[str, Any]) -> None:
+async def test_no_question_is_sent_about_refused_arguments(log: list[Any], arguments: dict[str, Any]) -> None:
     guarded = Guarded(log)
     is_error, said = await guarded.call("delete", **arguments)
     assert is_error
@@ -322,7 +322,7 @@ async def test_an_error_of_the_tools_own_data_is_a_crash_and_not_the_callers_fau
     assert guarded.events_noted == [("tool_execution_failed", "high", "crashed")]
 
 
-async def test_an_anticipated_failure_is_told_as_the_tool_says_it(log: list[Any]) -> None:
+async def test_an_anticipated_failure_reaches_the_caller_as_the_tool_words_it(log: list[Any]) -> None:
     guarded = Guarded(log)
     assert (await guarded.call("refuse"))[1].endswith("There is no such note.")
     assert guarded.outcomes == ["failed"]

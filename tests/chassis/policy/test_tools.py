@@ -55,7 +55,7 @@ def test_a_limit_is_made_only_where_one_is_declared() -> None:
     assert guarded_tool(blocking).limiter is None
 
 
-def test_blocking_work_is_told_apart_also_when_it_is_wrapped() -> None:
+def test_blocking_work_is_recognised_also_when_it_is_wrapped() -> None:
     @tool(read_only=True)
     @functools.wraps(count)
     def wrapped(*arguments: Any) -> Any:

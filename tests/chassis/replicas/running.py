@@ -45,7 +45,7 @@ class Site:
 
     @property
     def url(self) -> str:
-        """What clients are told."""
+        """The public URL."""
         return f"https://localhost:{self.port}"
 
     @property
@@ -193,7 +193,7 @@ class Attempt:
 
 @dataclass
 class Load:
-    """Calls of a tool, one after the other in each of several threads, until it is told to stop."""
+    """Calls of a tool, one after the other in each of several threads, until `stop` is set."""
 
     site: Site
     threads: int = 4

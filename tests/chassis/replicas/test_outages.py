@@ -84,7 +84,7 @@ def test_a_replica_that_is_killed_takes_only_its_own_calls_with_it(site: Site) -
         victim.process.kill()
         victim.process.wait()
         gone = time.monotonic()
-        assert slow.result(10).status_code == 502, "it has run, so nobody may run it again"
+        assert slow.result(10).status_code == 502, "it has run, so it must not run again"
         load.more(300)
     late = [attempt for attempt in load.attempts if attempt.began > gone + 1 and attempt.status != 200]
     assert not late, "nginx has noticed"

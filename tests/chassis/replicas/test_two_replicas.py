@@ -42,7 +42,7 @@ FRESH = iter(KEYS)
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Each caller has 60 places, and one more a minute. A busy machine does not make a Redis that is away.
+    """Each caller has 60 places, and one more a minute. On a busy machine Redis is not taken to be unavailable.
 
     Replicas that counted by themselves would each let in 60: `REPLICAS` is 1, so that none allows its part only.
     """

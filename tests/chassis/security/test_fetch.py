@@ -183,7 +183,7 @@ async def test_a_truncated_answer_is_not_an_answer(outside: Outside, serve: Serv
         await fetcher().get("http://www.example.com/")
 
 
-async def test_nobody_listens(outside: Outside) -> None:
+async def test_a_refused_connection(outside: Outside) -> None:
     outside.name("www.example.com", (PUBLIC, ANOTHER))
     with pytest.raises(UpstreamError, match="does not answer"):
         await fetcher().get("http://www.example.com/")

@@ -508,7 +508,7 @@ SURPLUS: dict[str, tuple[str, bytes, bytes, float]] = {  # method, response, wha
 
 
 class Talkative:
-    """A service on kept connections that sends more than a response to whoever asks for /documents."""
+    """A service on kept connections that sends more than a response to a request for /documents."""
 
     def __init__(self, response: bytes, surplus: bytes, pause: float, *, in_pieces: bool) -> None:
         self._response, self._surplus, self._pause, self._in_pieces = response, surplus, pause, in_pieces
@@ -544,7 +544,7 @@ class Talkative:
 @pytest.mark.parametrize("is_encrypted", [False, True], ids=["TCP", "TLS"])
 @pytest.mark.parametrize("in_pieces", [False, True], ids=["at once", "in pieces"])
 @pytest.mark.parametrize("case", SURPLUS.values(), ids=SURPLUS)
-async def test_nobody_gets_what_was_sent_to_another(
+async def test_no_caller_gets_a_response_to_another(
     case: tuple[str, bytes, bytes, float], in_pieces: bool, is_encrypted: bool, tmp_path: Path
 ) -> None:
     method, response, surplus, pause = case
@@ -654,7 +654,7 @@ async def test_names_of_callers_that_take_long_do_not_keep_the_services_from_the
         async with anyio.create_task_group() as tasks:
             for number in range(40):
                 tasks.start_soon(ask, number)
-        with pytest.raises(UpstreamError, match="too many names"):  # though nobody waits for them any more
+        with pytest.raises(UpstreamError, match="too many names"):  # though no call waits for them any more
             await SafeFetcher().get("https://fast.acme.com/")
         async with Upstream("http://stock.internal", timeout=2) as upstream:
             assert (await upstream.get("/")).text() == "ok"

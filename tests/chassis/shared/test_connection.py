@@ -26,9 +26,9 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def connected(url: str, *, patience: float = 5) -> AsyncIterator[SharedRedis]:
+async def connected(url: str, *, seconds: float = 5) -> AsyncIterator[SharedRedis]:
     """Open a connection that is kept going, and close it."""
-    redis = SharedRedis(url, project="project", timeout=patience)
+    redis = SharedRedis(url, project="project", timeout=seconds)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(redis.keep, anyio.lowlevel.checkpoint)
         try:
@@ -48,7 +48,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_HEARTBEAT", 0.05)
 
 
-async def test_a_redis_that_comes_back_is_used_again_without_anybody_doing_anything() -> None:
+async def test_a_redis_that_comes_back_is_used_again_by_itself() -> None:
     with running_redis() as server:
         async with connected(server.url) as redis:
             assert await ping(redis)
@@ -63,7 +63,7 @@ async def test_a_redis_that_comes_back_is_used_again_without_anybody_doing_anyth
             assert (redis.problems(), redis.recoveries) == ([], 1)
 
 
-async def test_a_redis_that_takes_no_more_writes_is_away_until_it_does() -> None:
+async def test_a_redis_that_takes_no_writes_is_unavailable_until_it_does() -> None:
     with running_redis() as server:
         async with connected(server.url) as redis:
             await redis.client.config_set("maxmemory", "1")  # with `noeviction`, as it is by default
@@ -83,7 +83,7 @@ async def _wrong_pipeline(client: Any) -> Any:
 
 
 async def test_a_question_that_redis_refuses_is_no_outage_for_all_others() -> None:
-    """Such as a key of another type: whoever can cause one could switch off every shared limit."""
+    """Such as a key of another type: a caller that can cause one could switch off every shared limit."""
     with running_redis() as server:
         async with connected(server.url) as redis:
             await redis.client.set("project:a", "text")
@@ -98,7 +98,7 @@ async def test_a_question_that_redis_refuses_is_no_outage_for_all_others() -> No
             assert [line["cause"] for line in logged] == ["WRONGTYPE Operation against a key holding"]
 
 
-async def test_a_redis_without_its_copies_is_away() -> None:
+async def test_a_redis_without_its_copies_is_unavailable() -> None:
     """It answers with the same class of error as to a wrong question."""
     with running_redis() as server:
         async with connected(server.url) as redis:
@@ -112,7 +112,7 @@ async def test_a_redis_without_its_copies_is_away() -> None:
 
 async def test_while_it_hangs_one_question_waits_and_no_other() -> None:
     with running_redis() as server:
-        async with connected(server.url, patience=0.5) as redis:
+        async with connected(server.url, seconds=0.5) as redis:
             await eventually(lambda: not redis.away)
             server.hang()
             waits = []

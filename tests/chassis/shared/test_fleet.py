@@ -119,7 +119,7 @@ def event(number: int) -> SecurityEvent:
     return SecurityEvent("2026-01-01T00:00:00+00:00", kind, f"caller-{number}", {}, "low")
 
 
-async def test_events_wait_for_a_redis_that_is_away_and_nobody_waits_for_them(fleets: Two) -> None:
+async def test_events_wait_for_an_unavailable_redis_and_no_call_waits_for_them(fleets: Two) -> None:
     log = EventLog(listeners=[fleets.one.events.add])
     await outage(fleets)
     for number in range(5):
@@ -159,7 +159,7 @@ async def test_pages_of_one_kind(fleets: Two) -> None:
     assert seen == [f"caller-{n}" for n in (8, 6, 4, 2, 0)]
 
 
-async def test_the_stream_does_not_grow_for_ever(fleets: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_stream_does_not_grow_without_limit(fleets: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "_KEPT", 100)
     for number in range(1000):
         fleets.one.events.add(event(number))
@@ -168,10 +168,10 @@ async def test_the_stream_does_not_grow_for_ever(fleets: Two, monkeypatch: pytes
     assert 100 <= length <= 300
 
 
-async def test_a_flood_is_told_as_one_event_with_a_count(fleets: Two) -> None:
+async def test_a_flood_is_one_event_with_a_count(fleets: Two) -> None:
     log = EventLog(listeners=[fleets.one.events.add])
     for _ in range(100):
-        log.record("http_error", "somebody")
+        log.record("http_error", "a client")
     log.flush()
     page: Any = await fleets.one.events.page(100)
     assert page["totalEvents"] == log.total == 100
@@ -203,7 +203,7 @@ async def test_changes_are_heard_once_by_everybody_and_again_after_an_outage(fle
     assert here == [ToolsListChanged()], "its own message is not heard twice"
     await outage(fleets)
     await fleets.one.bus.publish(ResourceUpdated(uri="a://2"))
-    assert ResourceUpdated(uri="a://2") in here, "a Redis that is away does not keep this replica's clients waiting"
+    assert ResourceUpdated(uri="a://2") in here, "an unavailable Redis does not keep this replica's clients waiting"
     await restart(fleets)
     await say("a://3")
 
@@ -239,6 +239,6 @@ async def test_an_address_that_failed_at_one_replica_is_limited_by_another_durin
     for number in range(5):
         await boxes[0].note(f"bot-{number}")
     with anyio.fail_after(20):
-        while not await boxes[1].wait("bot-0"):  # noqa: ASYNC110  # it has failed lately, and there are too many failures in all
+        while not await boxes[1].wait("bot-0"):  # noqa: ASYNC110  # it has failed within the minute, and there are too many failures in all
             await anyio.sleep(0.02)
     assert await boxes[1].wait("another") == 0

@@ -1,7 +1,7 @@
 """The world outside, played on 127.0.0.1: a name service, servers at public addresses, and a record of every dial.
 
 Both seams are the lowest there are, `socket.getaddrinfo` and `connect`, so that it makes no difference how the code
-under test resolves and dials. Nothing leaves the machine: an address that nobody was placed at refuses connections.
+under test resolves and dials. Nothing leaves the machine: an address without a server refuses connections.
 """
 
 import os
@@ -160,7 +160,7 @@ class Server:
 
 
 class Canary:
-    """A listener on loopback that nobody may ever reach."""
+    """A listener on loopback that no request may ever reach."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))

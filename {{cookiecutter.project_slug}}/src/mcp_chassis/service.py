@@ -69,7 +69,7 @@ class Service:
 
     @property
     def name(self) -> str:
-        """What clients are told, and the name of the command."""
+        """The server's name for clients, and the name of the command."""
         return self.package.replace("_", "-")
 
     @property

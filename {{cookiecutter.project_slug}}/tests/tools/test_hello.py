@@ -15,11 +15,11 @@ async def test_it_greets(name: str) -> None:
     assert await hello_world(name) == f"Hello, {name}!"
 
 
-async def test_it_greets_the_world_if_nobody_is_named() -> None:
+async def test_it_greets_the_world_without_a_name() -> None:
     assert await hello_world() == "Hello, World!"
 
 
-async def test_it_is_careful_with_what_it_is_told() -> None:
+async def test_it_refuses_shell_syntax() -> None:
     with pytest.raises(InvalidInput):
         await hello_world("$(rm -rf /)")
 

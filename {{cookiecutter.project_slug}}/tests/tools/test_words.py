@@ -7,7 +7,7 @@ from mcp_chassis.testing.running import RunningServer
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_the_words_are_counted_and_progress_is_told(server: RunningServer, mode: str) -> None:
+async def test_the_words_are_counted_and_progress_is_reported(server: RunningServer, mode: str) -> None:
     told: list[tuple[float, float | None]] = []
 
     async def note(progress: float, total: float | None, message: str | None) -> None:

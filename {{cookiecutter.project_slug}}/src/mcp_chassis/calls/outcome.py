@@ -55,7 +55,7 @@ class Outcome:
         return self.name in {"rejected", "unknown"}
 
     def note(self, error: BaseException, events: EventLog, audit: dict[str, Any], **what: str) -> None:
-        """Note it in the audit line and as an event, and in the log unless the caller is told all of it.
+        """Note it in the audit line and as an event, and in the log unless the caller receives all of it.
 
         Args:
             what: the kind, and the name.

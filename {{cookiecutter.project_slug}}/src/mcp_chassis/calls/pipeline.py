@@ -111,7 +111,7 @@ class ToolGuard:
                 return self._refused(audit, "rate_limited", text, "rate_limit_exceeded", retry_after=wait)
         slot = self.slots.take(name, policy.max_concurrency)
         if slot is None:
-            text = f"{name} is busy. Try again in a moment."
+            text = f"{name} is busy. Try again in a few seconds."
             return self._refused(audit, "busy", text, "rate_limit_exceeded")
         return slot
 

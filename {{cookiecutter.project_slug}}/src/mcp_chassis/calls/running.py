@@ -30,8 +30,10 @@ class HandleStore:
         if len(own) == MAX_PER_CALLER:
             del own[min(own, key=own.__getitem__)]
         elif self._number() >= MAX_HANDLES:
-            living = {who: {one: kept for one, kept in of.items() if kept[0] > now} for who, of in self._kept.items()}
-            self._kept = {who: of for who, of in living.items() if of}
+            living = {
+                caller: {one: kept for one, kept in of.items() if kept[0] > now} for caller, of in self._kept.items()
+            }
+            self._kept = {caller: of for caller, of in living.items() if of}
             if self._number() >= MAX_HANDLES:
                 raise sdk.ToolError("The server cannot keep anything more right now. Try again later.")
         self._kept.setdefault(owner, {})[name] = now + ttl, text

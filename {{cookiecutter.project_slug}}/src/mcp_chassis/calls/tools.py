@@ -52,7 +52,7 @@ def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory =
 
 def _described(function: Callable[..., Any], policy: ToolPolicy) -> sdk.Tool:
     name = getattr(function, "__name__", repr(function))
-    # Python 3.13 removes the indentation of docstrings: what is locked must not depend on who reads it.
+    # Python 3.13 removes the indentation of docstrings: what is locked must not depend on the interpreter.
     text = inspect.cleandoc(function.__doc__ or "")
     hints = ToolAnnotations(
         title=policy.title,

@@ -16,7 +16,9 @@ _MIN_TAKEN_BYTES = 65_536  # that a client has to take within the send time-out,
 
 _CLOSE = (b"connection", b"close")
 _FULL = {
-    "full": Refusal(503, "All connections are in use. Try again in a moment.", headers=[*SECURITY_HEADERS, _CLOSE]),
+    "full": Refusal(
+        503, "All connections are in use. Try again in a few seconds.", headers=[*SECURITY_HEADERS, _CLOSE]
+    ),
     "full for this address": Refusal(
         429, "Your address has too many open connections. Close some.", headers=[*SECURITY_HEADERS, _CLOSE]
     ),

@@ -48,7 +48,7 @@ class Application(Starlette):
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that opens what the application needs, and tells it when it begins to stop."""
+    """A uvicorn server that opens what the application needs, and notifies it when it begins to stop."""
 
     def __init__(self, config: uvicorn.Config, app: Application) -> None:
         super().__init__(config)

@@ -43,7 +43,7 @@ class GuardedServer(MCPServer[Any]):
     """An MCP server whose tools, resources and prompts are all called through the guard, and fixed once it is made.
 
     Args:
-        name: what clients are told; also the audience of sealed request state.
+        name: the server's name for clients; also the audience of sealed request state.
         version: the project's version.
         instructions: for the model, on how to use the server.
         tools: functions declared with `@tool`.
@@ -177,7 +177,7 @@ class GuardedServer(MCPServer[Any]):
 
     @property
     def other_texts(self) -> dict[str, Any]:
-        """What clients are told beside the tools, by kind and name."""
+        """Texts for clients beside the tools, by kind and name."""
         manager = self._resource_manager
         items: dict[str, BaseModel] = {f"resource {item.uri}": item for item in manager.list_resources()}
         items |= {f"resource {item.uri_template}": item for item in manager.list_templates()}

@@ -51,7 +51,7 @@ class ListenStreams:
         """
         principal = caller()
         if self._closing:
-            raise MCPError(types.INTERNAL_ERROR, "The server is stopping. Listen again in a moment.")
+            raise MCPError(types.INTERNAL_ERROR, "The server is stopping. Listen again in a few seconds.")
         held = list(self._open.values()).count(principal)
         if held >= self.max_per_caller or len(self._open) >= self.max_streams:
             self.events.record("rate_limit_exceeded", principal, reason="streams")

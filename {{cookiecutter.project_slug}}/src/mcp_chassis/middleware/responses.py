@@ -61,7 +61,7 @@ def exception_handlers(endpoint: str) -> dict[type[Exception] | int, ExceptionHa
     """Return the handlers of errors of the router: 404, 405, a wrong query.
 
     Args:
-        endpoint: the path of the MCP endpoint, which a client with a slash too many is told.
+        endpoint: the path of the MCP endpoint, named to a client that sent a slash too many.
     """
     details = {
         404: f"There is nothing at this path. The MCP endpoint is {endpoint}.",

@@ -274,7 +274,7 @@ async def exchange(
 def _is_all_that_came(response: httpcore2.Response) -> bool:
     """Whether nothing follows the response in the bytes that were parsed so far.
 
-    No public interface of httpcore tells it. If a version keeps it elsewhere, no connection is used again.
+    No public interface of httpcore shows it. If a version keeps it elsewhere, no connection is used again.
     """
     part: Any = response.stream
     for name in ("_stream", "_connection", "_h11_state", "trailing_data"):

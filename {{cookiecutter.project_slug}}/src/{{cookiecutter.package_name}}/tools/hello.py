@@ -1,4 +1,4 @@
-"""The smallest honest tool: typed, bounded, and careful with what it is told."""
+"""The smallest honest tool: typed, bounded, and careful with its input."""
 
 from typing import Annotated
 

@@ -13,7 +13,7 @@ from mcp_chassis.sinks import Argument, CommandError, Programs, options, run_arg
 REPOSITORY = Path.cwd()
 GIT = Programs(
     {"git": shutil.which("git")},
-    # Nobody's settings: they can name programs to run. Nothing is asked, locked or fetched, no other repository found.
+    # No Git settings: they can name programs to run. Nothing is asked, locked or fetched, no other repository found.
     environment={
         "GIT_CEILING_DIRECTORIES": str(REPOSITORY.parent),
         "GIT_CONFIG_NOSYSTEM": "1",
