@@ -13,9 +13,9 @@ from ..rooms import rooms
 from ..service import Service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
 from ..state import EXIT_UNAVAILABLE, StartError
-from . import chassis, check, client_config, dev, events, keys, own_settings, serve, tools
+from . import chassis, check, client_config, dev, events, keys, own_settings, scripts, serve, tools
 
-_MODULES = (serve, dev, check, tools, keys, events, client_config, own_settings, chassis)
+_MODULES = (serve, dev, scripts, check, tools, keys, events, client_config, own_settings, chassis)
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 
 
@@ -23,6 +23,9 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 1 for a failed check, 69 for what the tools need and cannot be
     opened, 78 for settings that cannot be used.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in scripts.SCRIPTS:
+        return scripts.run_script(service, arguments[0], arguments[1:])
     parser = _parser(service)
     options = parser.parse_args(arguments)
     try:

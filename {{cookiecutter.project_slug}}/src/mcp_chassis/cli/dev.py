@@ -1,10 +1,9 @@
-"""`dev` serves while you write, and prints what a client needs; `new` makes a tool, a resource or a prompt."""
+"""`dev` serves while you write, and prints what a client needs."""
 
 import argparse
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -19,14 +18,10 @@ _STOP_SECONDS = 5
 
 
 def add_commands(commands: Commands) -> None:
-    """Add the commands."""
+    """Add the command."""
     dev = commands.add_parser("dev", parents=[HTTP_OPTIONS], help="serve, and start again when the code changes")
     dev.add_argument("--inspector", action="store_true", help="start the MCP Inspector as well (needs Node.js)")
     dev.set_defaults(run=_dev)
-    new = commands.add_parser("new", help="make a tool, a resource or a prompt, with its listing and its test")
-    new.add_argument("kind", choices=("tool", "resource", "prompt"))
-    new.add_argument("name", metavar="NAME", help="the function's name, such as open_orders")
-    new.set_defaults(run=_new, loads=False)
 
 
 def _dev(options: argparse.Namespace, service: Service, settings: Settings) -> int:
@@ -68,12 +63,3 @@ def _running(command: tuple[str, ...], service: Service) -> Iterator[None]:
             process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-def _new(options: argparse.Namespace, service: Service) -> int:
-    """Run the project's `scripts/new.py`: what writes code is not part of a server."""
-    script = service.project / "scripts" / "new.py" if service.project is not None else None
-    if script is None or not script.is_file():
-        print("new: works in the project's checkout. An installed wheel holds no tests to add one to.", file=sys.stderr)
-        return 1
-    return subprocess.run([sys.executable, str(script), options.kind, options.name], check=False).returncode  # noqa: S603
