@@ -740,7 +740,7 @@ def test(checkout: Checkout, pytest_arguments: Sequence[str]) -> int:
     checks: list[list[str]] = [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy", "--strict", "dev.py", "hooks", "benchmarks", "tests"],
+        ["mypy", "--strict", "dev.py", "docs", "hooks", "benchmarks", "tests"],
     ]
     failed = False
     for check in checks:
