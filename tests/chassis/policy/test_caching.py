@@ -38,7 +38,7 @@ async def test_a_fixed_list_may_be_kept_by_its_caller(server: RunningServer, way
     """The second time as well, when the guard itself answers with the list that it has kept."""
     async for client in clients(server, way, "auto"):
         for _ in range(2):
-            answers = [
+            answers: list[Any] = [
                 await client.list_tools(cache_mode="bypass"),
                 await client.list_resources(cache_mode="bypass"),
                 await client.list_resource_templates(cache_mode="bypass"),
