@@ -23,6 +23,8 @@ def written(default: Any) -> str:
     """Return a default as people write it."""
     if default in (None, ()):
         return "none"
+    if isinstance(default, tuple):
+        return f"`{','.join(default)}`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 

@@ -92,6 +92,7 @@ def test_only_the_seam_imports_what_is_less_documented() -> None:
 # What is called or overridden, with the parameters that are passed or taken by these names.
 PARAMETERS: dict[str, str] = {
     "_SingleExchangeDispatchContext": "transport request_id message_metadata cancel_requested",
+    "CacheHint": "ttl_ms scope",
     "Connection.from_envelope": "protocol_version client_info client_capabilities",
     "Context.elicit": "message schema",
     "FuncMetadata.convert_result": "result",
@@ -101,7 +102,7 @@ PARAMETERS: dict[str, str] = {
     "ListenHandler": "bus",
     "ListenHandler.__call__": "ctx params",
     "ListenHandler.close": "",
-    "MCPServer": "name version instructions lifespan tools subscriptions request_state_security",
+    "MCPServer": "name version instructions lifespan tools subscriptions request_state_security cache_hints",
     "MCPServer.add_prompt": "prompt",
     "MCPServer.add_resource": "resource",
     "MCPServer.add_tool": "fn",
@@ -121,6 +122,7 @@ PARAMETERS: dict[str, str] = {
     "MCPServer.streamable_http_app": "",
     "RequestStateSecurity": "keys ttl bind_principal",
     "Server.add_request_handler": "method params_type handler",
+    "Server.get_capabilities": "protocol_version",
     "ServerMessageMetadata": "request_context can_send_request",
     "ServerRunner": "server connection lifespan_state",
     "StreamableHTTPSessionManager": "app stateless max_request_body_size security_settings",
@@ -196,6 +198,10 @@ def server() -> Any:
 READ: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "MCPServer.session_manager.app": ("app.py", lambda one: isinstance(one.session_manager.app, resolved("Server"))),
     "MCPServer.middleware": ("mcp/guarded_server.py", lambda one: isinstance(one.middleware, list)),
+    "MCPServer._lowlevel_server": (
+        "mcp/guarded_server.py",
+        lambda one: one._lowlevel_server is one.session_manager.app,
+    ),
     "MCPServer._resource_manager": (
         "mcp/guarded_server.py",
         lambda one: (

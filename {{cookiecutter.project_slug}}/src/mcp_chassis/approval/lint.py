@@ -4,41 +4,21 @@ Tool poisoning hides instructions where a model reads and a person does not look
 tool does; it does not instruct the model about anything else.
 """
 
-import html
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..calls.declarations import ToolPolicy
 from ..calls.tools import GuardedTool
-from ..sinks.hidden import find_hidden, without_hidden
+from ..sinks.hidden import find_hidden
 from .bounds import unbounded
 from .lock import LockError, definition, differences
-
-_ORDERS = [
-    re.compile(pattern, re.IGNORECASE | re.DOTALL)
-    for pattern in (
-        r"\b(ignore|disregard|override|forget)\s+(all|any|the|your|every|previous|prior|earlier|safety|system)\b"
-        r".{0,30}\b(instruction|prompt|rule|message|guideline|context)",
-        r"\b(do\s+not|don'?t|never|without)\s+(tell|mention|inform|reveal|notify|show)(ing)?\b.{0,30}\buser\b",
-        r"\b(system|developer)\s+prompt\b",
-        r"</?\s*(important|system|instructions?|secret|admin|assistant)\s*>",
-        r"\b(before|after|when|whenever)\s+(using|calling|invoking)\s+(this|any|other|the)\s+(other\s+)?tools?\b"
-        r".{0,40}\b(must|always|first|read|send|call)\b",
-        r"\byou\s+(must|are\s+required\s+to|should\s+always)\s+(first\s+|always\s+|also\s+)?"
-        r"(call|use|read|send|include|pass|invoke)\b",
-        r"(~|/root|/home/\w+)/\.(ssh|aws|cursor|config)\b|\bid_(rsa|ed25519)\b",
-    )
-]
+from .orders import order_in
 
 INSTRUCTIONS = "the server's instructions"
 """These are orders by nature. No tool has this name: it holds spaces."""
 
-# Letters of Greek and Cyrillic that look like Latin ones (UTS #39), and the typographic apostrophe.
-_LOOK_ALIKES = str.maketrans("аеіјорсухѕԁһӏοαινυρκɡ’", "aeijopcyxsdhloaivupkg'")
-_BETWEEN_WORDS = re.compile(r"[_\-*`\"|\\]+|(?<=[a-z])(?=[A-Z])")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # SEP-986; with a letter of another script one tool passes for another
 
 
@@ -89,17 +69,9 @@ def text_problems(name: str, value: Any) -> list[str]:
     for text in _strings(value):
         if find_hidden(text) is not None:
             problems.append(f"{name}: a text holds hidden characters: {ascii(text)[:80]}. Remove them.")
-        if name != INSTRUCTIONS and (order := _order_in(text)):
+        if name != INSTRUCTIONS and (order := order_in(text)):
             problems.append(f"{name}: a text gives the model orders: {ascii(order)[:80]}. Describe the tool instead.")
     return problems
-
-
-def _order_in(text: str) -> str:
-    """Return the first order in `text`, however it is spelled: in other alphabets, in markup, as a name in code."""
-    folded = unicodedata.normalize("NFKD", html.unescape(without_hidden(text))).translate(_LOOK_ALIKES)
-    folded = "".join(character for character in folded if not unicodedata.combining(character))
-    spellings = (folded, _BETWEEN_WORDS.sub(" ", folded))
-    return next((match[0] for order in _ORDERS for said in spellings if (match := order.search(said))), "")
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -37,6 +37,13 @@ _Result = TypeVar("_Result")
 
 _CHANGES = ("add_tool", "remove_tool", "add_resource", "resource", "add_prompt", "remove_prompt", "completion")
 _MAX_LISTINGS = 100
+# Nothing of these changes while the process runs. A new release, or a key whose scopes have changed, shows to a client
+# that keeps a list after this time at the latest; what a caller may do is judged at every call. Lists hold what one
+# caller may use, so no two callers share one (SEP-2549).
+_FROZEN: tuple[sdk.CacheableMethod, ...] = (
+    *("tools/list", "resources/list", "resources/templates/list", "prompts/list", "server/discover"),
+)
+_KEPT_BY_CLIENTS = sdk.CacheHint(ttl_ms=300_000, scope="private")
 
 
 class GuardedServer(MCPServer[Any]):
@@ -117,11 +124,13 @@ class GuardedServer(MCPServer[Any]):
             tools=[entry.tool for entry in guarded],
             subscriptions=self.bus,
             request_state_security=security,
+            cache_hints=dict.fromkeys(_FROZEN, _KEPT_BY_CLIENTS),
         )
         declare(self.access.names | {name for g in guarded for name in g.tool.parameters.get("properties", ())})
         self.middleware.insert(0, self._outermost)
         self._listings: dict[tuple[str, frozenset[str]], sdk.HandlerResult] = {}
         self.middleware.append(self._list_once)
+        self._lowlevel_server.add_request_handler("server/discover", types.RequestParams, self._discover)
         for function in resources:
             declared = policy_of(function, ResourcePolicy)
             self.resource(declared.uri, title=declared.title, mime_type=declared.mime_type)(with_state(function, state))
@@ -174,6 +183,18 @@ class GuardedServer(MCPServer[Any]):
 
     async def list_prompts(self) -> list[types.Prompt]:
         return [prompt for prompt in await super().list_prompts() if self._may("prompts/get", name=prompt.name)]
+
+    async def _discover(self, ctx: sdk.ServerRequestContext[Any, Any], _: types.RequestParams) -> types.DiscoverResult:
+        """Describe the server as the SDK does, except that its lists never change: subscriptions are for resources."""
+        server = self._lowlevel_server
+        capabilities = server.get_capabilities(protocol_version=ctx.protocol_version)
+        for part in (capabilities.tools, capabilities.resources, capabilities.prompts):
+            if part is not None:
+                part.list_changed = False
+        versions = list(sdk.MODERN_PROTOCOL_VERSIONS)
+        return types.DiscoverResult(
+            supported_versions=versions, capabilities=capabilities, instructions=server.instructions
+        )
 
     @property
     def other_texts(self) -> dict[str, Any]:

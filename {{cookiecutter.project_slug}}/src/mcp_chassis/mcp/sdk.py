@@ -7,6 +7,7 @@
 # ruff: noqa: F401
 
 from mcp.server._streamable_http_modern import _SingleExchangeDispatchContext
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.connection import Connection
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.helper_types import ReadResourceContents

@@ -78,6 +78,7 @@ _Levels = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _LogLevel = Annotated[_Levels, _choice(_Levels, trace="DEBUG", warn="WARNING", err="ERROR", fatal="CRITICAL")]
 _Formats = Literal["auto", "json", "console"]
 _LogFormat = Annotated[_Formats, _choice(_Formats, text="console")]
+_Api = Literal["openai", "anthropic", "gemini"]
 _Kinds = Literal["development", "production"]
 _SYNONYMS = {"dev": "development", "local": "development", "prod": "production", "live": "production"}
 _Environment = Annotated[_Kinds, _choice(_Kinds, **_SYNONYMS)]
@@ -144,6 +145,8 @@ class SettingsFields(_Sources):
     log_format: _LogFormat = "auto"
     events_file: Annotated[_File | None, BeforeValidator(_none)] = Path("var/events.db")
     tools_lock: _File = Path("tools.lock.json")
+    tools_token_budget: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
+    model_apis: Annotated[tuple[_Api, ...], NoDecode, BeforeValidator(parts)] = get_args(_Api)
     environment: _Environment = "development"
 
     @property
