@@ -26,6 +26,7 @@ async def status(path: str, caller: Principal | None, events: EventLog | None = 
     if answer.status == 401:
         assert answer.header("www-authenticate") == 'Bearer realm="mcp"', "nothing was presented that could be wrong"
     if answer.status == 403:
+        assert answer.json()["error"] == "insufficient_scope"
         assert 'error="insufficient_scope", scope="events:read"' in (answer.header("www-authenticate") or "")
     return answer.status
 
@@ -42,6 +43,9 @@ async def status(path: str, caller: Principal | None, events: EventLog | None = 
         ("/livez/", None, 401),
         ("/LIVEZ", None, 401),
         ("/livez\n", None, 401),
+        ("/.well-known/oauth-protected-resource", None, 200),
+        ("/mcp/.well-known/openid-configuration", None, 200),
+        ("/.well-known", None, 401),
         ("//livez", None, 401),
         ("/livez/../mcp", None, 401),
         ("/security/events", None, 401),
