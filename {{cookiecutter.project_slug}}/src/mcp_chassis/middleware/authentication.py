@@ -115,7 +115,7 @@ def _check(verifier: Verifier, token: str, principal: Principal) -> Callable[[],
 
     async def is_still_valid() -> bool:
         try:
-            return await verifier.verify(token) == principal
+            return await verifier.verify_again(token) == principal
         except (InvalidCredential, Unavailable):
             return False
 

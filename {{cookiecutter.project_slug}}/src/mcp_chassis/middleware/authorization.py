@@ -26,11 +26,13 @@ class AuthorizationLayer(Gate):
         public: paths that need no principal. Compared with the path that the router will use.
         protected: paths that show data of other callers, each with the scope it needs. Never for anonymous callers.
         challenge: the value of `WWW-Authenticate`, to which an error is added.
+        first_challenge: the value for a request without a credential.
     """
 
     public: frozenset[str]
     protected: Mapping[str, str]
     challenge: str
+    first_challenge: str
 
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         path, needed = scope["path"], self.protected.get(scope["path"])
@@ -40,7 +42,7 @@ class AuthorizationLayer(Gate):
         if principal is None:
             self.events.record("authentication_failed", path=path, reason="missing")
             # Without `error`: no credential was sent that could be wrong (RFC 6750, section 3.1).
-            headers = [(b"www-authenticate", self.challenge.encode())]
+            headers = [(b"www-authenticate", self.first_challenge.encode())]
             return Refusal(401, "Authentication is needed: send `Authorization: Bearer <key>`.", headers=headers)
         if needed is None or principal.may(needed):
             return None
