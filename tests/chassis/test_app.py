@@ -71,6 +71,17 @@ def test_who_gets_what(server: RunningServer, path: str, without: int, with_key:
     assert server.get(path, headers=server.credentials).status_code == with_key
 
 
+def test_without_oauth_nothing_promises_a_login(server: RunningServer) -> None:
+    """Clients look at all of these before they give up, and some send what they send to the endpoint, too."""
+    suffixes = ("oauth-protected-resource", "oauth-authorization-server", "openid-configuration")
+    paths = [f"/.well-known/{suffix}{end}" for suffix in suffixes for end in ("", "/mcp")]
+    for path in (*paths, "/mcp/.well-known/openid-configuration"):
+        for headers in ({}, {"Authorization": "Bearer wrong"}, server.credentials):
+            answer = server.get(path, headers=headers)
+            assert (answer.status_code, answer.headers.get("www-authenticate")) == (404, None), path
+    assert server.post(LIST_TOOLS, headers={"Authorization": "Bearer wrong"}).status_code == 401, "none was counted"
+
+
 @pytest.mark.parametrize("path", ["/mcp%0A", "/mcp%0a%0a", "/security/events%0A", "/health%0A", "/mcp%00", "/mcp;a"])
 def test_no_path_is_almost_another(server: RunningServer, path: str) -> None:
     """`$` in a pattern also matches before a newline: the router would serve what no layer has recognised."""

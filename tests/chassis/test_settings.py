@@ -178,6 +178,8 @@ def test_a_weak_key_is_refused_and_not_repeated(key: str, why: str) -> None:
         ({"health_endpoint": "/livez"}, "HEALTH_ENDPOINT"),
         ({"health_endpoint": "/security/events"}, "HEALTH_ENDPOINT"),
         ({"mcp_endpoint": "/.well-known/mcp"}, "MCP_ENDPOINT"),
+        ({"mcp_endpoint": "/a/.well-known/mcp"}, "MCP_ENDPOINT"),
+        ({"mcp_endpoint": "/a/.well-known"}, "MCP_ENDPOINT"),
         ({"max_requests_per_minute": 0}, "MAX_REQUESTS_PER_MINUTE"),
         ({"receive_timeout": -1}, "RECEIVE_TIMEOUT"),
     ],

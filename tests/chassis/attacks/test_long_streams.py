@@ -1,5 +1,6 @@
 """Holding streams open: more than one caller needs, for longer than needed, or so that no place is free again."""
 
+import json
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from mcp.server.mcpserver import Context
 
 from mcp_chassis import tool
 from mcp_chassis.auth.keys.format import digest, id_of
@@ -28,7 +30,7 @@ from ..support.issuer import introspection, oauth, running_issuer
 from ..support.keys import add_key, put, record_of
 from ..support.running import RunningServer, running_server, server_process, wait_until
 from .streams import LISTEN, PROMISED, is_stream, listen, seconds_until_the_end
-from .wire import RESET, key_of, send
+from .wire import RESET, key_of, request_text, send
 
 MOST_EACH, MOST = 3, 5
 
@@ -175,13 +177,29 @@ def test_a_stream_ends_with_its_access_token() -> None:
             assert seconds_until_the_end(stream) < 3 + PROMISED
 
 
-def test_a_stream_ends_when_its_opaque_token_is_revoked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The issuer is asked every half a minute; that time is not waited for here."""
-    monkeypatch.setattr(introspecting, "_REMEMBERED", 0.5)
+def test_a_stream_ends_when_its_opaque_token_is_revoked() -> None:
+    """The issuer is asked every half a minute, but every second about a token whose stream is open."""
     with running_issuer() as issuer, running_server(**introspection(issuer)) as server:
         issuer.opaque["opaque"] = {"sub": "alice", "aud": f"{server.url}/mcp"}
         with listen(server, "opaque")[0] as stream:
             wait_until(lambda: issuer.shown.count("opaque") >= 3)
+            issuer.opaque.clear()
+            assert seconds_until_the_end(stream) < PROMISED
+        assert server.post(message("tools/list", {}), headers={"Authorization": "Bearer opaque"}).status_code == 401
+
+
+def test_a_stream_outlives_a_short_outage_of_the_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(introspecting, "_COOL_DOWN", 0.1)
+    with running_issuer() as issuer, running_server(**introspection(issuer)) as server:
+        issuer.opaque["opaque"] = {"sub": "alice", "aud": f"{server.url}/mcp"}
+        with listen(server, "opaque")[0] as stream:
+            issuer.status = 500
+            before = len(issuer.shown)
+            wait_until(lambda: len(issuer.shown) >= before + 2)
+            stream.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                stream.recv(1)
+            issuer.status = 200
             issuer.opaque.clear()
             assert seconds_until_the_end(stream) < PROMISED
 
@@ -193,6 +211,46 @@ def test_a_stream_ends_where_its_credential_cannot_be_checked(monkeypatch: pytes
     with running_server() as server, listen(server)[0] as stream:
         monkeypatch.setattr(KeyVerifier, "verify", broken)
         assert seconds_until_the_end(stream) < PROMISED
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+def test_the_stream_of_a_running_call_ends_with_its_key(tmp_path: Path, mode: str) -> None:
+    """It would go on to say what the tool does, until the deadline of the call. The tool is stopped as well."""
+    path, stopped = tmp_path / "keys.json", threading.Event()
+
+    @tool(read_only=True)
+    async def watch(ctx: Context[Any, Any]) -> str:
+        """Say what happens."""
+        try:
+            for step in range(1000):
+                await ctx.report_progress(step)
+                await anyio.sleep(0.1)
+        finally:
+            stopped.set()
+        return "finished"
+
+    key, other = add_key(path), add_key(path)
+    mcp = GuardedServer("a-server", tools=[watch], events=EventLog())
+    asked = message("tools/call", {"name": "watch", "arguments": {}, "_meta": {"progressToken": 1}}, mode=mode)
+
+    def stream(server: RunningServer, secret: str) -> socket.socket:
+        names = headers(server, "tools/call", "watch", mode=mode) | {"Content-Type": "application/json"}
+        lines = [f"{name}: {value}" for name, value in (names | {"Authorization": f"Bearer {secret}"}).items()]
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=PROMISED)
+        connection.sendall(request_text(server, "POST /mcp HTTP/1.1", lines, json.dumps(asked)))
+        assert b"notifications/progress" in connection.recv(65536) + connection.recv(65536)
+        return connection
+
+    with running_server(mcp, keys_file=path) as server, stream(server, key) as ended, stream(server, other) as kept:
+        put(path, record_of(key, revoked=datetime.now(UTC)))
+        started, received = time.monotonic(), b""
+        while not received.endswith(b"0\r\n\r\n"):
+            received += (chunk := ended.recv(65536))
+            assert chunk, "the stream broke off instead of ending"
+            assert time.monotonic() - started < PROMISED
+        assert b'"error": {"code": -32603, "message": "The credential is not valid any more.' in received
+        assert stopped.wait(1)
+        assert kept.recv(65536)
 
 
 def test_a_call_under_way_ends_by_itself_although_its_key_was_revoked(tmp_path: Path) -> None:

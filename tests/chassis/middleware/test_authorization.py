@@ -21,11 +21,15 @@ async def status(path: str, caller: Principal | None, events: EventLog | None = 
         public=frozenset({"/livez"}),
         protected={"/security/events": "events:read"},
         challenge='Bearer realm="mcp"',
+        first_challenge='Bearer realm="mcp", scope="notes:read"',
     )
     answer = await ask(layer, http_scope(path), caller=caller)
     if answer.status == 401:
-        assert answer.header("www-authenticate") == 'Bearer realm="mcp"', "nothing was presented that could be wrong"
+        assert answer.header("www-authenticate") == 'Bearer realm="mcp", scope="notes:read"', (
+            "nothing was presented that could be wrong"
+        )
     if answer.status == 403:
+        assert answer.json()["error"] == "insufficient_scope"
         assert 'error="insufficient_scope", scope="events:read"' in (answer.header("www-authenticate") or "")
     return answer.status
 
@@ -42,6 +46,9 @@ async def status(path: str, caller: Principal | None, events: EventLog | None = 
         ("/livez/", None, 401),
         ("/LIVEZ", None, 401),
         ("/livez\n", None, 401),
+        ("/.well-known/oauth-protected-resource", None, 200),
+        ("/mcp/.well-known/openid-configuration", None, 200),
+        ("/.well-known", None, 401),
         ("//livez", None, 401),
         ("/livez/../mcp", None, 401),
         ("/security/events", None, 401),
@@ -73,7 +80,7 @@ async def test_a_missing_scope_is_an_event_that_names_the_caller() -> None:
 async def test_other_scopes_pass() -> None:
     inner = Endpoint()
     layer = authorization.AuthorizationLayer(
-        inner, events=EventLog(), public=frozenset(), protected={}, challenge="Bearer"
+        inner, events=EventLog(), public=frozenset(), protected={}, challenge="Bearer", first_challenge="Bearer"
     )
     await ask(layer, {"type": "lifespan"})
     assert inner.calls == 1

@@ -19,8 +19,23 @@ async def test_a_refusal_is_a_problem_document_with_the_request_id() -> None:
         "title": "Forbidden",
         "status": 403,
         "detail": "No.",
+        "error": "access_denied",
+        "error_description": "No.",
         "request_id": "request-1",
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, "invalid_request"), (401, "invalid_token"), (404, "invalid_request"), (429, "too_many_requests")],
+)
+async def test_a_refusal_is_an_oauth_error_that_makes_no_client_delete_its_registration(
+    status: int, error: str
+) -> None:
+    """The TypeScript SDK deletes it on `invalid_client` and `unauthorized_client`, and tokens on `invalid_grant`."""
+    document = (await ask(Refusal(status, "No."))).json()
+    assert (document["error"], document["error_description"]) == (error, "No.")
+    assert (await ask(Refusal(status, "No.", error="insufficient_scope"))).json()["error"] == "insufficient_scope"
 
 
 async def test_outside_of_a_request_there_is_no_id() -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
@@ -21,6 +22,7 @@ from mcp_chassis.auth.oauth import jwks, verdict_cache
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
+from ..support.keys import add_key
 from ..support.running import RunningServer, running_server, text
 from .running import AuthorizationServer
 
@@ -37,7 +39,7 @@ def who_am_i() -> str:
     return f"{principal.kind} {principal.id} {' '.join(sorted(principal.scopes))}"
 
 
-@tool(scopes=["notes:read", "notes:write"], read_only=True)
+@tool(scopes=["notes:read", "notes:write"], destructive=False)
 def write(text: Annotated[str, Field(max_length=100)]) -> str:
     """Do what needs a second scope."""
     return f"{text} by {get_principal().id}"
@@ -125,7 +127,7 @@ async def test_from_a_401_to_a_call(server: RunningServer, authorization_server:
     """401, metadata, registration, authorization with PKCE and resource indicator, token, call."""
     browser, memory = Browser(), Memory()
     async with connected(server, alice(server, browser, memory)) as (client, sent):
-        assert text(await client.call_tool("who_am_i", {})) == "oauth oauth:alice notes:read notes:write"
+        assert text(await client.call_tool("who_am_i", {})) == "oauth oauth:alice notes:read"
     asked = [f"{request.method} {request.url.path}" for request in sent]
     assert asked.index("POST /mcp") < asked.index("GET /.well-known/oauth-protected-resource/mcp")
     assert "POST /reg" in asked
@@ -133,7 +135,7 @@ async def test_from_a_401_to_a_call(server: RunningServer, authorization_server:
     resource = f"{server.url}/mcp"
     assert browser.asked("resource") == [resource]
     assert browser.asked("code_challenge_method") == ["S256"]
-    assert browser.asked("scope") == ["notes:read notes:write"], "from `scopes_supported` of the metadata"
+    assert browser.asked("scope") == ["notes:read"], "what read-only tools need, from the challenge"
     assert server.events("authentication_failed")[-1]["details"]["reason"] == "missing"
 
 
@@ -150,6 +152,42 @@ async def test_a_scope_that_is_missing_is_asked_for_and_then_there(
     assert browser.asked("scope") == ["notes:read notes:write"]
 
 
+async def test_from_the_login_to_a_tool_that_needs_more(server: RunningServer) -> None:
+    """The tool is listed, so that its call can ask for the scope; a key finds only what it may call."""
+    browser = Browser()
+    async with connected(server, alice(server, browser, Memory())) as (client, _):
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["who_am_i", "write"]
+        assert text(await client.call_tool("write", {"text": "hello"})) == "hello by oauth:alice"
+        assert text(await client.call_tool("who_am_i", {})) == "oauth oauth:alice notes:read notes:write"
+    assert browser.asked("scope") == ["notes:read", "notes:read notes:write"]
+
+
+async def test_base_scopes_and_lists_are_settings(authorization_server: AuthorizationServer, tmp_path: Path) -> None:
+    key = add_key(tmp_path / "keys.json")
+    settings = authorization_server.settings | {"keys_file": tmp_path / "keys.json"}
+    mcp = GuardedServer("a-server", tools=[who_am_i, write], events=EventLog())
+    with running_server(
+        mcp, **settings, oauth_base_scopes="notes:write offline_access", oauth_list_all=False
+    ) as server:
+        challenge = server.post(LIST_TOOLS, headers={}).headers["www-authenticate"]
+        assert challenge.endswith(', scope="notes:write offline_access"')
+        document = server.get("/.well-known/oauth-protected-resource/mcp").json()
+        assert document["scopes_supported"] == ["notes:write", "offline_access"]
+        token = authorization_server.token("ci", f"{server.url}/mcp")
+        assert listed(server, token) == listed(server, key) == ["who_am_i"]
+    mcp = GuardedServer("a-server", tools=[who_am_i, write], events=EventLog())
+    with running_server(mcp, **settings) as server:
+        token = authorization_server.token("ci", f"{server.url}/mcp")
+        assert listed(server, token) == ["who_am_i", "write"]
+        assert listed(server, key) == ["who_am_i"]
+
+
+def listed(server: RunningServer, token: str) -> list[str]:
+    """Return the tools that a caller is shown."""
+    answer = server.post(LIST_TOOLS, headers={"Authorization": f"Bearer {token}"})
+    return [tool["name"] for tool in answer.json()["result"]["tools"]]
+
+
 async def test_a_machine_with_client_credentials(
     server: RunningServer, authorization_server: AuthorizationServer
 ) -> None:
@@ -157,7 +195,8 @@ async def test_a_machine_with_client_credentials(
         f"{server.url}/mcp", Memory(), "ci", "secret-of-ci", issuer=authorization_server.issuer
     )
     async with connected(server, auth) as (client, sent):
-        assert text(await client.call_tool("who_am_i", {})) == "oauth oauth:ci notes:read notes:write"
+        assert text(await client.call_tool("who_am_i", {})) == "oauth oauth:ci notes:read"
+        assert text(await client.call_tool("write", {"text": "hello"})) == "hello by oauth:ci"
     assert "/auth" not in {request.url.path for request in sent}
 
 

@@ -27,6 +27,7 @@ from .middleware.request_body import RequestBodyLayer
 from .middleware.request_context import AccessLog, RequestContextLayer
 from .middleware.responses import exception_handlers
 from .parts import Parts
+from .rooms import needs_key
 from .service import Service, build_server
 from .settings import Settings
 
@@ -48,6 +49,9 @@ def _layers(
     if guarded is not None:
         forbidden = guarded.forbidden
         scopes = [Middleware(ScopeLayer, events=events, forbidden=forbidden, challenge=parts.challenge)]
+    # MCP, authorization, scope selection: clients request what the challenge names, else `scopes_supported`.
+    asks = parts.base_scopes and not needs_key(settings)
+    challenge = parts.challenge + (f', scope="{" ".join(sorted(parts.base_scopes))}"' if asks else "")
     return [
         Middleware(
             RequestContextLayer,
@@ -76,7 +80,7 @@ def _layers(
                 make_limiter=parts.make_limiter,
                 shared=parts.failures,
             ),
-            challenge=parts.challenge,
+            challenge=challenge,
             anonymous=None if settings.enable_auth else ANONYMOUS,
         ),
         *rate_limit,
@@ -86,6 +90,7 @@ def _layers(
             public=PROBES | {settings.health_endpoint} | parts.public,
             protected={EVENTS: EVENTS_SCOPE, **parts.protected},
             challenge=parts.challenge,
+            first_challenge=challenge,
         ),
         Middleware(
             RequestBodyLayer,
@@ -112,7 +117,8 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Application:
     mcp: MCPServer = build_server(served, parts) if isinstance(served, Service) else served
     guarded = mcp if isinstance(mcp, GuardedServer) else None
     if guarded is not None:
-        parts.scopes, parts.events = guarded.access.scopes, guarded.events
+        parts.events, guarded.lists_all = guarded.events, parts.lists_all
+        parts.base_scopes = parts.base_scopes or guarded.access.base_scopes
     mcp.streamable_http_app()  # makes the SDK's own manager, through which its low-level server is reached
     manager = SessionManager(
         mcp.session_manager.app,

@@ -55,8 +55,10 @@ class Parts:
     public: set[str] = field(default_factory=set)
     """Paths of routes that need no credential."""
     challenge: str = 'Bearer realm="mcp"'
-    scopes: frozenset[str] = frozenset()
-    """Every scope of the server, once it is made."""
+    base_scopes: frozenset[str] = frozenset()
+    """Scopes that clients of OAuth ask for at first. Empty: those of read-only tools, once the server is made."""
+    lists_all: frozenset[str] = frozenset()
+    """Kinds of callers whose lists also hold what they lack scopes for. A call of it tells them which."""
     problems: list[Callable[[], list[str]]] = field(default_factory=list)
     """Each returns what an operator should fix now."""
     degraded: list[Callable[[], bool]] = field(default_factory=list)

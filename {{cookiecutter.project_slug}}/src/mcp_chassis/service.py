@@ -124,7 +124,6 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
         bus=parts.bus,
         handles=parts.handles,
     )
-    parts.scopes = server.access.scopes
     _require_approved(server, settings)
     for name, guarded in server.guarded_tools.items():
         for warning in unconfirmed(guarded.policy):

@@ -44,6 +44,9 @@ class Access:
         needed = (*self._by_name.values(), self._by_uri)
         self.scopes = NO_SCOPES.union(*(scopes for each in needed for scopes in each.values()))
         """Every scope that anything here needs."""
+        read_only = (guarded.policy.scopes for guarded in tools.values() if guarded.policy.read_only)
+        self.base_scopes = NO_SCOPES.union(*read_only)
+        """Every scope that a tool needs which changes nothing."""
         parameters = {name for function in prompts for name in inspect.signature(function).parameters}
         self.names = {"uri", *parameters, *(name for each in needed for name in each)}
         """Names that this server declares, and may write into its log."""

@@ -11,6 +11,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
+WELL_KNOWN = "/.well-known/"
+"""In paths where clients look for who issues tokens (RFC 8615). They hold nothing secret: nothing there needs a
+credential or is refused for one. Where nothing is served, a challenge would have clients wait for a login that never
+comes, and some send what they send to the endpoint, right or wrong.
+"""
+
 
 class ExactRoute(Route):
     """A route without parameters that serves its path and nothing else.

@@ -2,21 +2,26 @@
 
 A JSON response costs the least, but it carries no progress and does not notice that the client has disconnected. So a
 request that asks for progress gets a stream, and every other one gets a watcher if it runs for more than 0.25 seconds.
+A stream ends with the credential of its caller, and its call is cancelled as if the client had disconnected.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from mcp.types import INTERNAL_ERROR
 from opentelemetry import trace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..auth.principal import credential_is_valid
 from ..counters import counted_stream
 from ..middleware.request_body import parsed_message
 from . import sdk
 from .fast_path import DirectEntry
+from .streams import end_of_credential
 
 _WATCH_AFTER = 0.25  # seconds: almost every call is over by then
 
@@ -74,9 +79,52 @@ class McpEndpoint:
         _streams.set(streams)
         if streams:
             with counted_stream("progress"):
-                await self._manager.handle_request(scope, receive, send)
+                await _Streamed(send).run(self._manager.handle_request, scope, receive)
         else:
             await _Watched(receive, self._unwatched).run(self._manager.handle_request, scope, send)
+
+
+class _Streamed:
+    """Runs a request that may be answered by a stream, and ends both with the credential of the caller."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._is_open = False
+        self._has_ended = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def run(self, serve: ASGIApp, scope: Scope, receive: Receive) -> None:
+        request = asyncio.current_task()
+        assert request is not None  # noqa: S101  (uvicorn runs every request in a task)
+        self._request = request
+        try:
+            await serve(scope, receive, self._next)
+        except asyncio.CancelledError:
+            if not self._has_ended:
+                raise
+            request.uncancel()
+            if not self._is_open:
+                return  # the answer was complete
+            error = {"code": INTERNAL_ERROR, "message": "The credential is not valid any more. The call was stopped."}
+            document = json.dumps({"jsonrpc": "2.0", "id": parsed_message(scope).get("id"), "error": error})
+            await self._send(
+                {"type": "http.response.body", "body": f"event: message\r\ndata: {document}\r\n\r\n".encode()}
+            )
+        finally:
+            if self._watcher is not None:
+                self._watcher.cancel()
+
+    async def _next(self, message: Message) -> None:
+        is_valid = credential_is_valid.get()
+        if message["type"] == "http.response.start" and is_valid is not None:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch(is_valid))
+        self._is_open = message.get("more_body", message["type"] == "http.response.start")
+        await self._send(message)
+
+    async def _watch(self, is_valid: Callable[[], Awaitable[bool]]) -> None:
+        await end_of_credential(is_valid)
+        self._has_ended = True
+        self._request.cancel()
 
 
 class _Unwatched(set["_Watched"]):

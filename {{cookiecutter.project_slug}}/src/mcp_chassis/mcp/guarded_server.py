@@ -116,6 +116,8 @@ class GuardedServer(MCPServer[Any]):
         _refuse_twice("resource", [policy_of(function, ResourcePolicy).uri for function in resources])
         self.guarded_tools: Mapping[str, GuardedTool] = MappingProxyType({g.tool.name: g for g in guarded})
         self.access = Access(self.guarded_tools, resources, prompts)
+        self.lists_all: frozenset[str] = frozenset()
+        """Kinds of callers whose lists also hold what they lack scopes for: `oauth`, or none."""
         super().__init__(
             name,
             version=version,
@@ -139,7 +141,7 @@ class GuardedServer(MCPServer[Any]):
         for change in _CHANGES:  # a completion would be called past the guard
             setattr(self, change, _refuse_change)
 
-    # These methods are the SDK's. Calls pass the guard; lists hold what the caller may use.
+    # These methods are the SDK's. Calls pass the guard; lists hold what the caller may use, or may ask for.
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -234,7 +236,12 @@ class GuardedServer(MCPServer[Any]):
             raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown {kind}")
 
     def _may(self, method: str, **params: str) -> bool:
-        return not missing_scopes(self.access.required(method, params))
+        """Whether the caller finds something in a list."""
+        return self._lists_all() or not missing_scopes(self.access.required(method, params))
+
+    def _lists_all(self) -> bool:
+        principal = current_principal.get()
+        return principal is not None and principal.kind in self.lists_all
 
     def forbidden(self, method: str, params: Mapping[str, Any]) -> types.ErrorData | None:
         """Return the error of an HTTP request whose caller lacks a scope, noted as that call; None if it lacks none."""
@@ -291,7 +298,7 @@ class GuardedServer(MCPServer[Any]):
         sdk.validate_client_request(ctx.method, ctx.protocol_version, ctx.params)
         principal = current_principal.get()
         held = principal.scopes & {ALL_SCOPES, *self.access.scopes} if principal is not None else NO_SCOPES
-        key = ctx.protocol_version, held
+        key = ctx.protocol_version, frozenset({ALL_SCOPES}) if self._lists_all() else held
         listing = self._listings.get(key)
         if listing is None:
             listing = await call_next(ctx)

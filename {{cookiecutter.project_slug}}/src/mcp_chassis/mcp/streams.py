@@ -2,11 +2,12 @@
 
 A stream ends with its credential: when the key is revoked, the token expires or the scopes change, it is closed as if
 it were too old, and the client that listens again gets a 401. A change of the keys file is noticed within a second, so
-the stream ends within two.
+the stream ends within two. The streams of running calls end as well, see `endpoint.py`.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,9 +80,12 @@ class ListenStreams:
 
 
 async def _close_with(is_valid: Callable[[], Awaitable[bool]], handler: sdk.ListenHandler) -> None:
-    """Close a stream as soon as its credential is not valid any more, or cannot be checked."""
-    try:
+    await end_of_credential(is_valid)
+    handler.close()
+
+
+async def end_of_credential(is_valid: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a credential is not valid any more, or cannot be checked."""
+    with suppress(Exception):
         while await is_valid():  # noqa: ASYNC110  (keys expire and files change without a signal)
             await asyncio.sleep(_CHECK_SECONDS)
-    finally:
-        handler.close()

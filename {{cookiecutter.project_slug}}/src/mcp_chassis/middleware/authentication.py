@@ -16,6 +16,7 @@ from ..auth.principal import Principal, act_for_caller, credential_is_valid, cur
 from ..auth.verifier import InvalidCredential, Unavailable, Verifier
 from ..counters import count_authentication, count_decision
 from ..http.current_request import CREDENTIALS, client_of_request
+from ..http.routes import WELL_KNOWN
 from ..limits.client_address import client_key
 from ..limits.lockout import FailedAttempts
 from .gate import Gate
@@ -56,7 +57,7 @@ class AuthenticationLayer(Gate):
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         address = client_key(client_of_request())
         try:
-            token = bearer_token(scope["headers"])
+            token = bearer_token(scope["headers"]) if WELL_KNOWN not in scope["path"] else None
             principal = None if token is None else await self._verified(token, address)
         except Unavailable:
             count_authentication("unverifiable")
@@ -114,7 +115,7 @@ def _check(verifier: Verifier, token: str, principal: Principal) -> Callable[[],
 
     async def is_still_valid() -> bool:
         try:
-            return await verifier.verify(token) == principal
+            return await verifier.verify_again(token) == principal
         except (InvalidCredential, Unavailable):
             return False
 

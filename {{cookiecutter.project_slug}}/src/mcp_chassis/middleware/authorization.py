@@ -11,6 +11,7 @@ from mcp.types import ErrorData
 from starlette.types import ASGIApp, Scope
 
 from ..auth.principal import authenticated, current_principal
+from ..http.routes import WELL_KNOWN
 from .gate import Gate
 from .request_body import parsed_message
 from .responses import Refusal, json_rpc_error
@@ -25,29 +26,31 @@ class AuthorizationLayer(Gate):
         public: paths that need no principal. Compared with the path that the router will use.
         protected: paths that show data of other callers, each with the scope it needs. Never for anonymous callers.
         challenge: the value of `WWW-Authenticate`, to which an error is added.
+        first_challenge: the value for a request without a credential.
     """
 
     public: frozenset[str]
     protected: Mapping[str, str]
     challenge: str
+    first_challenge: str
 
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         path, needed = scope["path"], self.protected.get(scope["path"])
         principal = current_principal.get() if needed is None else authenticated()
-        if principal is None and path in self.public:
+        if principal is None and (path in self.public or WELL_KNOWN in path):
             return None
         if principal is None:
             self.events.record("authentication_failed", path=path, reason="missing")
             # Without `error`: no credential was sent that could be wrong (RFC 6750, section 3.1).
-            return self._refusal(401, "Authentication is needed: send `Authorization: Bearer <key>`.", self.challenge)
+            headers = [(b"www-authenticate", self.first_challenge.encode())]
+            return Refusal(401, "Authentication is needed: send `Authorization: Bearer <key>`.", headers=headers)
         if needed is None or principal.may(needed):
             return None
         self.events.record("http_error", principal.id, status=403, reason="insufficient_scope", scopes=[needed])
         challenge = f'{self.challenge}, error="insufficient_scope", scope="{needed}"'
-        return self._refusal(403, f"This needs a credential with the scope {needed}.", challenge)
-
-    def _refusal(self, status: int, detail: str, challenge: str) -> Refusal:
-        return Refusal(status, detail, headers=[(b"www-authenticate", challenge.encode())])
+        headers = [(b"www-authenticate", challenge.encode())]
+        detail = f"This needs a credential with the scope {needed}."
+        return Refusal(403, detail, headers=headers, error="insufficient_scope")
 
 
 @dataclass

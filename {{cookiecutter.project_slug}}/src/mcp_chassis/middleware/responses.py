@@ -23,19 +23,44 @@ SECURITY_HEADERS = (
     (b"x-frame-options", b"DENY"),
 )
 
+# RFC 6750, section 3.1, and RFC 6749, section 4.1.2.1. None of them makes a client delete its registration or tokens.
+_ERRORS = {
+    401: "invalid_token",
+    403: "access_denied",
+    405: "method_not_allowed",
+    429: "too_many_requests",
+    500: "server_error",
+    503: "temporarily_unavailable",
+}
+
 
 class Refusal:
     """An ASGI application that answers every request with the same problem document.
+
+    It is an OAuth error as well (RFC 6749, section 5.2): where clients expect one, they show its `error_description`,
+    and report any other document as malformed.
 
     Args:
         status: the HTTP status code.
         detail: a sentence for the client: what was wrong and what to do.
         headers: further response headers, lower-case names.
+        error: the OAuth error code, if it is not that of the status.
     """
 
-    def __init__(self, status: int, detail: str, *, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(
+        self, status: int, detail: str, *, headers: Sequence[tuple[bytes, bytes]] = (), error: str | None = None
+    ) -> None:
         self._status = status
-        document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+        # mcp-remote takes any error with the title of a 401 for a login that has begun, and waits for its end.
+        title = {"title": HTTPStatus(status).phrase} if status != HTTPStatus.UNAUTHORIZED else {}
+        document = {
+            "type": "about:blank",
+            **title,
+            "status": status,
+            "detail": detail,
+            "error": error or _ERRORS.get(status, "invalid_request"),
+            "error_description": detail,
+        }
         self._body = json.dumps(document, separators=(",", ":")).encode()
         self._headers = ((b"content-type", b"application/problem+json"), *headers)
 

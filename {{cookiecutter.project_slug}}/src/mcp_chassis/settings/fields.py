@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ..http.origins import normal_origin
+from ..http.routes import WELL_KNOWN
 from ..limits.client_address import Network
 from ..sinks.urls import DEFAULT_PORTS
 
@@ -64,7 +65,7 @@ def _none(value: Any) -> Any:
 def _free_path(value: str) -> str:
     if not _PATH.fullmatch(value) or any(part in {".", ".."} for part in value.split("/")):
         raise ValueError("must be a path such as /mcp, without a slash at the end")
-    if value in _TAKEN_PATHS or value.startswith("/.well-known/"):
+    if value in _TAKEN_PATHS or WELL_KNOWN in f"{value}/":
         raise ValueError(f"{value} is taken")
     return value
 

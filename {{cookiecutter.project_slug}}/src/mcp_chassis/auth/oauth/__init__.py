@@ -11,7 +11,11 @@ from .resource_metadata import ResourceMetadata
 from .settings import OAuthSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ...cli.check import Finding
     from ...parts import Parts
+    from ...service import Service
     from ...settings import Settings
     from ..verifier import Verifier
 
@@ -27,14 +31,27 @@ class OAuth(Room):
         """Whether tokens are accepted."""
         return settings.room(OAuthSettings).auth_mode == "oauth"
 
+    def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
+        """Report the scopes of a first login."""
+        from ...cli.check import Finding  # noqa: PLC0415
+        from ...service import unchecked_server  # noqa: PLC0415
+
+        if self.authenticates(settings):
+            own = settings.room(OAuthSettings)
+            scopes = own.oauth_base_scopes or sorted(unchecked_server(service).access.base_scopes)
+            lists = "everything" if own.oauth_list_all else "what the caller may use"
+            yield Finding("OK", "oauth", f"a first login asks for {' '.join(scopes) or 'no scope'}; lists hold {lists}")
+
     def assemble(self, parts: "Parts") -> None:
         """Add the verifiers, the metadata, and its URL in the challenge."""
         own = parts.settings.room(OAuthSettings)
         if own.auth_mode != "oauth" or own.oauth_issuer is None:
             return
         parts.verifiers += _verifiers(parts, own, own.oauth_issuer)
-        metadata = ResourceMetadata(parts.settings.resource_url, own.oauth_issuer, lambda: parts.scopes)
+        metadata = ResourceMetadata(parts.settings.resource_url, own.oauth_issuer, lambda: parts.base_scopes)
         parts.challenge += f', resource_metadata="{metadata.url}"'
+        parts.base_scopes = frozenset(own.oauth_base_scopes)
+        parts.lists_all = frozenset({"oauth"}) if own.oauth_list_all else frozenset()
         parts.routes += metadata.routes()
         parts.public |= set(metadata.paths)
 
@@ -61,6 +78,7 @@ def _verifiers(parts: "Parts", own: OAuthSettings, issuer: str) -> "list[Verifie
                 **common,
                 **client,
                 fetcher=issuer_fetcher(own.oauth_introspection_url, own.oauth_networks),
+                recheck=own.oauth_recheck_seconds,
                 may_be_key=KeyForm(api_key, parts.keys.records).matches,
             )
         )

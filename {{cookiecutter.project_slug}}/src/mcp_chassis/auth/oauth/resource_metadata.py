@@ -16,7 +16,7 @@ class ResourceMetadata:
     Args:
         resource: this server's resource URL.
         issuer: the authorization server that issues tokens for it.
-        scopes: returns all scopes of this server; clients request these by default.
+        scopes: returns the scopes that clients request at first.
     """
 
     def __init__(self, resource: str, issuer: str, scopes: Callable[[], Iterable[str]] = tuple) -> None:

@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 
 from ...http.origins import is_loopback, is_plain_port
 from ...settings.fields import Networks, RoomSettings, SettingsFields, parts
+from ..principal import SCOPE_CHARACTER
 
 _MAX_CLAIMS = 32
 _ENDPOINTS = ("oauth_introspection_url", "oauth_token_url")
@@ -28,6 +29,16 @@ def _claims(value: Any) -> Any:
     return tuple(names.items())
 
 
+def _scopes(value: Any) -> Any:
+    """Read scopes that are separated by commas or spaces."""
+    if not isinstance(value, str):
+        return value
+    names = tuple(value.replace(",", " ").split())
+    if wrong := [name for name in names if not re.fullmatch(f"{SCOPE_CHARACTER}{{1,128}}", name)]:
+        raise ValueError(f"{wrong[0]!r} cannot be a scope. Write them as your tools do, such as notes:read,notes:write")
+    return names
+
+
 class OAuthSettings(RoomSettings):
     """Which authorization server is trusted, and for what."""
 
@@ -38,7 +49,10 @@ class OAuthSettings(RoomSettings):
     oauth_allow_http_issuer: bool = False
     oauth_max_token_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
     oauth_claims: Annotated[tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_claims)] = ()
+    oauth_base_scopes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_scopes)] = ()
+    oauth_list_all: bool = True
     oauth_introspection_url: str | None = None
+    oauth_recheck_seconds: Annotated[int, Field(ge=1, le=30)] = 1
     oauth_token_url: str | None = None
     oauth_client_id: str | None = None
     oauth_client_secret: SecretStr | None = None
