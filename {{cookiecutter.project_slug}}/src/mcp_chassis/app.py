@@ -46,8 +46,15 @@ def _layers(
         limiter = parts.make_limiter("requests", per_minute=settings.max_requests_per_minute, burst=settings.burst)
         rate_limit = [Middleware(RateLimitLayer, events=events, limiter=limiter, exempt=PROBES)]
     if guarded is not None:
-        forbidden = guarded.forbidden
-        scopes = [Middleware(ScopeLayer, events=events, forbidden=forbidden, challenge=parts.challenge)]
+        scopes = [
+            Middleware(
+                ScopeLayer,
+                events=events,
+                forbidden=guarded.forbidden,
+                challenge=parts.challenge,
+                asked_for=parts.asked_for,
+            )
+        ]
     return [
         Middleware(
             RequestContextLayer,
@@ -86,6 +93,7 @@ def _layers(
             public=PROBES | {settings.health_endpoint} | parts.public,
             protected={EVENTS: EVENTS_SCOPE, **parts.protected},
             challenge=parts.challenge,
+            asked_for=parts.asked_for,
         ),
         Middleware(
             RequestBodyLayer,

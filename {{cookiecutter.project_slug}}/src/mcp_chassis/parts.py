@@ -57,6 +57,8 @@ class Parts:
     challenge: str = 'Bearer realm="mcp"'
     scopes: frozenset[str] = frozenset()
     """Every scope of the server, once it is made."""
+    asked_for: Callable[[str], str] = str
+    """Returns the name by which clients ask for a scope."""
     problems: list[Callable[[], list[str]]] = field(default_factory=list)
     """Each returns what an operator should fix now."""
     degraded: list[Callable[[], bool]] = field(default_factory=list)
