@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from mcp_chassis.auth.keys.format import new_id, new_key
 from mcp_chassis.auth.keys.verifier import KeyVerifier
-from mcp_chassis.auth.oauth.claims import principal_of
+from mcp_chassis.auth.oauth.rules import Rules
 from mcp_chassis.auth.oauth.settings import OAuthSettings
 from mcp_chassis.auth.principal import Principal
 from mcp_chassis.auth.verifier import Verifier
@@ -22,7 +22,8 @@ pytestmark = pytest.mark.anyio
 
 
 def shown(claims: dict[str, Any], **paths: str) -> dict[str, Any]:
-    return dict(principal_of({"sub": "alice"} | claims, paths).claims)
+    rules = Rules(issuer="https://login.example.com", audience="mcp", shown=paths)
+    return dict(rules.principal({"sub": "alice", "aud": "mcp"} | claims, is_jwt=False).claims)
 
 
 def test_only_claims_on_the_list_are_shown_by_the_names_of_the_list() -> None:
@@ -61,6 +62,12 @@ def test_a_path_leads_into_objects_and_a_claim_of_that_whole_name_comes_first() 
         "roles": ("a",),
         "tenant": "acme",
     }
+    pointers = {
+        "same": "/realm_access/roles",
+        "named": "/https:~1~1example.com~1tenant",
+        "none": "/realm_access/roles/0",
+    }
+    assert shown(claims, **pointers) == {"same": ("a",), "named": "acme"}
     assert shown(claims, a="text.b", b="realm_access.roles.c", c="realm_access", d="realm_access.") == {}
 
 

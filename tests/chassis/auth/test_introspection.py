@@ -13,9 +13,10 @@ import anyio.lowlevel
 import pytest
 from structlog.testing import capture_logs
 
-from mcp_chassis.auth.oauth import introspection, verdict_cache
+from mcp_chassis.auth.oauth import introspection, rules, verdict_cache
 from mcp_chassis.auth.oauth.introspection import IntrospectionVerifier
 from mcp_chassis.auth.oauth.jwks import IssuerUnavailable
+from mcp_chassis.auth.oauth.rules import Rules
 from mcp_chassis.auth.principal import Principal
 from mcp_chassis.auth.verifier import InvalidCredential
 from mcp_chassis.sinks import Fetched, SafeFetcher, UpstreamError
@@ -65,8 +66,7 @@ def verifier(issuer: Issuer, client_id: str = "mcp") -> IntrospectionVerifier:
         url=f"{ISSUER}/introspect",
         client_id=client_id,
         client_secret="s3cret of us",
-        issuer=ISSUER,
-        audience=AUDIENCE,
+        rules=Rules(issuer=ISSUER, audience=AUDIENCE),
         fetcher=issuer,
         may_be_key=lambda token: token == KEY_LIKE,
     )
@@ -158,7 +158,9 @@ async def test_a_good_verdict_is_remembered_for_half_a_minute_and_never_longer_t
 
 async def test_a_token_ends_at_its_end_and_begins_at_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both with the half minute that clocks may differ by. `exp` is the first moment of the end (RFC 7519)."""
-    monkeypatch.setattr(introspection, "time", SimpleNamespace(time=lambda: float(NOW), monotonic=time.monotonic))
+    clock = SimpleNamespace(time=lambda: float(NOW), monotonic=time.monotonic)
+    for module in (introspection, rules):
+        monkeypatch.setattr(module, "time", clock)
     assert await reason(exp=NOW - 30) == "expired"
     assert await reason(nbf=NOW + 31) == "claims"
     for changes in ({"exp": NOW - 29}, {"nbf": NOW + 30}):

@@ -13,6 +13,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from mcp_chassis.auth.oauth import jwks
 from mcp_chassis.auth.oauth.jwks import IssuerKeys, IssuerUnavailable
+from mcp_chassis.auth.oauth.reach import Reach
 from mcp_chassis.sinks import fetch
 
 from ..support.certificates import Authority
@@ -333,7 +334,7 @@ async def test_an_issuer_inside_needs_its_network_to_be_named(outside: Outside, 
     with pytest.raises(IssuerUnavailable):
         await IssuerKeys(https_issuer.url).key("key-1")
     assert outside.dialled == []
-    inside = IssuerKeys(https_issuer.url, networks=[ip_network("10.1.0.0/16")])
+    inside = IssuerKeys(https_issuer.url, Reach(networks=[ip_network("10.1.0.0/16")]))
     assert await inside.key("key-1") is not None
 
 

@@ -9,6 +9,7 @@ from mcp_chassis.auth.keys.records import default_record
 from mcp_chassis.auth.keys.verifier import KeyVerifier
 from mcp_chassis.auth.oauth.introspection import IntrospectionVerifier
 from mcp_chassis.auth.oauth.jwks import IssuerUnavailable
+from mcp_chassis.auth.oauth.rules import Rules
 from mcp_chassis.auth.principal import ANONYMOUS, Principal
 from mcp_chassis.auth.verifier import InvalidCredential, Verifier
 from mcp_chassis.events.log import EventLog
@@ -22,7 +23,10 @@ pytestmark = pytest.mark.anyio
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 ALICE = Principal("oauth:alice", "oauth")
-OF_X: dict[str, Any] = dict.fromkeys(("url", "client_id", "client_secret", "issuer", "audience"), "x")
+OF_X: dict[str, Any] = {
+    **dict.fromkeys(("url", "client_id", "client_secret"), "x"),
+    "rules": Rules(issuer="x", audience="x"),
+}
 
 
 class KnowsAlice(Verifier):
@@ -208,15 +212,7 @@ async def test_without_required_authentication_wrong_tokens_are_few_questions_to
             asked.append(options)
             return Fetched(200, {}, b'{"active": false}', "")
 
-    asks = IntrospectionVerifier(
-        url="x",
-        client_id="x",
-        client_secret="x",
-        issuer="x",
-        audience="x",
-        fetcher=Refuses(),
-        may_be_key=lambda _: False,
-    )
+    asks = IntrospectionVerifier(**OF_X, fetcher=Refuses(), may_be_key=lambda _: False)
     setup = Setup(failures=3, last=asks, anonymous=ANONYMOUS)
     assert {(await setup.ask(f"Bearer opaque-{number}")).status for number in range(20)} == {200}
     assert len(asked) == 3

@@ -47,11 +47,19 @@ def _layers(
         limiter = parts.make_limiter("requests", per_minute=settings.max_requests_per_minute, burst=settings.burst)
         rate_limit = [Middleware(RateLimitLayer, events=events, limiter=limiter, exempt=PROBES)]
     if guarded is not None:
-        forbidden = guarded.forbidden
-        scopes = [Middleware(ScopeLayer, events=events, forbidden=forbidden, challenge=parts.challenge)]
+        scopes = [
+            Middleware(
+                ScopeLayer,
+                events=events,
+                forbidden=guarded.forbidden,
+                challenge=parts.challenge,
+                asked_for=parts.asked_for,
+            )
+        ]
     # MCP, authorization, scope selection: clients request what the challenge names, else `scopes_supported`.
-    asks = parts.base_scopes and not needs_key(settings)
-    challenge = parts.challenge + (f', scope="{" ".join(sorted(parts.base_scopes))}"' if asks else "")
+    first_challenge = parts.challenge
+    if parts.base_scopes and not needs_key(settings):
+        first_challenge += f', scope="{" ".join(sorted(map(parts.asked_for, parts.base_scopes)))}"'
     return [
         Middleware(
             RequestContextLayer,
@@ -80,7 +88,7 @@ def _layers(
                 make_limiter=parts.make_limiter,
                 shared=parts.failures,
             ),
-            challenge=challenge,
+            challenge=first_challenge,
             anonymous=None if settings.enable_auth else ANONYMOUS,
         ),
         *rate_limit,
@@ -90,7 +98,8 @@ def _layers(
             public=PROBES | {settings.health_endpoint} | parts.public,
             protected={EVENTS: EVENTS_SCOPE, **parts.protected},
             challenge=parts.challenge,
-            first_challenge=challenge,
+            first_challenge=first_challenge,
+            asked_for=parts.asked_for,
         ),
         Middleware(
             RequestBodyLayer,

@@ -59,6 +59,8 @@ class Parts:
     """Scopes that clients of OAuth ask for at first. Empty: those of read-only tools, once the server is made."""
     lists_all: frozenset[str] = frozenset()
     """Kinds of callers whose lists also hold what they lack scopes for. A call of it tells them which."""
+    asked_for: Callable[[str], str] = str
+    """Returns the name by which clients ask for a scope."""
     problems: list[Callable[[], list[str]]] = field(default_factory=list)
     """Each returns what an operator should fix now."""
     degraded: list[Callable[[], bool]] = field(default_factory=list)

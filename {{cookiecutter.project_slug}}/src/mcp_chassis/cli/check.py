@@ -52,16 +52,17 @@ def add_commands(commands: Commands) -> None:
 def _check(options: argparse.Namespace, service: Service, settings: Settings) -> int:
     """Print the report. Return 0, or if something fails 1, or 78 where the server would not start."""
     found = [*_findings(service, settings, datetime.now(UTC)), *(_start(service, settings) if options.start else ())]
-    _print(found)
+    print_findings(found)
     failed = any(finding.level == "FAIL" for finding in found)
     return EXIT_CONFIG if failed and settings.environment == "production" else int(failed)
 
 
 def _report(problems: list[str]) -> None:
-    _print([Finding("FAIL", "settings", problem) for problem in problems])
+    print_findings([Finding("FAIL", "settings", problem) for problem in problems])
 
 
-def _print(found: list[Finding]) -> None:
+def print_findings(found: list[Finding]) -> None:
+    """Print the report."""
     for finding in found:
         level = colored(finding.level.ljust(4), _COLORS[finding.level], sys.stdout)
         print(f"{level}  {finding.about:<15} {finding.text}")

@@ -27,12 +27,14 @@ class AuthorizationLayer(Gate):
         protected: paths that show data of other callers, each with the scope it needs. Never for anonymous callers.
         challenge: the value of `WWW-Authenticate`, to which an error is added.
         first_challenge: the value for a request without a credential.
+        asked_for: returns the name by which clients ask for a scope.
     """
 
     public: frozenset[str]
     protected: Mapping[str, str]
     challenge: str
     first_challenge: str
+    asked_for: Callable[[str], str] = str
 
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         path, needed = scope["path"], self.protected.get(scope["path"])
@@ -47,7 +49,7 @@ class AuthorizationLayer(Gate):
         if needed is None or principal.may(needed):
             return None
         self.events.record("http_error", principal.id, status=403, reason="insufficient_scope", scopes=[needed])
-        challenge = f'{self.challenge}, error="insufficient_scope", scope="{needed}"'
+        challenge = f'{self.challenge}, error="insufficient_scope", scope="{self.asked_for(needed)}"'
         headers = [(b"www-authenticate", challenge.encode())]
         detail = f"This needs a credential with the scope {needed}."
         return Refusal(403, detail, headers=headers, error="insufficient_scope")
@@ -61,16 +63,19 @@ class ScopeLayer(Gate):
         app, events: as of `Gate`.
         forbidden: returns, for a method and its parameters, the error if the caller lacks a scope, and notes it.
         challenge: the value of `WWW-Authenticate`, to which the scopes are added.
+        asked_for: returns the name by which clients ask for a scope.
     """
 
     forbidden: Callable[[str, Mapping[str, Any]], ErrorData | None]
     challenge: str
+    asked_for: Callable[[str], str] = str
 
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         message = parsed_message(scope)
         method, params = message.get("method"), message.get("params")
         if not isinstance(method, str) or not isinstance(params, dict) or not (error := self.forbidden(method, params)):
             return None
-        challenge = f'{self.challenge}, error="insufficient_scope", scope="{" ".join(error.data["required_scopes"])}"'
+        needed = " ".join(map(self.asked_for, error.data["required_scopes"]))
+        challenge = f'{self.challenge}, error="insufficient_scope", scope="{needed}"'
         headers = {"www-authenticate": challenge}
         return json_rpc_error(403, error.model_dump(), message_id=message.get("id"), headers=headers)

@@ -4,6 +4,7 @@ A name is resolved once for every request, every address is checked, and only a 
 still verifies the name. For a service that the team chose there is `Upstream`.
 """
 
+import os
 import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Literal
 from urllib.parse import urljoin
 
 import httpcore2
-import httpx2
 
 from .addresses import IPNetwork, is_public
 from .errors import ConfigurationError, InvalidInput, UpstreamError
@@ -22,8 +22,10 @@ from .http import (
     AddressRefused,
     CheckedBackend,
     Fetched,
+    authorities_in,
     exchange,
     in_time,
+    proxy_at,
     sendable,
     system_authorities,
 )
@@ -48,11 +50,12 @@ class SafeFetcher:
         max_redirects: redirects followed; each target passes the same checks. With 0 a redirect is returned as it came.
         timeout: seconds for everything together: look-ups, redirects, and the last byte of the body. Less if the tool
             call ends before.
-        ssl_context: default: the system's certificate authorities.
+        ca_file: certificate authorities in PEM form, trusted instead of the system's. Read once.
+        ssl_context: in place of `ca_file`, for more than that, such as a client certificate.
         for_callers: whether callers choose the names. Theirs may take long to look up, but not keep the team's from it.
 
     Raises:
-        ConfigurationError: if a limit is not positive.
+        ConfigurationError: if a limit is not positive, or the proxy or the file cannot be used.
     """
 
     schemes: Collection[str] = ("https",)
@@ -62,11 +65,15 @@ class SafeFetcher:
     max_bytes: int = 1_000_000
     max_redirects: int = 3
     timeout: float = 15.0
+    ca_file: str | os.PathLike[str] | None = None
     ssl_context: ssl.SSLContext | None = None
     for_callers: bool = True
 
     def __post_init__(self) -> None:
-        _read_proxy(self.proxy)  # an invalid one is refused now, not at the first request
+        if self.ca_file is not None:
+            self.ssl_context = authorities_in(self.ca_file)
+        if self.proxy is not None:
+            proxy_at(self.proxy, self.ssl_context or system_authorities())  # an invalid one is refused now
         if self.max_bytes < 1 or self.timeout <= 0 or self.max_redirects < 0:
             raise ConfigurationError("max_bytes and timeout of a SafeFetcher must be positive")
 
@@ -135,9 +142,10 @@ class SafeFetcher:
     async def _send(self, method: str, target: Target, headers: dict[str, str], content: bytes | None) -> Fetched:
         """Send one request. A connection belongs to the check before it: none is used for a second request."""
         allows = None if self.proxy else lambda address: is_public(address, also=self.networks)
+        authorities = self.ssl_context or system_authorities()
         pool = httpcore2.AsyncConnectionPool(
-            ssl_context=self.ssl_context or system_authorities(),
-            proxy=_read_proxy(self.proxy),
+            ssl_context=authorities,
+            proxy=proxy_at(self.proxy, authorities),
             network_backend=CheckedBackend(
                 allows, self.max_bytes, LOOKUPS_OF_CALLERS if self.for_callers else LOOKUPS_OF_SERVICES
             ),
@@ -153,10 +161,3 @@ class SafeFetcher:
             # An absent name and an internal name get the same message, so that no caller can find out which names
             # exist inside.
             raise InvalidInput("the URL's host has no public address") from None
-
-
-def _read_proxy(url: str | None) -> httpcore2.Proxy | None:
-    if url is None:
-        return None
-    parsed = httpx2.Proxy(url)
-    return httpcore2.Proxy(str(parsed.url), parsed.raw_auth)

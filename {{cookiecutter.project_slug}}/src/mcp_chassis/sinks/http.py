@@ -6,6 +6,7 @@ httpcore itself has no proxies from the environment, no cookies, no redirects an
 import asyncio
 import errno
 import math
+import os
 import re
 import socket
 import ssl
@@ -346,5 +347,46 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 @cache
 def system_authorities() -> ssl.SSLContext:
-    """Return a TLS context that trusts the system's certificate authorities."""
-    return httpx2.create_ssl_context(trust_env=False)
+    """Return a TLS context that trusts the system's certificate authorities, or those in SSL_CERT_FILE instead.
+
+    Raises:
+        ConfigurationError: if that file holds none.
+    """
+    ca_file = os.environ.get("SSL_CERT_FILE")
+    return authorities_in(ca_file) if ca_file else httpx2.create_ssl_context(trust_env=False)
+
+
+def authorities_in(ca_file: str | os.PathLike[str]) -> ssl.SSLContext:
+    """Return a TLS context that trusts the certificate authorities in a file (PEM), and no others.
+
+    Raises:
+        ConfigurationError: if it holds none.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(ca_file)
+    except OSError:  # ssl.SSLError is one
+        raise ConfigurationError(f"{ca_file} cannot be read, or holds no certificate in PEM form") from None
+    return context
+
+
+def proxy_at(url: str | None, authorities: ssl.SSLContext) -> httpcore2.Proxy | None:
+    """Return the HTTP proxy at a URL, which may hold a user name and a password.
+
+    Args:
+        url: None for no proxy.
+        authorities: trusted if the proxy itself speaks TLS.
+
+    Raises:
+        ConfigurationError: if the URL is not one of a proxy.
+    """
+    if url is None:
+        return None
+    try:
+        proxy = httpx2.Proxy(url)
+        if proxy.url.scheme not in {"http", "https"} or not proxy.url.host:
+            raise ValueError
+    except (ValueError, httpx2.InvalidURL):  # whose text would quote a password
+        raise ConfigurationError("the URL of the proxy is not of the form http://host:port") from None
+    context = authorities if proxy.url.scheme == "https" else None
+    return httpcore2.Proxy(str(proxy.url), proxy.raw_auth, ssl_context=context)

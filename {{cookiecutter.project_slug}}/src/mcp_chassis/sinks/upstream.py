@@ -6,6 +6,7 @@ passthrough).
 """
 
 import math
+import os
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -30,9 +31,11 @@ from .http import (
     AddressRefused,
     CheckedBackend,
     Fetched,
+    authorities_in,
     chain,
     exchange,
     in_time,
+    proxy_at,
     sendable,
     system_authorities,
 )
@@ -68,10 +71,13 @@ class Upstream:
         authorization: returns the value of `Authorization` for each request, such as `Bearer ...`.
         max_bytes: largest body of a response.
         timeout: seconds for one request with its repetitions. Less if the tool call ends before.
-        ssl_context: default: the system's certificate authorities.
+        ca_file: certificate authorities in PEM form, trusted instead of the system's. Read once.
+        ssl_context: in place of `ca_file`, for more than that, such as a client certificate.
+        proxy: URL of an HTTP proxy, which resolves the name. It has to refuse other addresses: `networks` cannot be
+            checked here.
 
     Raises:
-        ConfigurationError: if the base URL is none, or a limit is not positive.
+        ConfigurationError: if the base URL is none, a limit is not positive, or the proxy or the file cannot be used.
     """
 
     base_url: str
@@ -80,9 +86,17 @@ class Upstream:
     authorization: Callable[[], Awaitable[str]] | None = None
     max_bytes: int = 1_000_000
     timeout: float = 10.0
+    ca_file: str | os.PathLike[str] | None = None
     ssl_context: ssl.SSLContext | None = None
+    proxy: str | None = None
 
     def __post_init__(self) -> None:
+        if self.proxy is not None and self.networks:
+            raise ConfigurationError("An Upstream behind a proxy cannot check `networks`: the proxy resolves the name.")
+        if self.ca_file is not None:
+            self.ssl_context = authorities_in(self.ca_file)
+        if self.proxy is not None:
+            proxy_at(self.proxy, self.ssl_context or system_authorities())  # an invalid one is refused now
         if self.max_bytes < 1 or not 0 < self.timeout < math.inf:
             raise ConfigurationError("max_bytes and timeout of an Upstream must be positive")
         try:
@@ -96,11 +110,13 @@ class Upstream:
         self._pool: httpcore2.AsyncConnectionPool | None = None
 
     async def __aenter__(self) -> Self:
+        authorities, allows = self.ssl_context or system_authorities(), None if self.proxy else self._allows
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=self.ssl_context or system_authorities(),
+            ssl_context=authorities,
+            proxy=proxy_at(self.proxy, authorities),
             max_connections=_MAX_CONNECTIONS,
             keepalive_expiry=_KEPT_SECONDS,
-            network_backend=CheckedBackend(self._allows, self.max_bytes, LOOKUPS_OF_SERVICES),
+            network_backend=CheckedBackend(allows, self.max_bytes, LOOKUPS_OF_SERVICES),
         )
         return self
 

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 from ...rooms import Room
 from .exchange import TokenExchange, on_behalf_of
 from .introspection import IntrospectionVerifier
-from .jwks import IssuerKeys, issuer_fetcher
+from .jwks import IssuerKeys
 from .key_form import KeyForm
 from .resource_metadata import ResourceMetadata
+from .rules import Rules
 from .settings import OAuthSettings
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
     from ...cli.check import Finding
@@ -31,53 +33,65 @@ class OAuth(Room):
         """Whether tokens are accepted."""
         return settings.room(OAuthSettings).auth_mode == "oauth"
 
-    def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
-        """Report the scopes of a first login."""
-        from ...cli.check import Finding  # noqa: PLC0415
-        from ...service import unchecked_server  # noqa: PLC0415
-
-        if self.authenticates(settings):
-            own = settings.room(OAuthSettings)
-            scopes = own.oauth_base_scopes or sorted(unchecked_server(service).access.base_scopes)
-            lists = "everything" if own.oauth_list_all else "what the caller may use"
-            yield Finding("OK", "oauth", f"a first login asks for {' '.join(scopes) or 'no scope'}; lists hold {lists}")
-
     def assemble(self, parts: "Parts") -> None:
         """Add the verifiers, the metadata, and its URL in the challenge."""
         own = parts.settings.room(OAuthSettings)
         if own.auth_mode != "oauth" or own.oauth_issuer is None:
             return
-        parts.verifiers += _verifiers(parts, own, own.oauth_issuer)
-        metadata = ResourceMetadata(parts.settings.resource_url, own.oauth_issuer, lambda: parts.base_scopes)
+        rules = own.rules_of(own.oauth_issuer, parts.settings.resource_url)
+        parts.verifiers += _verifiers(parts, own, rules)
+        parts.asked_for = rules.asked_for
+        metadata = ResourceMetadata(
+            parts.settings.resource_url, own.oauth_issuer, lambda: map(rules.asked_for, parts.base_scopes)
+        )
         parts.challenge += f', resource_metadata="{metadata.url}"'
         parts.base_scopes = frozenset(own.oauth_base_scopes)
         parts.lists_all = frozenset({"oauth"}) if own.oauth_list_all else frozenset()
         parts.routes += metadata.routes()
         parts.public |= set(metadata.paths)
 
+    def add_commands(self, commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+        """Add `check --token`."""
+        from .token_report import add_option  # noqa: PLC0415
 
-def _verifiers(parts: "Parts", own: OAuthSettings, issuer: str) -> "list[Verifier]":
+        add_option(commands.choices["check"])
+
+    def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
+        """Report what is expected of tokens, how the issuer is reached, and the scopes of a first login."""
+        from ...cli.check import Finding  # noqa: PLC0415
+        from ...service import unchecked_server  # noqa: PLC0415
+        from .token_report import setup  # noqa: PLC0415
+
+        own = settings.room(OAuthSettings)
+        if own.auth_mode != "oauth" or own.oauth_issuer is None:
+            return
+        rules = own.rules_of(own.oauth_issuer, settings.resource_url)
+        yield from setup(own, rules)
+        asked = map(rules.asked_for, own.oauth_base_scopes or sorted(unchecked_server(service).access.base_scopes))
+        lists = "everything" if own.oauth_list_all else "what the caller may use"
+        yield Finding("OK", "oauth", f"a first login asks for {' '.join(asked) or 'no scope'}; lists hold {lists}")
+
+
+def _verifiers(parts: "Parts", own: OAuthSettings, rules: Rules) -> "list[Verifier]":
     from .jwt_verifier import JwtVerifier  # noqa: PLC0415  (with PyJWT, only where it is used)
 
-    audience = own.oauth_audience or parts.settings.resource_url
-    keys = IssuerKeys(issuer, networks=own.oauth_networks)
+    reach = own.reach
+    keys = IssuerKeys(rules.issuer, reach, url=own.oauth_jwks_url)
     secret = own.oauth_client_secret.get_secret_value() if own.oauth_client_secret is not None else ""
     client: dict[str, Any] = {"client_id": own.oauth_client_id or "", "client_secret": secret}
     exchange = None
     if own.oauth_token_url is not None:
-        fetcher = issuer_fetcher(own.oauth_token_url, own.oauth_networks)
-        exchange = TokenExchange(url=own.oauth_token_url, **client, fetcher=fetcher)
-    shown = dict(own.oauth_claims)
-    common: dict[str, Any] = {"issuer": issuer, "audience": audience, "shown": shown, "exchange": exchange}
-    verifiers: list[Verifier] = [JwtVerifier(**common, keys=keys, max_lifetime=own.oauth_max_token_lifetime)]
+        exchange = TokenExchange(url=own.oauth_token_url, **client, fetcher=reach.fetcher(own.oauth_token_url))
+    verifiers: list[Verifier] = [JwtVerifier(rules=rules, exchange=exchange, keys=keys)]
     if own.oauth_introspection_url is not None:
         api_key = parts.settings.api_key.get_secret_value() if parts.settings.api_key is not None else ""
         verifiers.append(
             IntrospectionVerifier(
                 url=own.oauth_introspection_url,
-                **common,
+                rules=rules,
+                exchange=exchange,
                 **client,
-                fetcher=issuer_fetcher(own.oauth_introspection_url, own.oauth_networks),
+                fetcher=reach.fetcher(own.oauth_introspection_url),
                 recheck=own.oauth_recheck_seconds,
                 may_be_key=KeyForm(api_key, parts.keys.records).matches,
             )

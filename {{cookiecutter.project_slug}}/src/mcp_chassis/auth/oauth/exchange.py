@@ -14,8 +14,8 @@ from ...mcp.sdk import ToolError
 from ...sinks.errors import ConfigurationError, UpstreamError
 from ..principal import Principal, act_for_caller, get_principal
 from ..verifier import InvalidCredential
-from .claims import number
 from .jwks import IssuerClient, cause_of, json_object
+from .rules import number
 from .verdict_cache import Kept, VerdictCache
 
 log = structlog.stdlib.get_logger("auth")

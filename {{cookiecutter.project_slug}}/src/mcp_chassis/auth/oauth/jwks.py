@@ -4,29 +4,25 @@ import base64
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 import anyio
 import structlog
 
-from ...sinks.addresses import IPNetwork
 from ...sinks.errors import InvalidInput, UpstreamError
 from ...sinks.fetch import SafeFetcher
 from ...sinks.http import Fetched
 from ..verifier import Unavailable
+from .reach import TIMEOUT, Reach
 
 log = structlog.get_logger("auth")
 
 _FRESH = 600.0  # seconds that fetched keys are used without asking again
 _STALE = 86_400.0  # seconds that old keys are still used while the issuer does not answer
 _COOL_DOWN = 30.0  # seconds between two fetches, whatever tokens claim
-_TIMEOUT = 5.0  # seconds for one request
-_MAX_BYTES = 262_144  # of one document
-_LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 class IssuerUnavailable(Unavailable):
@@ -36,16 +32,18 @@ class IssuerUnavailable(Unavailable):
 class IssuerKeys:
     """Looks up signing keys by `kid`.
 
-    Only URLs from the configured issuer's own metadata are fetched, never one from a token.
+    Only URLs from the settings and the configured issuer's own metadata are fetched, never one from a token.
 
     Args:
         issuer: the issuer identifier (RFC 8414, section 2). Settings allow http on this machine only, for development.
-        networks: internal networks in which the issuer may be.
+        reach: how the issuer is reached.
+        url: of the keys, where metadata does not tell.
     """
 
-    def __init__(self, issuer: str, *, networks: Iterable[IPNetwork] = ()) -> None:
+    def __init__(self, issuer: str, reach: Reach = Reach(), *, url: str | None = None) -> None:  # noqa: B008  (frozen)
         self._issuer = issuer
-        self._fetcher = issuer_fetcher(issuer, networks)
+        self._url = url
+        self._fetcher = reach.fetcher(url or issuer)
         self._keys: list[dict[str, Any]] = []
         self._fetched_at = self._tried_at = -math.inf
         self._lock = anyio.Lock()
@@ -68,9 +66,7 @@ class IssuerKeys:
         return found
 
     def _find(self, kid: str | None) -> dict[str, Any] | None:
-        if kid is None:
-            return self._keys[0] if len(self._keys) == 1 else None
-        return next((key for key in self._keys if key.get("kid") == kid), None)
+        return key_of(kid, self._keys)
 
     def _age(self) -> float:
         return time.monotonic() - self._fetched_at
@@ -81,37 +77,37 @@ class IssuerKeys:
             return
         self._tried_at = now
         try:
-            self._keys = await _fetch_keys(self._fetcher, self._issuer)
+            self._keys = await _fetch_keys(self._fetcher, self._issuer, self._url)
         except (TimeoutError, ValueError, UpstreamError) as error:
             log.error("the issuer's keys could not be fetched", issuer=self._issuer, cause=cause_of(error))
         else:
             self._fetched_at = now
 
 
-def issuer_fetcher(url: str, networks: Iterable[IPNetwork]) -> SafeFetcher:
-    """Return a fetcher for an issuer: https only, unless `url` is http, which settings allow on this machine."""
-    parts = urlsplit(url)
-    local = parts.scheme == "http"
-    return SafeFetcher(
-        schemes=("https", "http") if local else ("https",),
-        ports={443, parts.port or (80 if local else 443)},
-        networks=(*networks, *(_LOOPBACK if local else ())),
-        max_bytes=_MAX_BYTES,
-        max_redirects=0,  # only the settings choose where keys come from
-        timeout=_TIMEOUT,
-        for_callers=False,
-    )
+async def _fetch_keys(fetcher: SafeFetcher, issuer: str, url: str | None) -> list[dict[str, Any]]:
+    with anyio.fail_after(2 * TIMEOUT):
+        url = url or (await _first_metadata(fetcher, issuer))["jwks_uri"]
+        return signing_keys(await _get(fetcher, url))
 
 
-async def _fetch_keys(fetcher: SafeFetcher, issuer: str) -> list[dict[str, Any]]:
-    with anyio.fail_after(2 * _TIMEOUT):
-        metadata = await _first_metadata(fetcher, issuer)
-        document = await _get(fetcher, metadata["jwks_uri"])
+def signing_keys(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the keys of a JWK Set (RFC 7517) that can verify signatures.
+
+    Raises:
+        ValueError: if it is none.
+    """
     keys = document.get("keys")
     if not isinstance(keys, list):
         raise ValueError("no key set")
     # A key with `d` is private: anyone who reads it can sign.
     return [key for key in keys if isinstance(key, dict) and key.get("use", "sig") == "sig" and "d" not in key]
+
+
+def key_of(kid: object, keys: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the key with that `kid`, the only key if the token names none, or None."""
+    if not isinstance(kid, str):
+        return keys[0] if len(keys) == 1 else None
+    return next((key for key in keys if key.get("kid") == kid), None)
 
 
 async def _first_metadata(fetcher: SafeFetcher, issuer: str) -> dict[str, Any]:
