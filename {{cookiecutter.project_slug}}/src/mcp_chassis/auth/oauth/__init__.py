@@ -33,7 +33,9 @@ class OAuth(Room):
         if own.auth_mode != "oauth" or own.oauth_issuer is None:
             return
         parts.verifiers += _verifiers(parts, own, own.oauth_issuer)
-        metadata = ResourceMetadata(parts.settings.resource_url, own.oauth_issuer, lambda: parts.scopes)
+        endpoint = parts.settings.mcp_endpoint
+        base = parts.settings.resource_url.removesuffix(endpoint)
+        metadata = ResourceMetadata(base, endpoint, own.oauth_issuer, lambda: parts.scopes)
         parts.challenge += f', resource_metadata="{metadata.url}"'
         parts.routes += metadata.routes()
         parts.public |= set(metadata.paths)
