@@ -132,7 +132,7 @@ def test_a_weak_key_is_refused_and_not_repeated(key: str, why: str) -> None:
 PRODUCTION = {"environment": "production"}
 EVERYBODY = (
     *("0.0.0.0/0", "::/0", "0.0.0.0/1,128.0.0.0/1", "10.0.0.0/8,::/1,8000::/1", "2000::/3"),
-    ",".join(f"{first}.0.0.0/8" for first in range(256) if first != 10),
+    "0.0.0.0/4,16.0.0.0/4",
 )
 
 
