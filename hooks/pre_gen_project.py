@@ -23,6 +23,8 @@ from typing import Any, Callable, Mapping, NamedTuple  # noqa: UP035 - Python 3.
 MAX_NAME = 50
 """Kubernetes names end at 63 characters, and the manifests append to this one."""
 
+_NO_TEXT = "is not a text to YAML: write it in quotes in your configuration"
+
 KEPT_SUFFIX = ".kept-by-cookiecutter"
 
 CHOICES = {
@@ -57,26 +59,32 @@ STANDARD_LIBRARY = {
     pwd py_compile pyclbr pydoc pydoc_data pyexpat queue quopri random re readline reprlib resource rlcompleter
     runpy sched secrets select selectors shelve shlex shutil signal site smtpd smtplib sndhdr socket socketserver
     spwd sqlite3 sre_compile sre_constants sre_parse ssl stat statistics string stringprep struct subprocess sunau
-    symtable sys sysconfig syslog tabnanny tarfile telnetlib tempfile termios textwrap this threading time timeit
+    symtable sys sysconfig syslog tabnanny tarfile telnetlib tempfile termios test textwrap this threading time timeit
     tkinter token tokenize tomllib trace traceback tracemalloc tty turtle turtledemo types typing unicodedata
     unittest urllib uu uuid venv warnings wave weakref webbrowser winreg winsound wsgiref xdrlib xml xmlrpc zipapp
-    zipfile zipimport zlib zoneinfo
+    xxlimited xxlimited_35 xxsubtype zipfile zipimport zlib zoneinfo
     """.split(),
 }
 
-# What the project installs, by the name it is imported by and by the name it is installed by.
+# What the project installs, on any system, by the name it is imported by and by the name it is installed by; and what
+# those packages import if it is there.
 DEPENDENCIES = set(
     """
     mcp_chassis
-    annotated_types anyio attr attrs certifi cffi charset_normalizer click cryptography dotenv google
-    googleapis_common_protos h11 httpcore httpcore2 httptools httpx httpx2 hypothesis idna iniconfig jsonschema
-    jsonschema_specifications jwt librt mcp mcp_types multipart mypy mypy_extensions opentelemetry opentelemetry_api
+    annotated_doc annotated_types anyio ast_serialize async_timeout attr attrs certifi cffi charset_normalizer click
+    colorama cryptography dotenv exceptiongroup google googleapis_common_protos h11 httpcore httpcore2 httptools
+    httpx httpx2 httpx2_jsfetch hypothesis idna iniconfig jsonschema jsonschema_specifications
+    jwt librt markdown_it markdown_it_py mcp mcp_types mdurl multipart mypy mypy_extensions mypyc opentelemetry
+    opentelemetry_api opentelemetry_exporter_http_transport opentelemetry_exporter_otlp_common
     opentelemetry_exporter_otlp_proto_common opentelemetry_exporter_otlp_proto_http opentelemetry_proto
-    opentelemetry_sdk opentelemetry_semantic_conventions packaging pathspec pip pluggy prometheus_client protobuf
-    pycparser pydantic pydantic_core pydantic_settings pygments pyjwt pytest python_dotenv python_multipart pyyaml
-    redis referencing requests rpds rpds_py ruff setuptools shtab sniffio sortedcontainers sse_starlette starlette
-    structlog throttled throttled_py truststore types_pyyaml typing_extensions typing_inspection urllib3 uv uv_build
-    uvicorn wheel yaml
+    opentelemetry_sdk opentelemetry_semantic_conventions packaging pathspec pip pkg_resources pluggy
+    prometheus_client protobuf py pycparser pydantic pydantic_core pydantic_settings pygments pyjwt pytest
+    python_dotenv python_multipart pyyaml redis referencing requests rich rpds rpds_py ruff setuptools shellingham
+    shtab sniffio sortedcontainers sse_starlette starlette structlog throttled throttled_py tomli truststore typer
+    types_pyyaml typing_extensions typing_inspection urllib3 uv uv_build uvicorn wheel yaml
+    brotli brotlicffi email_validator h2 jinja2 orjson socksio trio uvloop watchfiles websockets wsproto zstandard
+    pywin32 pythoncom pywin pywintypes win32 win32api win32com win32con win32event win32file win32job win32pipe
+    win32process win32security winerror
     """.split()
 )
 
@@ -90,6 +98,7 @@ RESERVED = {
     "a package that the server depends on": DEPENDENCIES,
     "a directory of every project": DIRECTORIES,
     "a command of every virtual environment": COMMANDS,
+    "a module that Python or pytest runs at its start": {"conftest", "sitecustomize", "usercustomize"},
     "a device on Windows, where no file can have its name": WINDOWS_DEVICES,
 }
 
@@ -358,8 +367,10 @@ def judge(answers: Mapping[str, Any]) -> list[Problem]:
     """Return every problem with the answers, in the order of the questions."""
     found = []
     for name, fault_of, suggested, fallback in QUESTIONS:
-        answer = str(answers.get(name, ""))
-        if fault := fault_of(answer):
+        given = answers.get(name, "")
+        answer = str(given)
+        # YAML reads yes, no, on, off, true, false and nothing as values that are no text.
+        if fault := _NO_TEXT if given is None or isinstance(given, bool) else fault_of(answer):
             candidate = suggested(answer)
             good = candidate if candidate and not fault_of(candidate) else fallback
             found.append(Problem(name, answer, fault, f"{name}={good if good.isascii() else ascii(good)}"))

@@ -2,11 +2,15 @@
 
 import ast
 import json
+import pkgutil
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import unicodedata
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,8 @@ from cookiecutter.main import cookiecutter
 from cookiecutter.utils import create_env_with_context
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 pre_gen = load_hook("pre_gen_project")
 Answers = dict[str, str]
@@ -176,24 +182,77 @@ def test_no_authentication_without_a_container_is_accepted(default_answers: Answ
 
 def test_every_question_is_judged_and_has_its_default_and_a_prompt() -> None:
     assert {question.name for question in pre_gen.QUESTIONS} == set(QUESTIONS_ASKED) == set(QUESTIONS["__prompts__"])
-    assert {name: tuple(QUESTIONS[name]) for name in pre_gen.CHOICES} == pre_gen.CHOICES
     for name, choices in pre_gen.CHOICES.items():
+        if {"yes", "on"} & set(choices):  # words of YAML: a list of Cookiecutter's would refuse them as booleans
+            assert QUESTIONS[name] == choices[0]
+            assert all(re.search(rf"\b{choice}\b", QUESTIONS["__prompts__"][name]) for choice in choices)
+            continue
+        assert tuple(QUESTIONS[name]) == choices
         if name != "log_level":  # its choices speak for themselves
             assert {"__prompt__", *choices} == set(QUESTIONS["__prompts__"][name])
 
 
-def test_no_dependency_of_the_project_can_be_its_name(default_project: Path) -> None:
-    project = tomllib.loads((default_project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    required = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
-    for requirement in required:
-        name = re.split(r"[^A-Za-z0-9_-]", requirement)[0]
-        assert name.lower().replace("-", "_") in pre_gen.DEPENDENCIES
+def plain_names(names: Iterable[str]) -> set[str]:
+    """Return those of `names`, in lower case, that a package name could be."""
+    plain = {name.lower().replace("-", "_") for name in names}
+    return {name for name in plain if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)}
 
 
-def test_the_standard_library_is_known_to_pythons_that_cannot_list_it() -> None:
-    public = {name for name in sys.stdlib_module_names if not name.startswith("_") and name.islower()}
-    source = (ROOT / "hooks" / "pre_gen_project.py").read_text(encoding="utf-8")
-    assert public <= set(source.split())
+def required_by(requirements: Iterable[str]) -> set[str]:
+    """Return the distributions that these requirements need on some system, as far as they are installed here."""
+    found, left = set[str](), [Requirement(text) for text in requirements]
+    while left:
+        requirement = left.pop()
+        markers = [{"extra": extra} for extra in ("", *requirement.extras)]
+        name = canonicalize_name(requirement.name)
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            needed = [Requirement(text) for text in distribution(name).requires or ()]
+        except PackageNotFoundError:  # of another system, such as pywin32
+            continue
+        optional = [each for each in needed if each.marker is not None and "extra ==" in str(each.marker)]
+        left += [each for each in needed if each not in optional]
+        left += [each for each in optional if any(each.marker.evaluate(extra) for extra in markers)]  # type: ignore[union-attr]
+    return found
+
+
+def test_no_installed_module_of_a_dependency_can_be_the_name_of_a_project(tmp_path: Path) -> None:
+    """Every distribution that a project needs, by its own name, and by those of its modules if it is installed here."""
+    project = bake(tmp_path, auth="oauth", rate_limit="redis", observability="metrics-and-traces")
+    metadata = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    needs = metadata["project"]
+    extras = [requirement for extra in needs["optional-dependencies"].values() for requirement in extra]
+    required = required_by([*needs["dependencies"], *extras, *metadata["build-system"]["requires"]])
+    assert {"pydantic-core", "rpds-py", "cffi"} <= required, "dependencies of dependencies"
+    modules = {
+        module for module, owners in packages_distributions().items() if required & set(map(canonicalize_name, owners))
+    }
+    names = plain_names(required | modules)
+    assert len(names) > 60
+    assert {name for name in names if not pre_gen.name_fault(name, "_")} == set()
+
+
+def test_no_module_of_this_pythons_standard_library_can_be_the_name_of_a_project() -> None:
+    paths = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), sysconfig.get_config_var("DESTSHARED")]
+    there = {module.name for module in pkgutil.iter_modules([path for path in paths if path])}
+    every = there | set(sys.stdlib_module_names) | set(sys.builtin_module_names)
+    names = plain_names(name for name in every if name.islower())
+    assert {"test", "tomllib", "turtledemo"} <= names
+    source = set((ROOT / "hooks" / "pre_gen_project.py").read_text(encoding="utf-8").split())
+    assert {name for name in names if not pre_gen.name_fault(name, "_")} == set()
+    assert names - pre_gen.KEYWORDS <= source, "also for a Python that cannot list it"
+
+
+@pytest.mark.parametrize("name", ["arrow", "git", "noter", "testing", "script", "mcp_server", "sqlite", "json_tools"])
+def test_a_name_that_no_project_can_import_from_elsewhere_is_accepted(name: str) -> None:
+    assert pre_gen.name_fault(name, "_") == ""
+
+
+@pytest.mark.parametrize("name", ["test", "tests", "scripts", "mcp_chassis", "conftest", "sitecustomize", "win32api"])
+def test_a_name_of_every_project_or_of_another_system_is_refused(name: str) -> None:
+    assert pre_gen.name_fault(name, "_") != ""
 
 
 @pytest.mark.parametrize("hook", ["pre_gen_project", "post_gen_project"])

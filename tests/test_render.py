@@ -133,7 +133,7 @@ def test_every_combination_of_answers_renders_to_files_that_parse(auth: str, dep
 def test_the_combinations_are_the_full_product_without_the_contradictions() -> None:
     everything = 1
     for name in PRODUCT_OF:
-        everything *= len(QUESTIONS[name])
+        everything *= len(CHOICES[name])
     assert len(list(combinations())) == everything - everything * 2 // 9  # auth=none with two of three deployments
     for name in ROUND:
         assert {c[name] for c in combinations()} == set(CHOICES[name])

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from baking import bake
+from baking import bake, load_hook
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -257,8 +257,10 @@ def test_the_readme_explains_every_question_and_every_choice() -> None:
     questions = dev.Checkout(ROOT).questions()
     assert list(rows) == list(questions)
     for name, default in questions.items():
-        if isinstance(default, list):
-            assert re.findall(r"`([^`]+)`", rows[name])[: len(default)] == default, name
+        choices = load_hook("pre_gen_project").CHOICES.get(name)
+        if choices:
+            assert default in (choices[0], list(choices))
+            assert tuple(re.findall(r"`([^`]+)`", rows[name])[: len(choices)]) == choices, name
             assert re.match(r"\*\*`", rows[name]), f"{name}: the default is bold"
 
 

@@ -72,6 +72,7 @@ def test_all_is_well(report: Report) -> None:
         ({"ENABLE_REQUEST_LOGGING": "false"}, "request log", "Set ENABLE_REQUEST_LOGGING=true"),
         (PUBLIC | {"PUBLIC_URL": "http://mcp.example.com"}, "TLS", "Use https"),
         (PUBLIC, "proxies", "TRUSTED_PROXIES"),
+        ({"TRUSTED_PROXIES": "0.0.0.0/1,128.0.0.0/1"}, "proxies", "the proxies' own networks only"),
         (PUBLIC, "environment", "ENVIRONMENT=production"),
         (PUBLIC | {"TRUSTED_ORIGINS": "http://app.example.com"}, "origins", "Use https"),
         ({"TOOLS_LOCK": "elsewhere.json"}, "tools", "`tools check`"),

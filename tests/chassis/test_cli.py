@@ -210,12 +210,13 @@ def test_healthcheck_finds_a_living_server_wherever_it_listens(host: str) -> Non
             del os.environ["PUBLIC_URL"]
 
 
-def test_healthcheck_finds_a_server_that_listens_on_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A socket on `::` is an IPv6 socket only: asyncio does not open it for both."""
+def test_a_server_that_listens_on_ipv6_serves_ipv4_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio by itself would open `::` for IPv6 only."""
     monkeypatch.setenv("PUBLIC_URL", "https://mcp.example.com")
     try:
         with running_server(host="::", public_url="https://mcp.example.com") as server:
             assert cli.run(SERVER, ["healthcheck", "--host", "::", "--port", str(server.port)]) == 0
+            assert server.get("/livez").status_code == 200, "through 127.0.0.1"
     except OSError:
         pytest.skip("there is no IPv6 here")
 

@@ -16,7 +16,7 @@ from mcp_chassis.auth.keys.records import KeysError
 from mcp_chassis.auth.keys.store import read_keys
 from mcp_chassis.auth.oauth.settings import OAuthSettings
 from mcp_chassis.events.logging import configure_logging
-from mcp_chassis.http.origins import is_loopback, normal_origin
+from mcp_chassis.http.origins import is_loopback, normal_origin, page_origin
 from mcp_chassis.settings import Settings, SettingsError, load_settings
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
@@ -129,6 +129,13 @@ def test_a_weak_key_is_refused_and_not_repeated(key: str, why: str) -> None:
     assert key not in problem
 
 
+PRODUCTION = {"environment": "production"}
+EVERYBODY = (
+    *("0.0.0.0/0", "::/0", "0.0.0.0/1,128.0.0.0/1", "10.0.0.0/8,::/1,8000::/1", "2000::/3"),
+    "0.0.0.0/4,16.0.0.0/4",
+)
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
@@ -168,6 +175,17 @@ def test_a_weak_key_is_refused_and_not_repeated(key: str, why: str) -> None:
         ({"replicas": 2}, "REPLICAS"),
         ({"workers": 2}, "WORKERS"),
         ({"trusted_proxies": "10.0.0.1/8"}, "TRUSTED_PROXIES"),
+        *(({"trusted_proxies": everybody} | PRODUCTION, "TRUSTED_PROXIES") for everybody in EVERYBODY),
+        ({"allowed_hosts": "*"}, "ALLOWED_HOSTS"),
+        ({"allowed_hosts": "mcp.internal, https://mcp.internal"}, "ALLOWED_HOSTS"),
+        ({"allowed_hosts": "mcp.internal/mcp"}, "ALLOWED_HOSTS"),
+        ({"allowed_hosts": "mcp.internal:080"}, "ALLOWED_HOSTS"),
+        ({"public_url": "https://example.com/api?x=1"}, "PUBLIC_URL"),
+        ({"public_url": "https://example.com/a/../b"}, "PUBLIC_URL"),
+        ({"public_url": "https://example.com//api"}, "PUBLIC_URL"),
+        ({"public_url": "app://example.com"}, "PUBLIC_URL"),
+        ({"trusted_origins": "chrome-extension://*"}, "TRUSTED_ORIGINS"),
+        ({"trusted_origins": "file://host"}, "TRUSTED_ORIGINS"),
         ({"blocked_clients": "not-an-address"}, "BLOCKED_CLIENTS"),
         ({"public_url": "https://mcp.example.com/mcp"}, "PUBLIC_URL"),
         ({"mcp_endpoint": "mcp"}, "MCP_ENDPOINT"),
@@ -200,6 +218,9 @@ def test_what_is_unsafe_or_contradicts_itself_is_refused_by_name(changes: dict[s
         {"auth_mode": "oauth", "oauth_issuer": "http://localhost:9000", "oauth_allow_http_issuer": True},
         {"redis_url": "rediss://:secret@cache.example.com:6380/1", "state_secret": SECRET},
         {"mcp_endpoint": "/api/v1/mcp"},
+        {"trusted_proxies": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7,173.245.48.0/20"} | PRODUCTION,
+        {"trusted_proxies": "0.0.0.0/0"},
+        {"allowed_hosts": "mcp.default.svc.cluster.local, 10.1.2.3:8080, [::1]:9000"},
     ],
     ids=repr,
 )
@@ -221,7 +242,7 @@ def test_the_server_answers_for_itself_and_its_public_url_only() -> None:
         *("http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"),
         "https://mcp.example.com",
     )
-    assert set(settings.allowed_hosts) == {
+    assert set(settings.own_hosts) == {
         *("127.0.0.1:8080", "localhost:8080", "[::1]:8080"),
         *("mcp.example.com", "mcp.example.com:443"),
     }
@@ -229,11 +250,43 @@ def test_the_server_answers_for_itself_and_its_public_url_only() -> None:
     assert load(port=8081).resource_url == "http://127.0.0.1:8081/mcp"
 
 
+def test_a_public_url_may_have_a_path_that_a_proxy_strips() -> None:
+    settings = load(public_url="https://Example.com:443/api/")
+    assert settings.public_url == "https://example.com/api"
+    assert settings.resource_url == "https://example.com/api/mcp"
+    assert settings.own_origins[-1] == "https://example.com"
+    assert {"example.com", "example.com:443"} < set(settings.own_hosts)
+
+
 def test_the_default_port_may_be_left_out_of_host() -> None:
-    assert {"127.0.0.1", "127.0.0.1:80"} <= set(load(port=80).allowed_hosts)
+    assert {"127.0.0.1", "127.0.0.1:80"} <= set(load(port=80).own_hosts)
 
 
 # --- origins ---
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            "moz-extension://3f2504e0-4f89-11d3-9a0c-0305e82c3301",
+        ),
+        *("vscode-webview://0d7ilmthE2q5oq3c", "app://obsidian.md", "app://-", "tauri://localhost"),
+        *("capacitor://localhost", "ionic://localhost", "safari-web-extension://3F2504E0-4F89-11D3-9A0C-0305E82C3301"),
+    ],
+)
+def test_the_origin_of_an_app_is_taken_as_it_is(text: str) -> None:
+    assert load(trusted_origins=text).trusted_origins == (text,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["app://a/b", "app://", "app://*", "APP://a", "app://a b", "app://u@a", "data://a", "wss://a.example", "app:a"],
+)
+def test_what_only_looks_like_the_origin_of_an_app_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="origin"):
+        page_origin(text)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_chassis.replicas.workers import listening_socket
+from mcp_chassis.http.server import listening_socket
 from mcp_chassis.settings import EXIT_CONFIG, SettingsError
 
 from .attacks.wire import key_of, send

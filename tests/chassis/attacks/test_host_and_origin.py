@@ -9,7 +9,8 @@ from ..support.running import RunningServer, running_server
 from .wire import ACCEPT, JSON, Answer, Header, key_of, send
 
 APP = "https://app.example.com"
-ROUTES = ["/mcp", "/health", "/livez", "/readyz", "/security/events", "/nothing"]
+PROBES = ["/livez", "/readyz"]
+ROUTES = ["/mcp", "/health", "/security/events", "/nothing", "/livez/", "/livez%00"]
 MCP_HEADERS = "authorization, content-type, last-event-id, mcp-method, mcp-name, mcp-protocol-version, mcp-session-id"
 
 
@@ -73,6 +74,7 @@ def strange_origins(port: int) -> list[str]:
         "*",
         "",
         "file://",
+        "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
     ]
 
 
@@ -83,13 +85,15 @@ def test_a_strange_host_is_refused_on_every_route_even_with_the_key(server: Runn
     status = 421 if is_host else 400
     for path in ROUTES:
         assert send(server, "GET", path, [key_of(server)], host=host).status == status, (host, path)
+    for path in PROBES:
+        assert send(server, "GET", path, host=host).status == (200 if is_host else 400), (host, path)
     assert preflight(server, APP, host=host).status == status
 
 
 @pytest.mark.parametrize("index", range(len(strange_origins(0))))
 def test_a_strange_origin_is_refused_on_every_route_even_with_the_key(server: RunningServer, index: int) -> None:
     page = strange_origins(server.port)[index]
-    for path in ROUTES:
+    for path in [*ROUTES, *PROBES]:
         answer = send(server, "GET", path, [key_of(server), origin(page)])
         assert answer.status == 403, (page, path)
         assert answer.header("Access-Control-Allow-Origin") is None
@@ -109,12 +113,40 @@ def test_of_two_origins_none_is_chosen(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("hosts", ["", "Host: 127.0.0.1:{port}\r\nHost: evil.example\r\n"])
-@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("path", [*ROUTES, *PROBES])
 def test_a_missing_or_second_host_is_refused(server: RunningServer, hosts: str, path: str) -> None:
     head = hosts.replace("{port}", str(server.port)) + f"Authorization: Bearer {server.key}\r\nConnection: close\r\n"
     for version in ("1.0", "1.1"):
         status = server.raw(f"GET {path} HTTP/{version}\r\n{head}\r\n".encode()).split(b" ", 2)[1]
         assert status in {b"400", b"421"}
+
+
+def test_names_of_allowed_hosts_are_served() -> None:
+    names = "mcp.internal, host.docker.internal:9000, [fd00::7]"
+    with running_server(allowed_hosts=names) as server:
+        good = ["mcp.internal", f"mcp.internal:{server.port}", "MCP.internal:80", "mcp.internal:443"]
+        for host in (*good, "host.docker.internal:9000", "[fd00::7]", f"127.0.0.1:{server.port}"):
+            assert send(server, "GET", "/health", host=host).status == 200, host
+        for host in ("mcp.internal:9000", "host.docker.internal", "x.mcp.internal", "mcp.internal.evil.example"):
+            assert send(server, "GET", "/health", host=host).status == 421, host
+        page = send(server, "GET", "/health", [origin("http://mcp.internal")], host="mcp.internal")
+        assert page.status == 403, "a name to be called by is no origin to trust"
+
+
+APPS = (
+    "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+    "vscode-webview://0d7ilmTHE2q5oq3cpp1dlmgpaaq38fk6b2so8e4n2v5v1ibbdm6p",
+    "app://obsidian.md",
+)
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_an_app_or_an_extension_is_trusted_exactly(app: str) -> None:
+    with running_server(trusted_origins=",".join(APPS)) as server:
+        answer = preflight(server, app)
+        assert (answer.status, answer.header("Access-Control-Allow-Origin")) == (200, app)
+        for other in (app + "x", app.upper(), app + "/", app + ".evil.example", "https://" + app.partition("://")[2]):
+            assert preflight(server, other).status == 403, other
 
 
 def test_x_forwarded_host_does_not_replace_the_host(server: RunningServer) -> None:
@@ -136,7 +168,7 @@ def test_a_refused_host_or_origin_leaves_an_event(server: RunningServer) -> None
 def test_the_servers_own_names_are_served(server: RunningServer) -> None:
     for name in ("127.0.0.1", "localhost", "LOCALHOST", "[::1]"):
         own = f"{name}:{server.port}"
-        assert send(server, "GET", "/health", [origin(f"http://{own}")], host=own).status == 200
+        assert send(server, "GET", "/health", [origin(f"http://{own.lower()}")], host=own).status == 200
 
 
 def test_a_trusted_page_may_send_the_headers_of_mcp(server: RunningServer) -> None:

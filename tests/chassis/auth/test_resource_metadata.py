@@ -10,7 +10,7 @@ from mcp_chassis.auth.oauth.resource_metadata import ResourceMetadata
 from ..support.asgi import ask, http_scope
 from ..support.running import running_server
 
-METADATA = ResourceMetadata("https://mcp.example.com/mcp", "https://login.example.com/")
+METADATA = ResourceMetadata("https://mcp.example.com", "/mcp", "https://login.example.com/")
 PATHS = ("/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource")
 
 

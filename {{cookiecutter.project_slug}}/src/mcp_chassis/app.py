@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from mcp.server.mcpserver import MCPServer
 from mcp.types import SubscriptionsListenRequestParams
@@ -74,8 +75,9 @@ def _layers(
         Middleware(
             HostAndOriginLayer,
             events=events,
-            hosts=settings.allowed_hosts,
+            hosts=settings.own_hosts,
             origins=(*settings.own_origins, *settings.trusted_origins),
+            probes=PROBES,
         ),
         Middleware(CorsLayer, origins=settings.trusted_origins),
         Middleware(
@@ -191,7 +193,7 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Application:
     return Application(
         routes=routes,
         middleware=_layers(parts, guarded, access_log, routes=frozenset(route.path for route in routes)),
-        exception_handlers=exception_handlers(settings.mcp_endpoint),
+        exception_handlers=exception_handlers(urlsplit(settings.resource_url).path),
         lifespan=lifespan,
         connections=connections,
         events=parts.events,

@@ -16,9 +16,18 @@ from pydantic import SecretBytes, SecretStr
 from ..approval.lint import approval_problems, unconfirmed
 from ..auth.keys.store import KeySource, usable_keys
 from ..http.origins import is_loopback
+from ..limits.client_address import holds_most_addresses
 from ..rooms import OFFERS, needs_key, rooms
 from ..service import Service, unchecked_server
-from ..settings import EXIT_CONFIG, Settings, all_fields, read_env_file, secrets_directory, team_fields
+from ..settings import (
+    EXIT_CONFIG,
+    TRUSTS_ANYONE,
+    Settings,
+    all_fields,
+    read_env_file,
+    secrets_directory,
+    team_fields,
+)
 from ..state import StartError
 from .chassis import differences, summary
 from .file_rights import READ_OR_WRITE, too_open
@@ -95,6 +104,8 @@ def _findings(service: Service, settings: Settings, now: datetime) -> Iterator[F
 
 def _exposure(settings: Settings) -> Iterator[Finding]:
     """What matters when other machines can reach the server."""
+    if holds_most_addresses(settings.trusted_proxies):
+        yield Finding("WARN", "proxies", f"TRUSTED_PROXIES {TRUSTS_ANYONE} In production it is refused.")
     if settings.public_url is None and is_loopback(settings.host):
         yield Finding("OK", "exposure", f"this machine only, as {settings.environment}")
         return

@@ -7,6 +7,9 @@ from urllib.parse import urlsplit
 from ..limits.client_address import parse_address
 from ..sinks.urls import DEFAULT_PORTS
 
+_APP_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+")
+_NO_APPS = DEFAULT_PORTS.keys() | {"about", "blob", "data", "file", "ftp", "javascript", "ws", "wss"}
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _HOST_LABELS = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.IGNORECASE)
 
 
@@ -37,6 +40,38 @@ def normal_origin(text: str) -> str:
         raise ValueError(f"{usage}, without a path")
     name = f"[{ipaddress.IPv6Address(host)}]" if ":" in host else host
     return f"{parts.scheme}://{name}" + ("" if port in {None, DEFAULT_PORTS[parts.scheme]} else f":{port}")
+
+
+def page_origin(text: str) -> str:
+    """Return `text` as `normal_origin` does, or exactly as it is if it is the origin of an app or an extension.
+
+    Those are `chrome-extension://`, `vscode-webview://`, `app://` and the like, whose hosts are case-sensitive.
+    """
+    is_app = _APP_ORIGIN.fullmatch(text) and text.partition(":")[0] not in _NO_APPS
+    return text if is_app else normal_origin(text)
+
+
+def public_url(text: str) -> str:
+    """Return the origin that clients use, with the path, if any, that a proxy strips before it passes requests on."""
+    scheme, separator, rest = text.removesuffix("/").partition("://")
+    authority, slash, path = rest.partition("/")
+    if slash and not is_path(slash + path):
+        raise ValueError(f"{text!r} must be an origin, or one with a path such as https://example.com/api")
+    return normal_origin(scheme + separator + authority) + slash + path
+
+
+def host_name(text: str) -> str:
+    """Return a value of `Host`: a name or address, and a port if it is to be only that one."""
+    try:
+        return urlsplit(normal_origin(f"http://{text}")).netloc
+    except ValueError:
+        usage = "write a name or an address, such as mcp.internal or mcp.internal:8080"
+        raise ValueError(f"{text!r} is not a host: {usage}") from None
+
+
+def is_path(text: str) -> bool:
+    """Whether `text` is a path that no reader changes: no escapes, no empty or dotted steps, no slash at the end."""
+    return _PATH.fullmatch(text) is not None and {".", ".."}.isdisjoint(text.split("/"))
 
 
 def is_plain_port(netloc: str) -> bool:

@@ -27,6 +27,24 @@ _STDERR = 2
 _CLEANUP_SECONDS = 2.0  # after SHUTDOWN_TIMEOUT, for what was cancelled
 
 
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Return a socket to accept connections from. On `::` it serves IPv4 as well.
+
+    Raises:
+        SettingsError: if the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=both)
+    except OSError as error:
+        raise cannot_listen("PORT", host, port, error) from None
+    # Accepted connections inherit it. asyncio sets it only on sockets that it has made itself, and without it an answer
+    # waits up to 40 ms for the client to confirm its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
 class Application(Starlette):
     """The application, with what the server that runs it needs to know.
 
@@ -78,6 +96,8 @@ class Server(uvicorn.Server):
         Raises:
             SettingsError: if the port is taken.
         """
+        if sockets is None and self.config.host == "::":  # asyncio would serve IPv6 alone
+            sockets = [listening_socket(self.config.host, self.config.port)]
         try:
             await super().startup(sockets)
         except SystemExit as end:
@@ -125,6 +145,7 @@ def make_server(app: Application, settings: Settings) -> Server:
         ws="none",
         lifespan="off",
         log_config=None,
+        workers=1,  # a platform may set WEB_CONCURRENCY, which uvicorn would read
         access_log=False,
         server_header=False,
         proxy_headers=False,  # our own layer reads X-Forwarded-For, and only from trusted proxies

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -66,6 +66,13 @@ def is_in_networks(address: str, networks: Sequence[Network]) -> bool:
     """Whether `address` lies in one of `networks`."""
     parsed = parse_address(address) if networks else None
     return parsed is not None and any(parsed in network for network in networks)
+
+
+def holds_most_addresses(networks: Sequence[Network]) -> bool:
+    """Whether `networks` together hold an eighth of all IPv4 or IPv6 addresses, as 2000::/3, all public IPv6, does."""
+    v4 = sum(each.num_addresses for each in collapse_addresses(n for n in networks if isinstance(n, IPv4Network)))
+    v6 = sum(each.num_addresses for each in collapse_addresses(n for n in networks if isinstance(n, IPv6Network)))
+    return v4 >= 1 << (32 - 3) or v6 >= 1 << (128 - 3)
 
 
 def _without_port(entry: str) -> str:

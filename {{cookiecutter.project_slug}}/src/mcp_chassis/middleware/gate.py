@@ -1,7 +1,7 @@
 """Layers that let requests pass or refuse them: what they have in common, and those that look at no credential."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -12,7 +12,7 @@ from ..limits.client_address import Network, is_in_networks
 from .responses import Refusal
 
 _BLOCKED = Refusal(403, "This address is blocked.")
-_WRONG_HOST = Refusal(421, "This server does not answer for that Host. Set PUBLIC_URL to the URL in use.")
+_WRONG_HOST = Refusal(421, "This server does not answer for that Host. Add it to PUBLIC_URL or ALLOWED_HOSTS.")
 _WRONG_ORIGIN = Refusal(403, "This Origin is not allowed. Add it to TRUSTED_ORIGINS if it should be.")
 
 
@@ -65,20 +65,31 @@ class HostAndOriginLayer(Gate):
         app, events: as of `Gate`.
         hosts: every allowed `Host`, with its port where the scheme's default does not apply.
         origins: every allowed `Origin`.
+        probes: paths that need no allowed `Host`: a kubelet or a load balancer asks for the address of the server.
     """
 
-    def __init__(self, app: ASGIApp, *, events: EventLog, hosts: Iterable[str], origins: Iterable[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        events: EventLog,
+        hosts: Iterable[str],
+        origins: Iterable[str],
+        probes: Container[str] = (),
+    ) -> None:
         super().__init__(app, events)
         self._hosts = frozenset(host.lower().encode() for host in hosts)
-        self._origins = frozenset(origin.lower().encode() for origin in origins)
+        self._origins = frozenset(origin.encode() for origin in origins)
+        self._probes = probes
 
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
+        is_own = len(hosts) == 1 and hosts[0].lower() in self._hosts
+        if not is_own and scope["path"] not in self._probes:
             return self._recorded("host", hosts, _WRONG_HOST)
         origins = [value for name, value in scope["headers"] if name == b"origin"]
         # Without an Origin, no browser page is asking (RFC 6454, section 7.3). A browser never sends two.
-        if origins and (len(origins) > 1 or origins[0].lower() not in self._origins):
+        if origins and (len(origins) > 1 or origins[0] not in self._origins):
             return self._recorded("origin", origins, _WRONG_ORIGIN)
         return None
 

@@ -60,8 +60,9 @@ class Replicas(Room):
         if workers == 1:
             return False
         from ..cli.serve import serve_one  # noqa: PLC0415
+        from ..http.server import listening_socket  # noqa: PLC0415
         from ..service import require_startable  # noqa: PLC0415
-        from .workers import listening_socket, run_workers  # noqa: PLC0415
+        from .workers import run_workers  # noqa: PLC0415
 
         require_startable(service, settings)  # or every worker would report the same
         with listening_socket(settings.host, settings.port) as listener:

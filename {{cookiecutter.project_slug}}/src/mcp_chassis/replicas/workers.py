@@ -6,7 +6,6 @@ uvicorn has this too, but its workers could not end open streams with a result.
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -15,7 +14,7 @@ from multiprocessing.process import BaseProcess
 
 import structlog
 
-from ..settings import EXIT_CONFIG, SettingsError, cannot_listen
+from ..settings import EXIT_CONFIG, SettingsError
 from ..state import EXIT_UNAVAILABLE, StartError
 
 log = structlog.get_logger("workers")
@@ -23,24 +22,6 @@ log = structlog.get_logger("workers")
 _CHECK_SECONDS = 0.5  # also the pause before a worker is replaced
 _CANNOT_START = {EXIT_CONFIG, EXIT_UNAVAILABLE}
 _RETRY_SECONDS = 10.0  # before one that could not start is replaced: the others may serve, or be about to end as well
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that all workers accept from.
-
-    Raises:
-        SettingsError: if the port is taken.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise cannot_listen("PORT", host, port, error) from None
-    # Accepted connections inherit it. asyncio sets it only on sockets that it has made itself, and without it an answer
-    # waits up to 40 ms for the client to confirm its head.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    log.info("listening", host=host, port=port)
-    return listener
 
 
 def run_workers(count: int, work: Callable[[], None]) -> None:

@@ -16,11 +16,13 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from ..http.origins import is_loopback
+from ..limits.client_address import holds_most_addresses
 from ..rooms import OFFERS, needs_key, rooms
 from .fields import MAKE_KEY, RoomSettings, SettingsFields, weakness
 
 EXIT_CONFIG = 78
 """What `sysexits.h` calls EX_CONFIG."""
+TRUSTS_ANYONE = "holds so many addresses that clients could forge theirs. Name the proxies' own networks only."
 _RUN = "Run `python scripts/create_env.py`."
 _NO_FILE = (
     "There is no .env in this directory. Run this in the project's directory, name the file with --env-file, or make "
@@ -220,6 +222,10 @@ def _contradictions(settings: Settings) -> list[str]:
                 f"PUBLIC_URL: is needed to listen on {settings.host}, because other Host headers are refused. "
                 "Set it to the URL that clients use, such as https://mcp.example.com."
             )
+    if (settings.public_url or "").endswith(settings.mcp_endpoint):
+        problems.append(f"PUBLIC_URL: clients add MCP_ENDPOINT to it. Leave out {settings.mcp_endpoint} at its end.")
+    if settings.environment == "production" and holds_most_addresses(settings.trusted_proxies):
+        problems.append(f"TRUSTED_PROXIES: {TRUSTS_ANYONE}")
     if settings.mcp_endpoint == settings.health_endpoint:
         problems.append("HEALTH_ENDPOINT: is the same as MCP_ENDPOINT. Choose two different paths.")
     if settings.rate_limit_burst is not None and not settings.enable_rate_limit:

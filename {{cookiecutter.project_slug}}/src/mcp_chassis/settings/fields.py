@@ -9,12 +9,11 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from ..http.origins import normal_origin
+from ..http.origins import host_name, is_path, normal_origin, page_origin, public_url
 from ..http.routes import WELL_KNOWN
 from ..limits.client_address import Network
 from ..sinks.urls import DEFAULT_PORTS
 
-_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _TAKEN_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/security/events"})
 _MIN_KEY_LENGTH = 32
 _PLACEHOLDER = re.compile(r"change.?me|replace.?(me|this)|placeholder|example|your.?(api.?)?key", re.IGNORECASE)
@@ -63,7 +62,7 @@ def _none(value: Any) -> Any:
 
 
 def _free_path(value: str) -> str:
-    if not _PATH.fullmatch(value) or any(part in {".", ".."} for part in value.split("/")):
+    if not is_path(value):
         raise ValueError("must be a path such as /mcp, without a slash at the end")
     if value in _TAKEN_PATHS or WELL_KNOWN in f"{value}/":
         raise ValueError(f"{value} is taken")
@@ -72,7 +71,9 @@ def _free_path(value: str) -> str:
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
-_Origin = Annotated[str, AfterValidator(normal_origin)]
+_Host = Annotated[str, AfterValidator(host_name)]
+_Origin = Annotated[str, AfterValidator(page_origin)]
+_PublicUrl = Annotated[str, AfterValidator(public_url)]
 _Path = Annotated[str, AfterValidator(_free_path)]
 _File = Annotated[Path, AfterValidator(_regular)]
 _Levels = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -108,7 +109,8 @@ class SettingsFields(_Sources):
 
     host: str = "127.0.0.1"
     port: Port = 8080
-    public_url: _Origin | None = None
+    public_url: _PublicUrl | None = None
+    allowed_hosts: Annotated[tuple[_Host, ...], NoDecode, BeforeValidator(parts)] = ()
     mcp_endpoint: _Path = "/mcp"
     health_endpoint: _Path = "/health"
     trusted_origins: Annotated[tuple[_Origin, ...], NoDecode, BeforeValidator(parts)] = ()
@@ -164,12 +166,15 @@ class SettingsFields(_Sources):
     def own_origins(self) -> tuple[str, ...]:
         """Origins of this server itself: a page served from there may call it."""
         loopback = tuple(normal_origin(f"http://{name}:{self.port}") for name in ("127.0.0.1", "localhost", "[::1]"))
-        return (*loopback, *((self.public_url,) if self.public_url else ()))
+        return (*loopback, *(("/".join(self.public_url.split("/")[:3]),) if self.public_url else ()))
 
     @property
-    def allowed_hosts(self) -> tuple[str, ...]:
-        """Values of `Host` that mean this server. Names of loopback stay allowed, for probes on the same machine."""
-        hosts = []
+    def own_hosts(self) -> tuple[str, ...]:
+        """Values of `Host` that mean this server. Names of loopback stay allowed, for programs on the same machine."""
+        hosts = list(self.allowed_hosts)
+        for host in self.allowed_hosts:
+            if urlsplit(f"//{host}").port is None:
+                hosts += [f"{host}:{port}" for port in (self.port, *DEFAULT_PORTS.values())]
         for origin in map(urlsplit, self.own_origins):
             hosts.append(origin.netloc)
             if origin.port is None:  # a client may write the default port or leave it out

@@ -41,9 +41,9 @@ class OAuth(Room):
         rules = own.rules_of(own.oauth_issuer, parts.settings.resource_url)
         parts.verifiers += _verifiers(parts, own, rules)
         parts.asked_for = rules.asked_for
-        metadata = ResourceMetadata(
-            parts.settings.resource_url, own.oauth_issuer, lambda: map(rules.asked_for, parts.base_scopes)
-        )
+        endpoint = parts.settings.mcp_endpoint
+        base = parts.settings.resource_url.removesuffix(endpoint)
+        metadata = ResourceMetadata(base, endpoint, own.oauth_issuer, lambda: map(rules.asked_for, parts.base_scopes))
         parts.challenge += f', resource_metadata="{metadata.url}"'
         parts.base_scopes = frozenset(own.oauth_base_scopes)
         parts.lists_all = frozenset({"oauth"}) if own.oauth_list_all else frozenset()

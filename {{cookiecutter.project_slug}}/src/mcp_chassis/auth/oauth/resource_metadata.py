@@ -11,27 +11,31 @@ _WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 
 class ResourceMetadata:
-    """The document, served at the two paths where clients look for it (RFC 9728, section 3.1).
+    """The document, served at the paths where clients look for it (RFC 9728, section 3.1).
+
+    Behind a proxy that strips a path, only what is below that path is sure to arrive here: the challenge names that URL
+    (section 5.1), and the one of section 3.1 is served for proxies that pass it on.
 
     Args:
-        resource: this server's resource URL.
+        base: the URL of this server, with the path that a proxy strips.
+        endpoint: the path of the MCP endpoint below it.
         issuer: the authorization server that issues tokens for it.
         scopes: returns the scopes that clients request at first.
     """
 
-    def __init__(self, resource: str, issuer: str, scopes: Callable[[], Iterable[str]] = tuple) -> None:
-        parts = urlsplit(resource)
-        self.paths = (_WELL_KNOWN + parts.path, _WELL_KNOWN)
-        self.url = f"{parts.scheme}://{parts.netloc}{self.paths[0]}"
+    def __init__(self, base: str, endpoint: str, issuer: str, scopes: Callable[[], Iterable[str]] = tuple) -> None:
+        whole = _WELL_KNOWN + urlsplit(base).path + endpoint
+        self.paths = tuple(dict.fromkeys((whole, _WELL_KNOWN + endpoint, _WELL_KNOWN)))
+        self.url = base + _WELL_KNOWN + endpoint
         self._document: dict[str, str | list[str]] = {
-            "resource": resource,
+            "resource": base + endpoint,
             "authorization_servers": [issuer],
             "bearer_methods_supported": ["header"],
         }
         self._scopes = scopes
 
     def routes(self) -> list[Route]:
-        """Return the routes of both paths."""
+        """Return the routes of all paths."""
         return [Route(path, self._show) for path in self.paths]
 
     async def _show(self, _: Request) -> Response:
