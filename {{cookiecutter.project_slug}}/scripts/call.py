@@ -1,4 +1,4 @@
-"""Call a tool of the running server: `python scripts/call.py TOOL key=value ...`. The server's command `call` does the same.
+"""Call a tool of the running server: `python scripts/call.py TOOL key=value ...`, or the server's command `call`.
 
 A value is text where the tool takes text, and JSON otherwise. Questions of the server are asked on the terminal.
 """
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         return anyio.run(_call, parser.parse_args(arguments), refusals)
     except SettingsError as error:
         reason = "\n".join(error.problems)
-    except Exception as error:  # noqa: BLE001  (the client's task groups wrap what they raise)
+    except Exception as error:  # the client's task groups wrap what they raise
         reason = _reason(error, refusals)
     print(_printable(reason), file=sys.stderr)
     return 1
@@ -75,7 +75,7 @@ async def _call(options: argparse.Namespace, refusals: list[str]) -> int:
         headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
 
     async def note_refusal(response: httpx2.Response) -> None:
-        if response.status_code >= 400:  # noqa: PLR2004
+        if response.status_code >= 400:
             await response.aread()
             refusals.append(_detail(response))
 
@@ -145,7 +145,8 @@ async def _ask(_: object, params: types.ElicitRequestParams) -> types.ElicitResu
         return types.ElicitResult(action="decline")
     content: dict[str, Any] = {}
     for name, schema in params.requested_schema.get("properties", {}).items():
-        text = input(f"{escape_controls(str(schema.get('description') or schema.get('title') or name))}: ")
+        title = schema.get("description") or schema.get("title") or name
+        text = await anyio.to_thread.run_sync(input, f"{escape_controls(str(title))}: ")
         if not text:
             return types.ElicitResult(action="cancel")
         if schema.get("type") == "boolean":
