@@ -78,6 +78,7 @@ def test_scopes(settings: dict[str, str], claims: dict[str, Any], scopes: str) -
 )
 def test_what_clients_ask_for(settings: dict[str, str], asked_for: str) -> None:
     assert rules(**settings).asked_for("orders:read") == asked_for
+    assert rules(**settings).asked_for("offline_access") == "offline_access", "which OAUTH_BASE_SCOPES may name"
 
 
 CLIENTS = {"audience_claims": "aud,azp,client_id", "allowed_clients": "one, two"}
