@@ -17,6 +17,7 @@ from mcp_chassis.sinks import ConfigurationError, InvalidInput, SafeFetcher, Ups
 
 from ..support.certificates import Authority
 from ..support.outside import ANOTHER, PUBLIC, Canary, Handler, Outside, Server, answers, redirect, reply
+from ..support.proxy import running_proxy
 
 pytestmark = pytest.mark.anyio
 
@@ -454,3 +455,42 @@ async def test_an_allowed_network_does_not_open_its_neighbours(outside: Outside,
             await inside.get(f"http://{host}:{canary.port}/")
     assert canary.connections == 0
     assert outside.dialled == []
+
+
+# --- behind a proxy, which resolves the names ---
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        *("https://127.0.0.1/", "https://169.254.169.254/latest/", "https://[::ffff:10.0.0.1]/", "https://localhost/"),
+        *("https://metadata.google.internal/", "https://printer/", "http://www.example.com/", "https://2130706433/"),
+        "https://www.example.com:22/",
+    ],
+)
+async def test_what_the_text_shows_to_be_inside_does_not_reach_the_proxy(
+    outside: Outside, tmp_path: Path, inside: str
+) -> None:
+    """Neither from the caller nor from a redirect. A name that leads inside is for the proxy to refuse."""
+    authority = Authority(tmp_path)
+    evil = Server(answers(redirect(inside)), context=authority.server_context("www.example.com"))
+    with running_proxy({"www.example.com:443": evil.port, "10.0.0.1:443": evil.port}) as proxy:
+        through = SafeFetcher(proxy=proxy.url, ssl_context=authority.client_context())
+        with pytest.raises(InvalidInput):
+            await through.get(inside)
+        assert proxy.asked == []
+        with pytest.raises(UpstreamError, match="redirects to a URL that is not allowed"):
+            await through.get("https://www.example.com/")
+        assert proxy.asked == ["www.example.com:443"]
+    evil.close()
+
+
+async def test_a_name_is_the_proxys_to_resolve_and_to_refuse(outside: Outside) -> None:
+    outside.name("inside.example.com", "10.0.0.1")
+    with running_proxy({}) as proxy:
+        with pytest.raises(UpstreamError) as error:
+            await SafeFetcher(proxy=proxy.url).get("https://inside.example.com/")
+        assert proxy.asked == ["inside.example.com:443"]
+    assert error.value.cause == "ProxyError (403)"
+    assert outside.lookups == []
+    assert [host for host, _ in outside.dialled] == ["127.0.0.1"], "the proxy alone"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mcp_chassis.sinks import Fetched, InvalidInput, SafeFetcher, UpstreamError
+from mcp_chassis.sinks import ConfigurationError, Fetched, InvalidInput, SafeFetcher, UpstreamError
 
 from ..support.certificates import Authority
 from ..support.outside import ANOTHER, PUBLIC, Handler, Outside, Server, answers, redirect, reply
+from ..support.proxy import running_proxy
 
 pytestmark = pytest.mark.anyio
 
@@ -261,3 +262,45 @@ async def test_what_the_text_gives_away_does_not_reach_the_proxy(outside: Outsid
         with pytest.raises(InvalidInput):
             await through.get(url)
     assert outside.dialled == []
+
+
+async def test_a_file_of_authorities_replaces_those_of_the_system(
+    outside: Outside, authority: Authority, tmp_path: Path
+) -> None:
+    (tmp_path / "company.pem").write_bytes(authority.pem)
+    server = Server(answers(reply(b"inside")), context=authority.server_context("www.example.com"))
+    outside.site("www.example.com", PUBLIC, server)
+    page = await SafeFetcher(ca_file=tmp_path / "company.pem").get("https://www.example.com/")
+    assert page.body == b"inside"
+    with pytest.raises(UpstreamError):
+        await SafeFetcher().get("https://www.example.com/")
+    server.close()
+
+
+async def test_a_proxy_that_speaks_tls(outside: Outside, authority: Authority) -> None:
+    """Its own certificate is for its own name, not for that of the server behind it."""
+    server = Server(answers(reply(b"inside")), context=authority.server_context("www.example.com"))
+    outside.name("proxy.internal", "127.0.0.1")
+    with running_proxy({"www.example.com:443": server.port}, context=authority.server_context("proxy.internal")) as tls:
+        through = SafeFetcher(proxy=f"https://proxy.internal:{tls.port}", ssl_context=authority.client_context())
+        assert (await through.get("https://www.example.com/")).body == b"inside"
+    assert outside.lookups == ["proxy.internal"]
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "options", [{"proxy": "proxy:3128"}, {"proxy": "socks5://me:hunter2@proxy"}, {"proxy": "http://"}]
+)
+async def test_a_proxy_that_is_none_is_refused_at_once(options: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="of the form http://host:port") as error:
+        SafeFetcher(**options)  # type: ignore[arg-type]
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_a_file_without_authorities_is_refused_at_once(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "company.pem"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match="cannot be read, or holds no certificate in PEM form"):
+        SafeFetcher(ca_file=file)

@@ -39,6 +39,7 @@ from mcp_chassis.sinks.http import call_deadline
 from ..support.certificates import Authority
 from ..support.outside import Outside, Server, answers, reply
 from ..support.project import PROJECT
+from ..support.proxy import running_proxy
 from ..support.running import text
 
 pytestmark = pytest.mark.anyio
@@ -688,3 +689,30 @@ async def test_a_header_about_the_connection_is_the_tools_mistake(service: Servi
     with pytest.raises(ConfigurationError, match=name):
         await SafeFetcher().get("https://example.com/", headers={name: "1"})
     assert service.requests == []
+
+
+async def test_a_service_behind_a_proxy_with_a_certificate_of_the_company(outside: Outside, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    (tmp_path / "company.pem").write_bytes(authority.pem)
+    server = Server(answers(reply(b"[7]")), context=authority.server_context("stock.internal"))
+    with running_proxy({"stock.internal:8443": server.port}) as proxy:
+        stock = Upstream("https://stock.internal:8443/api", ca_file=tmp_path / "company.pem", proxy=proxy.url)
+        async with stock:
+            for _ in range(2):
+                assert (await stock.get("/items", 7)).json() == [7]
+        assert set(proxy.asked) == {"stock.internal:8443"}
+    assert outside.lookups == []
+    assert server.requests[0].startswith(b"GET /api/items/7 HTTP/1.1\r\n")
+    server.close()
+
+
+def test_networks_that_a_proxy_would_leave_unchecked_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="behind a proxy cannot check `networks`"):
+        Upstream("https://stock.internal", networks=["10.0.0.0/8"], proxy="http://proxy:3128")
+
+
+@pytest.mark.parametrize("options", [{"proxy": "socks5://me:hunter2@proxy"}, {"ca_file": "missing.pem"}])
+def test_a_way_that_cannot_be_used_is_refused_at_once(options: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        Upstream("https://stock.internal", **options)  # type: ignore[arg-type]
+    assert "hunter2" not in str(error.value)

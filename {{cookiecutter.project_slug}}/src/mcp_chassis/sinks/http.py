@@ -335,6 +335,8 @@ def _system_text(error: BaseException) -> str:
     name = type(error).__name__
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{name} ({error.verify_message})"
+    if isinstance(error, httpcore2.ProxyError) and (status := re.match("[0-9]{3}", str(error))):
+        return f"{name} ({status[0]})"
     return f"{name} ({error.strerror})" if isinstance(error, OSError) and error.strerror else name
 
 

@@ -22,6 +22,8 @@ CLIENT_CLAIMS = ("azp", "client_id", "cid", "appid")
 
 _MAX_CLAIM = 8192  # characters of one claim, all items of a list together
 _MAX_NUMBER = 2**64
+# Of the provider, never of this server (OpenID Connect Core 1.0, sections 5.4 and 11).
+_OF_OPENID = frozenset({"openid", "profile", "email", "address", "phone", "offline_access"})
 _SCOPES = re.compile(rf"{SCOPE_CHARACTER}+( +{SCOPE_CHARACTER}+)*")
 
 Paths = tuple[str, ...]
@@ -112,6 +114,8 @@ class Rules:
 
         Addresses stand for callers: no client can ask for one, and this is shown to everyone.
         """
+        if scope in _OF_OPENID:
+            return scope
         names = (name for name, scopes in self.scope_map.items() if scope in scopes and "@" not in name)
         name = next(names, scope)
         return self.scope_prefix + name.removeprefix(self.scope_prefix)
