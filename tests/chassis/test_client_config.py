@@ -85,7 +85,7 @@ def test_codex_and_the_inspector() -> None:
         ("codex", {"oauth": {"client_id": "notes-client"}}),
     ],
 )
-def test_a_client_that_cannot_register_itself_is_told_its_id(client: str, members: dict[str, Any]) -> None:
+def test_a_client_that_cannot_register_itself_gets_its_id(client: str, members: dict[str, Any]) -> None:
     document = parsed(client, replace(OPEN, client_id="notes-client"))
     ((entry,),) = (servers.values() for servers in document.values())
     assert members.items() <= entry.items()

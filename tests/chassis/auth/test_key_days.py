@@ -1,6 +1,7 @@
 """The last use of keys, and reminders of their ends: one write and one event a day, whatever is called."""
 
 import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def test_the_day_of_use_is_kept_by_two_servers_and_over_a_restart(tmp_path: Path
 
 def test_a_call_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = list[object]()
-    connect = sqlite3.connect
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def counted(*given: Any, **named: Any) -> sqlite3.Connection:
         written.append(given)

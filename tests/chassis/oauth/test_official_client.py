@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
@@ -214,7 +214,7 @@ async def test_an_enterprise_decides_which_users_may_call(
 
     async def assertion(audience: str, resource: str) -> str:
         now = int(time.time())
-        claims = {
+        claims: dict[str, Any] = {
             "iss": "https://idp.example",
             "sub": "carol",
             "aud": audience,

@@ -100,7 +100,8 @@ def connector(target: Target) -> str:
         raise SettingsError(["AUTH_MODE: hosted connectors send no API key, they log in. They need AUTH_MODE=oauth."])
     if not target.url.startswith("https://"):
         raise SettingsError(["PUBLIC_URL: hosted connectors reach public servers only. Set it to https://…"])
-    return f"URL: {target.url}\nOAuth client ID: {target.client_id or '(leave it empty: the client registers itself)'}\n"
+    client_id = target.client_id or "(leave it empty: the client registers itself)"
+    return f"URL: {target.url}\nOAuth client ID: {client_id}\n"
 
 
 def registry(target: Target) -> str:
@@ -132,7 +133,7 @@ _MAKERS = (claude_code, claude_desktop, cursor, vscode, codex, inspector, connec
 REDIRECTS = {
     "claude-code": f"http://localhost:{_PORT}/callback",
     "cursor": "cursor://anysphere.cursor-mcp/oauth/callback",
-    "vscode": "http://127.0.0.1:33418/ and https://vscode.dev/redirect",
+    "vscode": "http://127.0.0.1:33418/ (with and without the slash) and https://vscode.dev/redirect",
     "codex": "the one that `codex mcp login` opens",
     "inspector": "http://127.0.0.1:6276/oauth/callback",
     "connector": "the one that the form shows, such as https://claude.ai/api/mcp/auth_callback",
