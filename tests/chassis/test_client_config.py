@@ -2,8 +2,10 @@
 
 import json
 import re
+import shlex
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,55 @@ def test_codex_and_the_inspector() -> None:
     assert parsed("codex", OPEN) == {"mcp_servers": {"notes-server": {"url": OPEN.url}}}
     assert '"Authorization: Bearer $NOTES_SERVER_KEY"' in CLIENTS["inspector"](PUBLIC)
     assert "Authorization" not in CLIENTS["inspector"](OPEN)
+
+
+@pytest.mark.parametrize(
+    ("client", "members"),
+    [
+        ("claude-code", {"oauth": {"clientId": "notes-client", "callbackPort": 33419}}),
+        ("cursor", {"auth": {"CLIENT_ID": "notes-client"}}),
+        ("vscode", {"oauth": {"clientId": "notes-client"}}),
+        ("codex", {"oauth": {"client_id": "notes-client"}}),
+    ],
+)
+def test_a_client_that_cannot_register_itself_gets_its_id(client: str, members: dict[str, Any]) -> None:
+    document = parsed(client, replace(OPEN, client_id="notes-client"))
+    ((entry,),) = (servers.values() for servers in document.values())
+    assert members.items() <= entry.items()
+    ((entry,),) = (servers.values() for servers in parsed(client, OPEN).values())
+    assert not members.keys() & entry.keys()
+
+
+def test_a_shell_gets_a_client_id_that_is_a_url_as_one_word() -> None:
+    words = shlex.split(CLIENTS["inspector"](replace(OPEN, client_id="https://a.example/c?x=1&y=2")))
+    assert words[words.index("--client-id") + 1] == "https://a.example/c?x=1&y=2"
+
+
+def test_hosted_connectors_take_oauth_and_public_servers_only() -> None:
+    assert PUBLIC.url in CLIENTS["connector"](OPEN)
+    assert "OAuth client ID: notes" in CLIENTS["connector"](replace(OPEN, client_id="notes"))
+    with pytest.raises(SettingsError, match="AUTH_MODE=oauth"):
+        CLIENTS["connector"](PUBLIC)
+    with pytest.raises(SettingsError, match="PUBLIC_URL"):
+        CLIENTS["connector"](replace(OPEN, url="http://127.0.0.1:8080/mcp"))
+
+
+def test_the_command_says_what_to_register_for_a_client_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("API_KEY", KEY)
+    assert cli.run(SERVER, ["client-config", "cursor", "--client-id", "notes"]) == EXIT_CONFIG
+    assert "AUTH_MODE=oauth" in capsys.readouterr().err
+    monkeypatch.setenv("AUTH_MODE", "oauth")
+    monkeypatch.setenv("OAUTH_ISSUER", "https://login.example.com")
+    assert cli.run(SERVER, ["client-config", "cursor", "--client-id", "notes"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["mcpServers"]["secure-mcp-server"]["auth"] == {"CLIENT_ID": "notes"}
+    assert "cursor://anysphere.cursor-mcp/oauth/callback" in said.err
+    assert cli.run(SERVER, ["client-config", "claude-desktop", "--client-id", "notes"]) == EXIT_CONFIG
+    with pytest.raises(SystemExit):
+        cli.run(SERVER, ["client-config", "cursor", "--client-id", 'a"\nb'])
 
 
 def test_the_entry_for_the_registry() -> None:

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from mcp_chassis import cli
+from mcp_chassis.auth.keys.days import KeyDays
 from mcp_chassis.auth.keys.format import digest, id_of
-from mcp_chassis.auth.keys.store import changing_keys, read_keys
+from mcp_chassis.auth.keys.store import KeySource, changing_keys, read_keys
 from mcp_chassis.auth.keys.verifier import KeyVerifier
+from mcp_chassis.events.log import EventLog
+from mcp_chassis.settings import load_settings
 from secure_mcp_server.server import SERVER
 
 Run = Callable[..., tuple[int, str, str]]
@@ -116,11 +119,29 @@ def test_list_shows_everything_but_secrets(run: Run, path: Path, monkeypatch: py
     code, out, err = run("list")
     lines = out.splitlines()
     assert (code, err, len(lines)) == (0, "", 3)
-    assert lines[0].split() == ["ID", "NAME", "SCOPES", "LABELS", "CREATED", "EXPIRES", "STATE"]
+    assert lines[0].split() == ["ID", "NAME", "SCOPES", "LABELS", "CREATED", "EXPIRES", "LAST", "USED", "STATE"]
     assert lines[1].startswith(f"{id_of(key)}  ci    notes:read notes:write  ")
-    assert lines[1].endswith("  valid")
+    assert lines[1].endswith("  unknown    valid")
     assert lines[2].startswith("fromkeys00  zoe")
     assert not any(secret in out for secret in (key, key.rpartition("_")[2], digest(key)))
+
+
+def test_list_shows_when_each_key_was_last_used(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTS_FILE", "var/events.db")
+    ids = {name: id_of(run("create", "--name", name, "--scopes", "a")[1].strip()) for name in ("a", "b", "c", "d")}
+    assert run("list")[1].count("  unknown  ") == 4
+    today = datetime.now(UTC).date()
+    long_ago = today - timedelta(days=100)
+    (path.parent.parent / "var").mkdir()
+    file = path.parent.parent / "var" / "events.db"
+    KeyDays(KeySource(load_settings(_env_file=None)), EventLog(), file)._note(
+        {ids["a"]: str(today), ids["b"]: str(long_ago), ids["c"]: "\x1b[31m"}
+    )
+    a, b, c, d = run("list")[1].splitlines()[1:]
+    assert f"  {today}  " in a
+    assert f"  {long_ago}, 100 days ago  " in b
+    assert "  never  " in c, "a text that is no day is not shown"
+    assert "  never  " in d
 
 
 def test_revoke_ends_a_key_for_good(run: Run, path: Path) -> None:

@@ -23,6 +23,7 @@ SEVERITIES = {
     "untrusted_origin_blocked": "medium",
     "tool_execution_failed": "high",
     "http_error": "medium",
+    "key_expires": "medium",
 }
 SECRET = "do-not-remember"
 WRONG: Header = ("Authorization", "Bearer invalid-key")
@@ -60,7 +61,7 @@ def server() -> Iterator[RunningServer]:
         yield running
 
 
-def test_there_are_six_kinds_of_events() -> None:
+def test_there_are_seven_kinds_of_events() -> None:
     assert set(SEVERITIES) == KINDS
     events = EventLog()
     for kind in KINDS:

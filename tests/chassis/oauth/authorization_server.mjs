@@ -1,18 +1,22 @@
 // A certified authorization server on 127.0.0.1, for tests: everybody is alice, and whatever is asked for is granted.
 // Usage: node authorization_server.mjs <port>. Writes one line when it listens. `POST /rotate` changes its signing key,
-// and `GET /exchanges` says how many tokens it was asked to exchange.
+// `POST /trust` takes the public key (JWK) of an enterprise's identity provider, and `GET /exchanges` says how many
+// tokens it was asked to exchange.
 import { createServer } from "node:http";
+import { json } from "node:stream/consumers";
 import { createPublicKey, generateKeyPairSync, verify } from "node:crypto";
 import { Provider, errors } from "oidc-provider";
 
 const port = Number(process.argv[2]);
 const issuer = `http://127.0.0.1:${port}`;
 const EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"; // RFC 8693
+const ASSERTION = "urn:ietf:params:oauth:grant-type:jwt-bearer"; // RFC 7523, with the assertions of an enterprise
 const ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token";
 const STOCK = "https://stock.internal"; // the only service for which tokens are exchanged
 const stored = new Map();
 const published = []; // every public key of a generation
 let exchanges = 0;
+let identityProvider; // its public key
 let generation = 0;
 
 // Outlives a provider, as a database would.
@@ -68,7 +72,7 @@ function machine(client_id, more) {
 
 const configuration = {
   adapter: Storage,
-  clients: [machine("ci"), machine("opaque"), machine("resource-server", { grant_types: [EXCHANGE] })],
+  clients: [machine("ci"), machine("opaque"), machine("resource-server", { grant_types: [EXCHANGE] }), machine("managed", { grant_types: [ASSERTION] })],
   clientDefaults: { id_token_signed_response_alg: "ES256" },
   cookies: { keys: ["for tests only"] },
   findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
@@ -104,14 +108,19 @@ const configuration = {
   ttl: { AccessToken: 300, ClientCredentials: 300, Grant: 300, Interaction: 300, Session: 300 },
 };
 
+// Returns the header and the claims of a JWT that was signed with a key.
+function signed(token, key) {
+  const [header, payload, signature] = token.split(".");
+  const options = { key, dsaEncoding: "ieee-p1363" };
+  if (!verify("sha256", Buffer.from(`${header}.${payload}`), options, Buffer.from(signature, "base64url")))
+    throw new errors.InvalidGrant("the signature is wrong");
+  return { ...JSON.parse(Buffer.from(header, "base64url")), ...JSON.parse(Buffer.from(payload, "base64url")) };
+}
+
 // Returns who a token of this server is for, and what it allows.
 async function subjectOf(token, provider) {
-  const [header, payload, signature] = token.split(".");
-  if (signature !== undefined) {
-    const options = { key: published.at(-1), dsaEncoding: "ieee-p1363" };
-    if (!verify("sha256", Buffer.from(`${header}.${payload}`), options, Buffer.from(signature, "base64url")))
-      throw new errors.InvalidGrant("the signature is wrong");
-    const { sub, scope, exp } = JSON.parse(Buffer.from(payload, "base64url"));
+  if (token.includes(".")) {
+    const { sub, scope, exp } = signed(token, published.at(-1));
     return { sub, scope, exp };
   }
   const found = (await provider.AccessToken.find(token)) ?? (await provider.ClientCredentials.find(token));
@@ -130,20 +139,28 @@ async function exchange(ctx) {
   const granted = subject.scope.includes("notes:write") ? ["stock:read", "stock:write"] : ["stock:read"];
   const wanted = (params.scope ?? "stock:read").split(" ");
   if (!wanted.every((scope) => granted.includes(scope))) throw new errors.InvalidScope("not for this token");
-  const token = new provider.AccessToken({ accountId: subject.sub, client, gty: "token_exchange", scope: wanted.join(" ") });
-  token.resourceServer = new provider.ResourceServer(STOCK, {
+  const token = await accessToken(ctx, subject.sub, STOCK, wanted.join(" "));
+  ctx.body = { ...token, issued_token_type: ACCESS_TOKEN };
+}
+
+async function accessToken({ oidc: { client, provider } }, accountId, audience, scope) {
+  const token = new provider.AccessToken({ accountId, client, gty: "token_exchange", scope });
+  token.resourceServer = new provider.ResourceServer(audience, {
     accessTokenFormat: "jwt",
     accessTokenTTL: 300,
-    audience: STOCK,
+    audience,
     jwt: { sign: { alg: "ES256" } },
-    scope: "stock:read stock:write",
+    scope,
   });
-  ctx.body = {
-    access_token: await token.save(),
-    expires_in: token.expiration,
-    issued_token_type: ACCESS_TOKEN,
-    token_type: "Bearer",
-  };
+  return { access_token: await token.save(), expires_in: token.expiration, token_type: "Bearer" };
+}
+
+// Instead of a login: the identity provider of the enterprise says who may use which client for which server.
+async function accept(ctx) {
+  const { typ, aud, client_id, exp, resource, scope, sub } = signed(ctx.oidc.params.assertion, identityProvider);
+  const fits = typ === "oauth-id-jag+jwt" && aud === issuer && client_id === ctx.oidc.client.clientId;
+  if (!fits || !(exp > Date.now() / 1000)) throw new errors.InvalidGrant("the assertion is not for this client here");
+  ctx.body = await accessToken(ctx, sub, resource, scope);
 }
 
 // Another provider with another key is the same server to its clients.
@@ -151,6 +168,7 @@ function start() {
   const started = new Provider(issuer, { ...configuration, jwks: { keys: [signingKey()] } });
   const parameters = ["audience", "requested_token_type", "scope", "subject_token", "subject_token_type"];
   started.registerGrantType(EXCHANGE, exchange, parameters);
+  started.registerGrantType(ASSERTION, accept, ["assertion", "resource", "scope"]);
   return started;
 }
 
@@ -159,6 +177,9 @@ let provider = start();
 async function serve(request, response) {
   if (request.method === "POST" && request.url === "/rotate") {
     provider = start();
+    response.end();
+  } else if (request.method === "POST" && request.url === "/trust") {
+    identityProvider = createPublicKey({ key: await json(request), format: "jwk" });
     response.end();
   } else if (request.url === "/exchanges") {
     response.end(String(exchanges));

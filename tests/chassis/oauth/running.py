@@ -40,6 +40,10 @@ class AuthorizationServer:
         """Sign with another key from now on, and publish that one only."""
         httpx2.post(f"{self.issuer}/rotate", trust_env=False).raise_for_status()
 
+    def trust(self, jwk: dict[str, Any]) -> None:
+        """Accept the assertions of an enterprise's identity provider, signed with this key."""
+        httpx2.post(f"{self.issuer}/trust", json=jwk, trust_env=False).raise_for_status()
+
     def token(self, client: str, resource: str, scope: str = "notes:read") -> str:
         """Return an access token for one of the clients of the script (client credentials grant)."""
         answer = self.ask("/token", client, grant_type="client_credentials", resource=resource, scope=scope)

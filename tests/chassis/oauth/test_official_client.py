@@ -5,14 +5,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from mcp import Client
 from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
 from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
+from mcp.client.auth.extensions.identity_assertion import IdentityAssertionOAuthProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 from pydantic import AnyUrl, Field
@@ -22,6 +25,7 @@ from mcp_chassis.auth.oauth import jwks, verdict_cache
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
+from ..support.issuer import public_jwk
 from ..support.keys import add_key
 from ..support.running import RunningServer, running_server, text
 from .running import AuthorizationServer
@@ -198,6 +202,45 @@ async def test_a_machine_with_client_credentials(
         assert text(await client.call_tool("who_am_i", {})) == "oauth oauth:ci notes:read"
         assert text(await client.call_tool("write", {"text": "hello"})) == "hello by oauth:ci"
     assert "/auth" not in {request.url.path for request in sent}
+
+
+async def test_an_enterprise_decides_which_users_may_call(
+    server: RunningServer, authorization_server: AuthorizationServer
+) -> None:
+    """Enterprise-managed authorization of MCP: its identity provider's assertion takes the place of a login."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    authorization_server.trust(public_jwk(key, "of-the-enterprise"))
+    assertions: list[str] = []
+
+    async def assertion(audience: str, resource: str) -> str:
+        now = int(time.time())
+        claims: dict[str, Any] = {
+            "iss": "https://idp.example",
+            "sub": "carol",
+            "aud": audience,
+            "resource": resource,
+            "scope": "notes:read",
+        }
+        claims |= {"client_id": "managed", "jti": str(len(assertions)), "iat": now, "exp": now + 60}
+        assertions.append(jwt.encode(claims, key, algorithm="ES256", headers={"typ": "oauth-id-jag+jwt"}))
+        return assertions[-1]
+
+    auth = IdentityAssertionOAuthProvider(
+        f"{server.url}/mcp",
+        Memory(),
+        "managed",
+        "secret-of-managed",
+        issuer=authorization_server.issuer,
+        assertion_provider=assertion,
+        token_endpoint_auth_method="client_secret_basic",
+    )
+    async with connected(server, auth) as (client, sent):
+        assert text(await client.call_tool("who_am_i", {})) == "oauth oauth:carol notes:read"
+    assert "/auth" not in {request.url.path for request in sent}
+    (presented,) = assertions
+    assert server.post(LIST_TOOLS, headers={"Authorization": f"Bearer {presented}"}).status_code == 401, (
+        "no access token"
+    )
 
 
 async def test_the_issuers_key_changes_while_a_client_is_connected(

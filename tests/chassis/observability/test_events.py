@@ -1,4 +1,4 @@
-"""Security events: six kinds, bounded, and recording never fails."""
+"""Security events: seven kinds, bounded, and recording never fails."""
 
 import contextvars
 import dataclasses
@@ -26,10 +26,10 @@ def request_() -> Iterator[request_context.RequestContext]:
     request_context.current_request.reset(token)
 
 
-def test_the_six_kinds() -> None:
+def test_the_seven_kinds() -> None:
     assert {
         *("authentication_failed", "rate_limit_exceeded", "input_validation_failed"),
-        *("untrusted_origin_blocked", "tool_execution_failed", "http_error"),
+        *("untrusted_origin_blocked", "tool_execution_failed", "http_error", "key_expires"),
     } == events.KINDS
 
 

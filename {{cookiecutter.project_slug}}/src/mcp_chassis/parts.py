@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from starlette.routing import Route
@@ -69,6 +70,8 @@ class Parts:
     running: list[Callable[[], AbstractAsyncContextManager[None]]] = field(default_factory=list)
     """Entered in order before the first request, exited in reverse order after the last."""
     _at_the_end: list[Callable[[], None]] = field(default_factory=list, init=False)
+    _kept: Path | None = field(default=None, init=False)
+    """The file of the events, if it can be used."""
 
     def __post_init__(self) -> None:
         add_secrets(self.settings.secrets)
@@ -79,11 +82,19 @@ class Parts:
             kept = EventFile(self.settings.events_file)
             self.events.restore(kept.events())
             self.listeners.append(kept.add)
+            self._kept = kept.path
             self._at_the_end.append(kept.close)
         self.keys = usable_keys(self.settings)
         self.problems.append(self.keys.problems)
+        if self.transport == "http":
+            self.running.append(self._key_days)
         for room in rooms().values():
             room.assemble(self)
+
+    def _key_days(self) -> AbstractAsyncContextManager[None]:
+        from .auth.keys.days import KeyDays  # noqa: PLC0415  (as the file of the events)
+
+        return KeyDays(self.keys, self.events, self._kept).running()
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

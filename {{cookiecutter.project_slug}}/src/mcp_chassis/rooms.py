@@ -54,6 +54,10 @@ class Room:
         """Return what revokes a key on other machines and returns whether it could; None if there are none."""
         return None
 
+    def days_of_use(self, service: "Service", settings: "Settings") -> Mapping[str, str]:
+        """Return the day on which each key was last used on other machines, by its id."""
+        return {}
+
     def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
         """Yield its lines of the report of `check`."""
         yield from ()

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretBytes, SecretStr
 
 from ..approval.lint import approval_problems, unconfirmed
+from ..auth.keys.records import SOON
 from ..auth.keys.store import KeySource, usable_keys
 from ..http.origins import is_loopback
 from ..limits.client_address import holds_most_addresses
@@ -35,7 +36,6 @@ from .options import HTTP_OPTIONS, Commands
 from .terminal import colored
 
 _QUARTER = timedelta(days=90)  # as SECURITY.md has keys rotated
-_SOON = timedelta(days=14)
 _SIMILAR = 0.8  # of 1: a letter or two of a name differ
 _COLORS = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 
@@ -195,7 +195,7 @@ def _old_keys(keys: KeySource, settings: Settings, now: datetime) -> Iterator[Fi
         key, remedy, age = f"{record.id} ({record.name})", f"Run: keys rotate {record.id}", now - record.created
         if record.state(now) != "valid":
             continue
-        if record.expires is not None and record.expires - now < _SOON:
+        if record.expires is not None and record.expires - now < SOON:
             yield Finding("WARN", "key age", f"{key} ends in {(record.expires - now).days} days. {remedy}")
         elif age > _QUARTER:
             yield Finding("WARN", "key age", f"{key} is {age.days} days old. {remedy}")

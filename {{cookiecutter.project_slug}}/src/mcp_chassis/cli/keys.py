@@ -4,11 +4,12 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from ..auth.keys.days import days_of_use
 from ..auth.keys.format import digest, new_id, new_key
 from ..auth.keys.records import KeyRecord, KeysError
 from ..auth.keys.store import changing_keys, fixed_keys, read_keys
@@ -18,10 +19,11 @@ from ..settings import Settings, SettingsError
 from .options import Commands
 from .terminal import table
 
-_COLUMNS = ("ID", "NAME", "SCOPES", "LABELS", "CREATED", "EXPIRES", "STATE")
+_COLUMNS = ("ID", "NAME", "SCOPES", "LABELS", "CREATED", "EXPIRES", "LAST USED", "STATE")
 _PAGE_SCOPES = {"events:read", "metrics:read"}
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _MAX_LIFETIME = timedelta(days=3650)
+_IDLE = timedelta(days=30)
 _FORMS = {
     "name": "--name: write 1 to 64 letters, digits, spaces or . _ @ / - and begin with a letter or digit.",
     "scopes": "--scopes: write at least one, separated by commas, such as notes:read,notes:write.",
@@ -164,20 +166,35 @@ def _find(keys: Mapping[str, KeyRecord], key: str) -> KeyRecord:
     return found[0]
 
 
-def _list(path: Path, _: argparse.Namespace, __: Service, settings: Settings) -> int:
+def _list(path: Path, _: argparse.Namespace, service: Service, settings: Settings) -> int:
     keys = {**fixed_keys(settings), **read_keys(path)}
     ordered, now = sorted(keys.values(), key=lambda key: (key.name, key.created)), _now()
-    print(table([_COLUMNS, *(_row(record, now) for record in ordered)]))
+    here = days_of_use(settings.events_file)
+    days = here or {}
+    for room in rooms().values():
+        days |= {key: max(day, days.get(key, "")) for key, day in room.days_of_use(service, settings).items()}
+    unknown = "unknown" if here is None and not days else "never"
+    print(table([_COLUMNS, *(_row(record, now, _used(days.get(record.id, ""), now, unknown)) for record in ordered)]))
     return 0
 
 
-def _row(record: KeyRecord, now: datetime) -> tuple[str, ...]:
+def _used(day: str, now: datetime, unknown: str) -> str:
+    """Say when a key was last used; `unknown` if `day` is no date."""
+    try:
+        used = date.fromisoformat(day)
+    except ValueError:
+        return unknown
+    idle = now.date() - used
+    return f"{used}, {idle.days} days ago" if idle > _IDLE else str(used)
+
+
+def _row(record: KeyRecord, now: datetime, used: str) -> tuple[str, ...]:
     state: str = record.state(now)
     if state == "valid" and record.previous_until is not None and now < record.previous_until:
         state = f"valid, the one before until {_time(record.previous_until)}"
     times = _time(record.created), _time(record.expires)
     labels = (f"{name}={value}" for name, values in (record.labels or {}).items() for value in values)
-    return record.id, record.name, " ".join(record.scopes), " ".join(labels), *times, state
+    return record.id, record.name, " ".join(record.scopes), " ".join(labels), *times, used, state
 
 
 def _now() -> datetime:

@@ -75,6 +75,11 @@ class EventFile:
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
+    @property
+    def path(self) -> Path | None:
+        """Where it is; None if it cannot be used."""
+        return self._path if self._database is not None else None
+
     def events(self) -> list[SecurityEvent]:
         """Return the events that it holds, the oldest first. Only before it has taken one: then its thread reads."""
         if self._database is None:

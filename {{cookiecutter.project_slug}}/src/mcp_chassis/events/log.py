@@ -1,4 +1,4 @@
-"""Security events of six kinds, for an operator.
+"""Security events, for an operator.
 
 An event goes to a bounded ring (served at `/security/events`) and to one log line. Recording never waits and never
 raises: a defence must not fail because its event cannot be recorded.
@@ -30,6 +30,7 @@ Kind = Literal[
     "untrusted_origin_blocked",
     "tool_execution_failed",
     "http_error",
+    "key_expires",
 ]
 Severity = Literal["low", "medium", "high"]
 

@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -35,7 +35,7 @@ class Replicas(Room):
         from .rate_limiter import SharedRateLimiter  # noqa: PLC0415
 
         redis = SharedRedis(own.redis_url.get_secret_value(), project=parts.name, timeout=own.redis_timeout)
-        fleet = Fleet(redis, question_lifetime=LIFETIME, revoked=parts.keys.revoked)
+        fleet = Fleet(redis, question_lifetime=LIFETIME, revoked=parts.keys.revoked, used=lambda: parts.keys.used)
         parts.make_limiter = partial(
             SharedRateLimiter,
             redis=redis,
@@ -83,6 +83,13 @@ class Replicas(Room):
         url, seconds = own.redis_url.get_secret_value(), own.redis_timeout
         return lambda key_id: asyncio.run(_revoke(key_id, url, service.name, seconds))
 
+    def days_of_use(self, service: "Service", settings: "Settings") -> Mapping[str, str]:
+        """Return the day on which each key was last used on any replica; none if Redis does not answer."""
+        own = settings.room(ReplicaSettings)
+        if own.redis_url is None:
+            return {}
+        return asyncio.run(_days_of_use(own.redis_url.get_secret_value(), service.name, own.redis_timeout))
+
     def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
         """Report whether Redis answers."""
         from ..cli.check import Finding  # noqa: PLC0415
@@ -114,6 +121,19 @@ async def _revoke(key_id: str, url: str, project: str, seconds: float) -> bool:
     finally:
         await redis.close()
     return True
+
+
+async def _days_of_use(url: str, project: str, seconds: float) -> dict[str, str]:
+    from .connection import RedisAway, SharedRedis  # noqa: PLC0415
+    from .knowledge import KeyUse  # noqa: PLC0415
+
+    redis = SharedRedis(url, project=project, timeout=seconds)
+    try:
+        return await KeyUse(redis).days()
+    except RedisAway:
+        return {}
+    finally:
+        await redis.close()
 
 
 ROOM = Replicas()

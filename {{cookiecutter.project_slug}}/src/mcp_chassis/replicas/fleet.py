@@ -3,12 +3,12 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from .connection import SharedRedis
 from .events import SharedEvents
-from .knowledge import Revocations, SharedFailures, SharedQuestions
+from .knowledge import KeyUse, Revocations, SharedFailures, SharedQuestions
 from .subscriptions import SharedBus
 
 
@@ -19,6 +19,7 @@ class Fleet:
         redis: the connection.
         question_lifetime: seconds that a user has to confirm a call.
         revoked: returns the ids of keys that this replica knows to be revoked.
+        used: returns the day on which this replica was last shown each key, by its id.
         replica: its name in events; by default the container, pod or machine, and the process there.
     """
 
@@ -28,6 +29,7 @@ class Fleet:
         *,
         question_lifetime: float,
         revoked: Callable[[], Iterable[str]] = tuple,
+        used: Callable[[], Mapping[str, str]] = dict,
         replica: str | None = None,
     ) -> None:
         name = replica or f"{socket.gethostname()}-{os.getpid()}"
@@ -37,6 +39,7 @@ class Fleet:
         self.questions = SharedQuestions(redis, lifetime=question_lifetime)
         self.revocations = Revocations(redis, revoked)
         self.failures = SharedFailures(redis)
+        self.key_use = KeyUse(redis, used)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -59,3 +62,4 @@ class Fleet:
     async def _sync(self) -> None:
         await self.revocations.sync()
         await self.failures.sync()
+        await self.key_use.sync()

@@ -1,4 +1,4 @@
-"""What replicas know of each other: open questions, failed addresses and revoked keys.
+"""What replicas know of each other: open questions, failed addresses, revoked keys and the use of keys.
 
 While Redis is unavailable `sync` and `add` raise `RedisAway`; the others fall back to what this replica knows.
 """
@@ -8,7 +8,7 @@ import math
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..limits.lockout import MAX_ADDRESSES
@@ -80,6 +80,33 @@ class SharedFailures:
                 self._guessed_at[fields["address"]] = time.monotonic()
                 if len(self._guessed_at) > MAX_ADDRESSES:
                     self._guessed_at.popitem(last=False)
+
+
+class KeyUse:
+    """The day on which each key was last used on any replica: one write a day for each key and replica.
+
+    Args:
+        redis: carries the days.
+        used: returns those of this replica.
+    """
+
+    def __init__(self, redis: SharedRedis, used: Callable[[], Mapping[str, str]] = dict) -> None:
+        self._redis = redis
+        self._name = redis.name("key_use")
+        self._used = used
+        self._written: dict[str, str] = {}
+
+    async def sync(self) -> None:
+        """Write what is new."""
+        new: dict[Any, Any] = {key: day for key, day in self._used().items() if self._written.get(key) != day}
+        if new:
+            await self._redis.ask(lambda client: client.hset(self._name, mapping=new))
+            self._written |= new
+
+    async def days(self) -> dict[str, str]:
+        """Return the days of all replicas, by the ids of the keys."""
+        found: Any = await self._redis.ask(lambda client: client.hgetall(self._name))
+        return dict(found)
 
 
 class Revocations:

@@ -1,7 +1,7 @@
 """The stored form of API keys, without the secret. A keys file and the setting `KEYS` hold the same JSON."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -15,6 +15,10 @@ Scope = Annotated[str, Field(pattern=f"^{SCOPE_CHARACTER}{{1,128}}$")]
 Label = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 LabelValues = Annotated[tuple[Name, ...], Field(min_length=1, max_length=32)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+SOON = timedelta(days=14)
+"""Before the end of a key, in which the operator is reminded of it."""
 
 
 class KeysError(Exception):

@@ -39,6 +39,8 @@ class KeySource:
         key = settings.api_key.get_secret_value() if settings.api_key is not None else None
         self._default = default_record(key) if key is not None else NO_KEY
         self._fixed = fixed_keys(settings)
+        self.used: dict[str, str] = {}
+        """The day on which this process was last shown each key, by its id."""
         try:
             self._file = KeysFile(settings.keys_file) if settings.keys_file is not None else None
         except KeysError as error:
@@ -64,7 +66,7 @@ class KeySource:
         Args:
             revoked: ids of keys that were revoked elsewhere.
         """
-        return [KeyVerifier(self.records, revoked, default=self._default)]
+        return [KeyVerifier(self.records, revoked, self.used, default=self._default)]
 
 
 def usable_keys(settings: Settings) -> KeySource:

@@ -26,11 +26,13 @@ class KeyVerifier(Verifier):
     Args:
         records: returns the present keys by id.
         revoked: ids that were revoked elsewhere.
+        used: gets the present day for each key that is valid, by its id.
         default: the record of `API_KEY`, which may have any form.
     """
 
     records: Callable[[], Mapping[str, KeyRecord]]
     revoked: Container[str] = frozenset()
+    used: dict[str, str] = field(default_factory=dict)
     default: KeyRecord = field(default=NO_KEY, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -69,6 +71,7 @@ class KeyVerifier(Verifier):
             log.warning(
                 "the secret of before the rotation is still in use", key=record.id, until=str(record.previous_until)
             )
+        self.used[record.id] = now.date().isoformat()
         return principal
 
 
