@@ -48,6 +48,7 @@ START_SECONDS = 30
 PYTEST = ("-p", "no:xdist", "-o", f"cache_dir={ROOT / '.pytest_cache' / 'projects'}")
 SWITCHES = (
     *("auth", "rate_limit", "request_logging", "audit_trail", "observability"),
+    "evals",
     *("examples", "deployment", "ci", "license"),
 )
 Answers = dict[str, str]
@@ -289,7 +290,7 @@ def check_tests(project: Project) -> None:
 
 def absent_offers(project: Project) -> list[Offer]:
     """The optional packages that the answers did not ask for. Traces bring metrics with them."""
-    asked = {"auth": "api-key", "rate_limit": "memory", "audit_trail": "no", "observability": "metrics"}
+    asked = {"auth": "api-key", "rate_limit": "memory", "audit_trail": "no", "evals": "no", "observability": "metrics"}
     asked |= project.answers
     if asked["observability"] == "metrics-and-traces":
         return [
