@@ -30,7 +30,7 @@ import anyio
 import httpx2
 import jwt
 import pytest
-from baking import bake
+from baking import bake, load_hook
 from cryptography.hazmat.primitives.asymmetric import ec
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
@@ -97,9 +97,9 @@ def pairwise(switches: Mapping[str, list[str]]) -> list[Answers]:
 
 
 def switches() -> dict[str, list[str]]:
-    """The choices of the template."""
-    questions = dev.Checkout(ROOT).questions()
-    return {name: questions[name] for name in SWITCHES}
+    """The choices of the template, the default first. Words of YAML are no lists in `cookiecutter.json`."""
+    choices = load_hook("pre_gen_project").CHOICES
+    return {name: list(choices[name]) for name in SWITCHES}
 
 
 PROJECTS = pairwise(switches())
