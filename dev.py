@@ -49,6 +49,7 @@ EVERY_ROOM = {
     "rate_limit": "redis",
     "audit_trail": "yes",
     "observability": "metrics-and-traces",
+    "evals": "yes",
 }
 """Answers that bring every optional package of the chassis."""
 CHASSIS = "mcp_chassis"

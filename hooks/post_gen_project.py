@@ -137,6 +137,10 @@ def notes(answers: Mapping[str, Any]) -> list[str]:
         found.append(
             "observability=metrics-and-traces: traces need OTEL_EXPORTER_OTLP_ENDPOINT in .env and the extra `otel`."
         )
+    if answers["evals"] == "yes":
+        found.append(
+            "evals=yes: asking a model needs the extra `eval`, EVAL_URL and EVAL_MODEL in .env. See docs/evals.md."
+        )
     if answers["author_email"] == PLACEHOLDER_EMAIL:
         places = "pyproject.toml, .github/CODEOWNERS" if answers["ci"] == "github" else "pyproject.toml"
         found.append(f"Replace the placeholder {PLACEHOLDER_EMAIL} in {places} and SECURITY.md.")

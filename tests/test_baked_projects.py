@@ -30,7 +30,7 @@ import anyio
 import httpx2
 import jwt
 import pytest
-from baking import bake
+from baking import bake, load_hook
 from cryptography.hazmat.primitives.asymmetric import ec
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
@@ -48,6 +48,7 @@ START_SECONDS = 30
 PYTEST = ("-p", "no:xdist", "-o", f"cache_dir={ROOT / '.pytest_cache' / 'projects'}")
 SWITCHES = (
     *("auth", "rate_limit", "request_logging", "audit_trail", "observability"),
+    "evals",
     *("examples", "deployment", "ci", "license"),
 )
 Answers = dict[str, str]
@@ -96,9 +97,9 @@ def pairwise(switches: Mapping[str, list[str]]) -> list[Answers]:
 
 
 def switches() -> dict[str, list[str]]:
-    """The choices of the template."""
-    questions = dev.Checkout(ROOT).questions()
-    return {name: questions[name] for name in SWITCHES}
+    """The choices of the template, the default first. Words of YAML are no lists in `cookiecutter.json`."""
+    choices = load_hook("pre_gen_project").CHOICES
+    return {name: list(choices[name]) for name in SWITCHES}
 
 
 PROJECTS = pairwise(switches())
@@ -289,7 +290,7 @@ def check_tests(project: Project) -> None:
 
 def absent_offers(project: Project) -> list[Offer]:
     """The optional packages that the answers did not ask for. Traces bring metrics with them."""
-    asked = {"auth": "api-key", "rate_limit": "memory", "audit_trail": "no", "observability": "metrics"}
+    asked = {"auth": "api-key", "rate_limit": "memory", "audit_trail": "no", "evals": "no", "observability": "metrics"}
     asked |= project.answers
     if asked["observability"] == "metrics-and-traces":
         return [

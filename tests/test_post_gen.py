@@ -198,10 +198,11 @@ def test_a_dockerfile_and_workflows_of_the_user_survive_a_run_that_asks_for_none
         ({"auth": "oauth"}, ["OAUTH_ISSUER"]),
         ({"auth": "none", "deployment": "none"}, ["every program on this machine"]),
         ({"audit_trail": "yes"}, ["AUDIT_FILE", "AUDIT_KEY", "docs/audit.md"]),
+        ({"evals": "yes"}, ["EVAL_URL", "EVAL_MODEL", "docs/evals.md"]),
         ({"observability": "metrics-and-traces"}, ["OTEL_EXPORTER_OTLP_ENDPOINT", "otel"]),
         ({"author_email": "you@example.com"}, ["the placeholder you@example.com", "SECURITY.md", ".github/CODEOWNERS"]),
     ],
-    ids=["default", "redis", "oauth", "none", "audit", "traces", "no address"],
+    ids=["default", "redis", "oauth", "none", "audit", "evals", "traces", "no address"],
 )
 def test_the_next_steps_fit_the_answers(
     default_answers: dict[str, str], answers: dict[str, str], said: list[str]

@@ -36,7 +36,7 @@ post_gen = load_hook("post_gen_project")
 
 CHOICES: dict[str, tuple[str, ...]] = pre_gen.CHOICES
 # What decides about single lines need not multiply the other questions: it goes round beside them.
-ROUND = ("log_level", "request_logging", "license", "ci")
+ROUND = ("log_level", "request_logging", "evals", "license", "ci")
 PRODUCT_OF = [name for name in CHOICES if name not in ROUND]
 LEFTOVER = re.compile(r"cookiecutter\.[a-z_]+ *[|}]|\{\{ *cookiecutter|\{%|\{#|^ *#%", re.MULTILINE)
 COPIED = re.compile(r"(src|scripts)/.*\.py|\.github/workflows/.*\.yml")

@@ -27,6 +27,7 @@ PLAIN = """
   log_level: WARNING
   audit_trail: yes
   observability: none
+  evals: yes
   examples: no
   deployment: none
   ci: none
@@ -60,6 +61,7 @@ def test_every_question_takes_the_answer_as_yaml_reads_it(tmp_path: Path) -> Non
     for text in ("Keeps notes", '"No"', "notes@example.org", "Apache-2.0"):
         assert text in metadata, text
     assert (project / "src/mcp_chassis/audit_trail").is_dir()
+    assert [path.name for path in (project / "evals").iterdir()] == ["hello.yaml"]
     absent = ("src/mcp_chassis/telemetry", "src/notes_app/orders.py", "Dockerfile", ".github")
     assert not [name for name in absent if (project / name).exists()]
 

@@ -121,6 +121,7 @@ OFFERS = (
         _settings("REDIS_URL REDIS_TIMEOUT=0.25 RATE_LIMIT_ON_OUTAGE=local REPLICAS=1 WORKERS=1 STATE_SECRET=*"),
     ),
     Offer("audit_trail", "audit_trail", "yes", _settings("AUDIT_FILE AUDIT_KEY")),
+    Offer("evals", "evals", "yes", _settings("EVAL_API=openai EVAL_URL EVAL_MODEL EVAL_KEY")),
     Offer("telemetry", "observability", "metrics", _settings("METRICS_PORT METRICS_HOST=127.0.0.1")),
     Offer("tracing", "observability", "metrics-and-traces", _settings("OTEL_EXPORTER_OTLP_ENDPOINT")),
 )
