@@ -138,7 +138,7 @@ def notes(answers: Mapping[str, Any]) -> list[str]:
             "observability=metrics-and-traces: traces need OTEL_EXPORTER_OTLP_ENDPOINT in .env and the extra `otel`."
         )
     if answers["author_email"] == PLACEHOLDER_EMAIL:
-        places = "pyproject.toml, .github/CODEOWNERS" if answers["ci"] == "github" else "pyproject.toml"
+        places = "pyproject.toml, .github/CODEOWNERS" if answers["ci"].startswith("github") else "pyproject.toml"
         found.append(f"Replace the placeholder {PLACEHOLDER_EMAIL} in {places} and SECURITY.md.")
     return found
 

@@ -36,7 +36,7 @@ CHOICES = {
     "observability": ("metrics", "metrics-and-traces", "none"),
     "examples": ("yes", "no", "full"),
     "deployment": ("docker", "kubernetes", "none"),
-    "ci": ("github", "none"),
+    "ci": ("github", "github-and-pre-commit", "pre-commit", "none"),
     "license": ("MIT", "Apache-2.0", "Proprietary"),
 }
 
