@@ -298,8 +298,41 @@ def test_the_readme_explains_every_question_and_every_choice() -> None:
             assert re.match(r"\*\*`", rows[name]), f"{name}: the default is bold"
 
 
-def test_the_changelog_has_an_unreleased_section() -> None:
-    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+KINDS = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+
+
+def entries(changelog: str) -> dict[str, int]:
+    """Return how many entries every version has; all must be of a kind that Keep a Changelog knows."""
+    found = {}
+    for section in re.split(r"(?m)^## ", changelog)[1:]:
+        version = section.partition("]")[0].removeprefix("[")
+        kinds = dict(zip(re.findall(r"(?m)^### (.*)$", section), re.split(r"(?m)^### .*$", section)[1:], strict=True))
+        assert set(kinds) <= set(KINDS), version
+        assert all(re.search(r"(?m)^- \S", text) for text in kinds.values()), f"{version}: a kind without an entry"
+        found[version] = sum(len(re.findall(r"(?m)^- \S", text)) for text in kinds.values())
+    return found
+
+
+def test_the_changelog_says_what_has_changed_since_the_last_release() -> None:
+    """What changed a project after the newest tag has an entry below Unreleased; every tag has a section of its own."""
+    found = entries((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert next(iter(found)) == "Unreleased"
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, encoding="utf-8", check=False).stdout
+
+    tags = git("tag", "--list", "v*", "--sort", "-version:refname", "--merged", "HEAD").split()
+    assert {tag.removeprefix("v") for tag in tags} <= set(found)
+    changed = git("diff", "--name-only", tags[0], "--", TEMPLATE.name, "hooks", "cookiecutter.json") if tags else "all"
+    assert found["Unreleased"] > 0 or not changed, "write what users will notice below [Unreleased]"
+
+
+@pytest.mark.parametrize(
+    "text", ["## [Unreleased]\n\n### News\n\n- x\n", "## [Unreleased]\n\n### Added\n\n### Fixed\n\n- x\n"]
+)
+def test_a_changelog_that_is_not_in_order_is_found(text: str) -> None:
+    with pytest.raises(AssertionError):
+        entries(text)
 
 
 # --- code -------------------------------------------------------------------------------------------------------------
