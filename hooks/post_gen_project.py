@@ -142,7 +142,7 @@ def notes(answers: Mapping[str, Any]) -> list[str]:
             "evals=yes: asking a model needs the extra `eval`, EVAL_URL and EVAL_MODEL in .env. See docs/evals.md."
         )
     if answers["author_email"] == PLACEHOLDER_EMAIL:
-        places = "pyproject.toml, .github/CODEOWNERS" if answers["ci"] == "github" else "pyproject.toml"
+        places = "pyproject.toml, .github/CODEOWNERS" if answers["ci"].startswith("github") else "pyproject.toml"
         found.append(f"Replace the placeholder {PLACEHOLDER_EMAIL} in {places} and SECURITY.md.")
     return found
 

@@ -37,7 +37,7 @@ CHOICES = {
     "evals": ("no", "yes"),
     "examples": ("yes", "no", "full"),
     "deployment": ("docker", "kubernetes", "none"),
-    "ci": ("github", "none"),
+    "ci": ("github", "github-and-pre-commit", "pre-commit", "none"),
     "license": ("MIT", "Apache-2.0", "Proprietary"),
 }
 

@@ -132,6 +132,15 @@ def load(path: Path) -> dict[Any, Any]:
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
+# What jobs may do beside reading the repository.
+RIGHTS = {
+    ("analysis.yml", "codeql"): {"security-events"},
+    ("analysis.yml", "scorecard"): {"security-events", "id-token"},
+    ("release.yml", "publish"): {"attestations", "contents", "id-token"},
+    ("release-image.yml", "image"): {"attestations", "id-token", "packages"},
+}
+
+
 @pytest.mark.parametrize("path", ALL_WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_runs_pinned_actions_with_least_rights(path: Path) -> None:
     text, workflow = path.read_text(encoding="utf-8"), load(path)
@@ -142,11 +151,19 @@ def test_a_workflow_runs_pinned_actions_with_least_rights(path: Path) -> None:
     assert workflow["permissions"] == {}
     # YAML 1.1 reads the key `on` as true. Pull requests of strangers must not run with the rights of the repository.
     assert set(workflow[True]) <= {"push", "pull_request", "schedule"}
-    for job in workflow["jobs"].values():
-        assert job["permissions"] == {"contents": "read"}
+    for name, job in workflow["jobs"].items():
+        granted = RIGHTS.get((path.name, name), set())
+        assert {right for right, level in job["permissions"].items() if level == "write"} == granted
+        assert set(job["permissions"].values()) <= {"read", "write"}
+        assert {right for right, level in job["permissions"].items() if level == "read"} <= {"contents"}
+        if granted - {"security-events", "id-token"}:
+            assert workflow[True] == {"push": {"tags": ["v*"]}}, "only a release may change anything"
+            assert job["environment"] == "release", "where an owner can require a review"
         assert job["timeout-minutes"] <= 60
         checkouts = [step for step in job["steps"] if "actions/checkout@" in step.get("uses", "")]
-        assert [step["with"]["persist-credentials"] for step in checkouts] == [False]
+        assert [step["with"]["persist-credentials"] for step in checkouts] == [False] * len(checkouts)
+        if "environment" not in job:
+            assert checkouts
         # An expression inside a script is pasted as text: a branch name could be a command.
         assert not [step for step in job["steps"] if "${{" in step.get("run", "")]
 
@@ -173,6 +190,23 @@ def test_the_workflow_of_a_project_does_what_its_owner_would(default_project: Pa
     (job,) = load(copied)["jobs"].values()
     commands = [step["run"] for step in job["steps"] if "run" in step]
     assert commands[-4:] == ["ruff check .", "ruff format --check .", "mypy --strict", "pytest"]
+
+
+def test_what_is_published_was_built_without_any_right_scanned_and_attested() -> None:
+    jobs = load(TEMPLATE / ".github/workflows/release.yml")["jobs"]
+    assert jobs["publish"]["needs"] == "build"
+    build = "\n".join(step.get("run", "") for step in jobs["build"]["steps"])
+    for program in ("pytest", "pip-audit", "python -m build", "scripts/bundle.py --repository", "cyclonedx-py"):
+        assert program in build
+    assert not [step for step in jobs["publish"]["steps"] if "actions/checkout" in step.get("uses", "")]
+    image = load(TEMPLATE / ".github/workflows/release-image.yml")["jobs"]["image"]["steps"]
+    order = [step.get("uses", step.get("run", "")) for step in image]
+
+    def place(text: str) -> int:
+        return next(number for number, step in enumerate(order) if text in step)
+
+    assert place("trivy-action") < place("docker push") < place("cosign sign")
+    assert place("cosign sign") < place("attest-build-provenance") < place("attest-sbom")
 
 
 def test_the_whole_check_is_one_command() -> None:
@@ -264,8 +298,41 @@ def test_the_readme_explains_every_question_and_every_choice() -> None:
             assert re.match(r"\*\*`", rows[name]), f"{name}: the default is bold"
 
 
-def test_the_changelog_has_an_unreleased_section() -> None:
-    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+KINDS = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+
+
+def entries(changelog: str) -> dict[str, int]:
+    """Return how many entries every version has; all must be of a kind that Keep a Changelog knows."""
+    found = {}
+    for section in re.split(r"(?m)^## ", changelog)[1:]:
+        version = section.partition("]")[0].removeprefix("[")
+        kinds = dict(zip(re.findall(r"(?m)^### (.*)$", section), re.split(r"(?m)^### .*$", section)[1:], strict=True))
+        assert set(kinds) <= set(KINDS), version
+        assert all(re.search(r"(?m)^- \S", text) for text in kinds.values()), f"{version}: a kind without an entry"
+        found[version] = sum(len(re.findall(r"(?m)^- \S", text)) for text in kinds.values())
+    return found
+
+
+def test_the_changelog_says_what_has_changed_since_the_last_release() -> None:
+    """What changed a project after the newest tag has an entry below Unreleased; every tag has a section of its own."""
+    found = entries((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert next(iter(found)) == "Unreleased"
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, encoding="utf-8", check=False).stdout
+
+    tags = git("tag", "--list", "v*", "--sort", "-version:refname", "--merged", "HEAD").split()
+    assert {tag.removeprefix("v") for tag in tags} <= set(found)
+    changed = git("diff", "--name-only", tags[0], "--", TEMPLATE.name, "hooks", "cookiecutter.json") if tags else "all"
+    assert found["Unreleased"] > 0 or not changed, "write what users will notice below [Unreleased]"
+
+
+@pytest.mark.parametrize(
+    "text", ["## [Unreleased]\n\n### News\n\n- x\n", "## [Unreleased]\n\n### Added\n\n### Fixed\n\n- x\n"]
+)
+def test_a_changelog_that_is_not_in_order_is_found(text: str) -> None:
+    with pytest.raises(AssertionError):
+        entries(text)
 
 
 # --- code -------------------------------------------------------------------------------------------------------------

@@ -330,18 +330,23 @@ def sums() -> str:
 @pytest.fixture(scope="module")
 def migration(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """The history of this template up to its last version with one package, and then this template as it is."""
-    known = subprocess.run(
-        ["git", "cat-file", "-e", f"{LAST_ONE_PACKAGE}^{{commit}}"], cwd=ROOT, capture_output=True, check=False
-    )
+    return history(tmp_path_factory.mktemp("migration"), LAST_ONE_PACKAGE)
+
+
+def history(path: Path, old: str) -> Workshop:
+    """Return the history of this template up to a tag or commit, and then this template as it is."""
+    known = subprocess.run(["git", "cat-file", "-e", f"{old}^{{commit}}"], cwd=ROOT, capture_output=True, check=False)
     if known.returncode:
-        reason = f"the history does not reach {LAST_ONE_PACKAGE[:7]}: git fetch --unshallow"
+        reason = f"the history does not reach {old[:7]}: git fetch --unshallow --tags"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    shop = Workshop(tmp_path_factory.mktemp("migration"))
+    shop = Workshop(path)
     shop.configure()
     shop.git("clone", "--quiet", "--no-checkout", str(ROOT), str(shop.template), cwd=shop.path)
-    shop.git("checkout", "--quiet", "-B", "main", LAST_ONE_PACKAGE, cwd=shop.template)
+    shop.git("checkout", "--quiet", "-B", "main", old, cwd=shop.template)
+    if tags := shop.git("tag", cwd=shop.template).split():
+        shop.git("tag", "--delete", *tags, cwd=shop.template)
     shop.git("tag", OLD, cwd=shop.template)
     shop.git("rm", "--quiet", "-r", ".", cwd=shop.template)
     lay(shop.template)
@@ -381,12 +386,7 @@ def test_a_project_of_one_package_becomes_one_of_two(migration: Workshop, tmp_pa
         name for name in files(project) - files(fresh) if name.startswith("tests/") and "add" not in name
     } == LEFT_BY_THE_TESTS_OF_EXAMPLES | TESTS_OF_KEPT_EXAMPLES
 
-    # By hand, as UPGRADING.md says.
-    for path in [*source.glob("tools/*.py"), source / "resources.py", source / "prompts.py"]:
-        text = path.read_text(encoding="utf-8")
-        for old, new in IMPORTS:
-            text = text.replace(old, new)
-        path.write_text(text, encoding="utf-8")
+    correct_imports(source)
     done = run_own(migration, project, "chassis", "verify")
     assert done.stdout.startswith("unmodified chassis 1.0.0"), done.stdout + done.stderr
     lock_tools(migration, project)
@@ -394,6 +394,42 @@ def test_a_project_of_one_package_becomes_one_of_two(migration: Workshop, tmp_pa
     made = Project(project, install(project, tmp_path), {})
     with serving(made) as server:
         assert anyio.run(call_add, server.url, made.key) == ("4", "numbers up to 1000")
+
+
+def correct_imports(source: Path) -> None:
+    """What is done by hand, as UPGRADING.md says."""
+    for path in [*source.glob("tools/*.py"), source / "resources.py", source / "prompts.py"]:
+        text = path.read_text(encoding="utf-8")
+        for old, new in IMPORTS:
+            text = text.replace(old, new)
+        path.write_text(text, encoding="utf-8")
+
+
+def releases() -> list[str]:
+    """The tags of this repository, oldest first: what projects may have been made with."""
+    command = ["git", "tag", "--list", "v*", "--sort", "version:refname", "--merged", "HEAD"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False).stdout.split()
+
+
+@pytest.mark.parametrize("old", [LAST_ONE_PACKAGE, *releases()])
+def test_a_project_of_every_release_can_be_updated(old: str, tmp_path: Path) -> None:
+    shop = history(tmp_path, old)
+    project = shop.create()
+    source = project / SOURCE
+    own = [*source.glob("tools/*.py"), source / "resources.py", source / "prompts.py"]
+    key, theirs = (project / ".env").read_bytes(), {path: path.read_bytes() for path in own}
+    # The examples of the version with one package are called `full` now: UPGRADING.md.
+    answers = ("--variables-to-update", '{"examples": "full"}') if old == LAST_ONE_PACKAGE else ()
+    shop.update(project, *answers)
+    assert conflicts(shop, project) == []
+    assert (project / ".env").read_bytes() == key
+    assert {path: path.read_bytes() for path in theirs} == theirs
+    if old == LAST_ONE_PACKAGE:
+        correct_imports(source)
+    lock_tools(shop, project)
+    for command in (("chassis", "verify"), ("check",)):
+        done = run_own(shop, project, *command)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 async def call_add(url: str, key: str) -> tuple[str, str]:

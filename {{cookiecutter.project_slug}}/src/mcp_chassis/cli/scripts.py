@@ -10,6 +10,7 @@ from .options import Commands
 SCRIPTS = {
     "new": "make a tool, a resource or a prompt, with its listing and its test",
     "call": "call a tool of the running server",
+    "bundle": "write dist/NAME-VERSION.mcpb, which desktop clients install",
 }
 """The scripts in `scripts/`, which explain their own options."""
 
