@@ -180,8 +180,8 @@ def dockerfile_faults(text: str) -> list[str]:
     if re.search(r"\b(apt-get|uv|gcc|pip install|build-essential)\b", given) or "pip uninstall" not in given:
         said.append("build tools in the final image")
     checks = [rest for word, rest in final if word == "HEALTHCHECK"]
-    if not checks or not re.search(r'CMD \["[\w-]+", "healthcheck"\]$', checks[-1]):
-        said.append("no health check in exec form by the project's own command")
+    if not checks or not re.search(r'CMD \["python", "-I", "-c", "[^"]+/livez[^"]+"\]$', checks[-1]):
+        said.append("no health check in exec form, by the one program that is there")
     if any(not rest.startswith("[") for word, rest in final if word in {"CMD", "ENTRYPOINT"}):
         said.append("a shell between the signal and the server")
     if any(holds_secret(rest) for word, rest in lines if word in {"ENV", "ARG"}):
@@ -216,8 +216,8 @@ DOCKERFILE_MISTAKES = {
     "other-base": ("FROM base\n", "FROM python:3.13.15-alpine3.22\n"),
     "root": ("USER 10001:10001\n", ""),
     "root-by-name": ("USER 10001:10001\n", "USER root\n"),
-    "shell-check": ('CMD ["secure-mcp-server", "healthcheck"]', "CMD secure-mcp-server healthcheck"),
-    "curl-check": ('CMD ["secure-mcp-server", "healthcheck"]', 'CMD ["curl", "http://localhost"]'),
+    "shell-check": ('CMD ["python", "-I", "-c",', "CMD python -I -c"),
+    "curl-check": ('CMD ["python", "-I", "-c",', 'CMD ["curl",'),
     "no-check": ("HEALTHCHECK", "LABEL"),
     "shell": ('CMD ["serve"]', "CMD serve"),
     "compiler": ("USER 10001:10001", "RUN apt-get install gcc\nUSER 10001:10001"),
