@@ -129,7 +129,7 @@ def test_refusals_carry_what_the_outer_layers_add(server: RunningServer) -> None
     refusals = [
         server.get("/mcp"),
         server.get("/nothing", headers=server.credentials),
-        server.get("/livez", headers={"Host": "evil.example"}),
+        server.get("/health", headers={"Host": "evil.example"}),
         server.get("/livez", headers={"Origin": "https://evil.example"}),
         server.post(LIST_TOOLS, headers={**server.credentials, "Content-Type": "text/plain"}),
     ]

@@ -23,7 +23,7 @@ GREET = {"name": "greet", "request": "Say hello to Ada.", "tool": "hello_world",
 
 
 class ScriptedModel(ThreadingHTTPServer):
-    """Answers requests as it is told, in the form of either API."""
+    """Answers requests as configured, in the form of either API."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -115,7 +115,7 @@ def test_a_model_that_picks_the_right_tools_passes_all_shipped_cases(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_model_is_told_what_any_client_tells_it(
+def test_a_model_gets_what_any_client_would_send_it(
     form: str, model: ScriptedModel, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVAL_API", form)

@@ -1,4 +1,4 @@
-"""Code that differs between Linux, macOS and Windows: every branch runs here, on a system that it is told about.
+"""Code that differs between Linux, macOS and Windows: every branch runs here, on a system that is named to it.
 
 The workflow runs all fast tests on the three systems. These are for the branches of the systems that are not here.
 """

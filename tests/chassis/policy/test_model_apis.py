@@ -1,4 +1,4 @@
-"""What a model is told of the tools: its size, and whether the big model APIs take it."""
+"""What a model reads of the tools: its size, and whether the big model APIs take it."""
 
 from collections.abc import Callable
 from dataclasses import replace
