@@ -1,7 +1,8 @@
 // A certified authorization server on 127.0.0.1, for tests: everybody is alice, and whatever is asked for is granted.
 // Usage: node authorization_server.mjs <port>. Writes one line when it listens. `POST /rotate` changes its signing key,
 // `POST /trust` takes the public key (JWK) of an enterprise's identity provider, and `GET /exchanges` says how many
-// tokens it was asked to exchange.
+// tokens it was asked to exchange. `POST /shape?/path` puts a server at that path as well, whose tokens have the claims
+// in the body in place of its own (null: none), as an identity provider writes them.
 import { createServer } from "node:http";
 import { json } from "node:stream/consumers";
 import { createPublicKey, generateKeyPairSync, verify } from "node:crypto";
@@ -14,7 +15,7 @@ const ASSERTION = "urn:ietf:params:oauth:grant-type:jwt-bearer"; // RFC 7523, wi
 const ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token";
 const STOCK = "https://stock.internal"; // the only service for which tokens are exchanged
 const stored = new Map();
-const published = []; // every public key of a generation
+const published = []; // every public key of a generation, of the server without a path
 let exchanges = 0;
 let identityProvider; // its public key
 let generation = 0;
@@ -52,10 +53,10 @@ class Storage {
   }
 }
 
-function signingKey() {
+function signingKey(path) {
   generation += 1;
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  published.push(createPublicKey(privateKey));
+  if (path === "") published.push(createPublicKey(privateKey));
   return { ...privateKey.export({ format: "jwk" }), use: "sig", alg: "ES256", kid: `key-${generation}` };
 }
 
@@ -163,9 +164,30 @@ async function accept(ctx) {
   ctx.body = await accessToken(ctx, sub, resource, scope);
 }
 
+const shapes = new Map(); // claims by paths
+const shaped = new Map(); // servers by paths
+
+function customizers(path) {
+  return {
+    jwt(_ctx, _token, parts) {
+      const claims = Object.entries({ ...parts.payload, ...shapes.get(path) });
+      parts.payload = Object.fromEntries(claims.filter(([, value]) => value !== null));
+    },
+  };
+}
+
+async function shape(request, path) {
+  shapes.set(path, await json(request));
+  if (!shaped.has(path)) shaped.set(path, start(path));
+}
+
 // Another provider with another key is the same server to its clients.
-function start() {
-  const started = new Provider(issuer, { ...configuration, jwks: { keys: [signingKey()] } });
+function start(path = "") {
+  const started = new Provider(issuer + path, {
+    ...configuration,
+    formats: { customizers: customizers(path) },
+    jwks: { keys: [signingKey(path)] },
+  });
   const parameters = ["audience", "requested_token_type", "scope", "subject_token", "subject_token_type"];
   started.registerGrantType(EXCHANGE, exchange, parameters);
   started.registerGrantType(ASSERTION, accept, ["assertion", "resource", "scope"]);
@@ -185,8 +207,14 @@ async function serve(request, response) {
     response.end(String(exchanges));
   } else if (request.url.startsWith("/interaction/")) {
     await provider.interactionFinished(request, response, { login: { accountId: "alice" }, consent: {} });
+  } else if (request.method === "POST" && request.url.startsWith("/shape?")) {
+    await shape(request, request.url.slice("/shape?".length));
+    response.end();
   } else {
-    await provider.callback()(request, response);
+    const path = [...shaped.keys()].find((path) => request.url.startsWith(`${path}/`)) ?? "";
+    request.originalUrl = request.url; // from which the library finds out where it is mounted
+    request.url = request.url.slice(path.length);
+    await (shaped.get(path) ?? provider).callback()(request, response);
   }
 }
 

@@ -55,6 +55,13 @@ class AuthorizationServer:
         """How often it was asked to exchange a token."""
         return int(httpx2.get(f"{self.issuer}/exchanges", trust_env=False).text)
 
+    def shaped_token(self, path: str, claims: dict[str, Any]) -> str:
+        """Return a token of the issuer at that path, with these claims in place of its own; None leaves one out."""
+        httpx2.post(f"{self.issuer}/shape?{path}", json=claims, trust_env=False).raise_for_status()
+        form = {"grant_type": "client_credentials", "resource": "https://mcp.example.com/mcp", "scope": "notes:read"}
+        token: str = self.ask(f"{path}/token", "ci", **form)["access_token"]
+        return token
+
     def ask(self, path: str, client: str, **form: str) -> Any:
         """Send a form as one of the clients of the script, and return the JSON answer."""
         answer = httpx2.post(

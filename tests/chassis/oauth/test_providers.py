@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -24,6 +25,7 @@ from mcp_chassis.mcp.guarded_server import GuardedServer
 from ..support.documents import DOCUMENTS
 from ..support.issuer import KEYS, METADATA, Issuer, oauth, running_issuer
 from ..support.running import RunningServer, running_server
+from .running import AuthorizationServer
 
 RESOURCE = "<this server>"  # replaced by the URL of the running server
 ISSUER = "<issuer>"
@@ -345,6 +347,31 @@ def test_a_token_that_is_no_signed_jwt_is_refused(setup: Setup) -> None:
     """Opaque ones, such as Google's, and encrypted ones, which Auth0 issues for APIs that ask for it."""
     for token in ("ya29.a0AfB_byC", "eyJhbGciOiJkaXIi.a.b.c.d"):
         assert setup.call(token).status_code == 401
+
+
+@pytest.mark.parametrize("name", [name for name, each in PROVIDERS.items() if each.path.strip("/")])
+def test_tokens_of_a_certified_authorization_server_in_the_providers_shape(
+    authorization_server: AuthorizationServer, name: str
+) -> None:
+    """What it cannot make is tested above: issuers with a slash at the end or without a path, tokens without `aud`."""
+    provider = PROVIDERS[name]
+    issuer = authorization_server.issuer + provider.path
+    mcp = GuardedServer("a-server", tools=[who_am_i, write], events=EventLog())
+    authorization_server.shaped_token(provider.path, {})
+    with running_server(mcp, oauth_provider=name, **oauth(issuer), **provider.settings) as server:
+
+        def answer(claims: Claims) -> httpx2.Response:
+            whole = {"aud": RESOURCE, "client_id": None, "scope": None} | claims
+            text = json.dumps(whole).replace(ISSUER, issuer).replace(RESOURCE, f"{server.url}/mcp")
+            token = authorization_server.shaped_token(provider.path, json.loads(text))
+            return server.call("who_am_i", {}, headers={"Authorization": f"Bearer {token}"})
+
+        for case, (claims, expected) in provider.good.items():
+            assert f"oauth:{expected}" in answer(claims).text, case
+        assert answer(provider.no_role).status_code == 403
+        assert answer(provider.user | {"aud": "https://other.example.com"}).status_code == 401
+        (event,) = server.events("authentication_failed")
+    assert event["details"]["reason"] == "audience"
 
 
 class Report:
