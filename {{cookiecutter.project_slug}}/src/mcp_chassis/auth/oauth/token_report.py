@@ -29,7 +29,7 @@ _SENTENCES = {
     "signature": "It was not signed with the key of its kid: it is forged, or of another issuer or environment.",
     "unknown_key": "The key set has no key of its kid. Save it again: the issuer may have changed its keys.",
     "algorithm": "Its algorithm is not that of the issuer's key.",
-    "header": "Its header cannot be read.",
+    "header": "Its header is not valid, or demands an extension (crit).",
     "claims": "Its claims cannot be read.",
 }
 
