@@ -2,6 +2,8 @@
 
 import base64
 import json
+import re
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,10 +65,16 @@ def authority(tmp_path: Path) -> Authority:
 @pytest.fixture
 def issuer(authority: Authority) -> Iterator[Server]:
     found = documents()
-    server = Server(
-        answers(lambda path: reply(json.dumps(found[path]).encode()) if path in found else reply(status="404 No")),
-        context=authority.server_context(HOST),
-    )
+
+    def handle(connection: socket.socket, head: bytes) -> None:
+        lines, _, body = head.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", lines, re.IGNORECASE)
+        while length is not None and len(body) < int(length[1]):  # closing before that would reset the connection
+            body += connection.recv(65536)
+        path = lines.split()[1].decode()
+        connection.sendall(reply(json.dumps(found[path]).encode()) if path in found else reply(status="404 No"))
+
+    server = Server(handle, context=authority.server_context(HOST))
     yield server
     server.close()
 
