@@ -322,7 +322,7 @@ async def test_no_form_of_a_secret_of_the_server_comes_out(server: RunningServer
 async def test_it_does_not_come_out_while_a_tool_runs(server: RunningServer, transport: str, mode: str) -> None:
     heard: list[str] = []
 
-    async def hear(_: float, __: float | None, message: str | None) -> None:
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
         heard.append(message or "")
 
     async def hear_of_log(params: Any) -> None:
