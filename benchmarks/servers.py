@@ -79,7 +79,9 @@ def ours(port: int) -> None:
         echo.__name__ = f"echo_{number}" if number else "echo"
         return module("").tool(title="Echo", read_only=True)(echo)
 
-    settings = module(".settings").load_settings(port=port, log_format="json", max_result_bytes=8 << 20)
+    settings = module(".settings").load_settings(
+        port=port, log_format="json", max_result_bytes=8 << 20, max_result_tokens=8 << 20
+    )
     module(".events.logging").configure_logging("INFO", log_format="json", secrets=settings.secrets)
     service = module("").Service(module="ours", tools=[make(number) for number in range(count)])
     module(".http.server").serve(module(".app").create_app(settings, service), settings)

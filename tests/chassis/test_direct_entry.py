@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 
 from mcp_chassis import prompt, resource, tool
 from mcp_chassis.auth.principal import STDIO, Principal
+from mcp_chassis.calls.output import Output
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp import endpoint as mcp_endpoint
 from mcp_chassis.mcp import guarded_server as guard
@@ -153,6 +154,9 @@ class Entries:
     taken: int = 0
 
 
+UNMARKED = Output(events=EventLog(), mark=False)  # no two marks are the same
+
+
 @asynccontextmanager
 async def both_entries() -> AsyncIterator[Entries]:
     """Start the server behind both."""
@@ -162,6 +166,7 @@ async def both_entries() -> AsyncIterator[Entries]:
         resources=[fixed, broken],
         prompts=[ask_for, broken_prompt],
         events=EventLog(),
+        output=UNMARKED,
     )
     mcp.streamable_http_app()
     manager = SessionManager(mcp.session_manager.app, stateless=True)
@@ -414,7 +419,7 @@ async def test_a_tool_with_marked_parameters_goes_the_way_of_the_sdk() -> None:
         """Be routed by a header."""
         return region
 
-    mcp = GuardedServer("test", tools=[routed, greet], events=EventLog())
+    mcp = GuardedServer("test", tools=[routed, greet], events=EventLog(), output=UNMARKED)
     mcp.streamable_http_app()
     manager = SessionManager(mcp.session_manager.app, stateless=True)
     layer = RequestBodyLayer(McpEndpoint(manager), events=EventLog(), endpoint="/mcp", max_bytes=1000)

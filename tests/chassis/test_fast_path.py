@@ -8,6 +8,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
 from mcp_chassis import prompt, resource, tool
+from mcp_chassis.calls.output import Output
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.fast_path import DirectEntry
 from mcp_chassis.mcp.guarded_server import GuardedServer
@@ -78,8 +79,14 @@ MESSAGES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def start(*, fast_path: bool) -> Any:
     """Return a server of everything above, to be entered."""
+    events = EventLog()
     mcp = GuardedServer(
-        "paths", tools=(greet, refuse, crash, erase), resources=(fixed,), prompts=(ask_for,), events=EventLog()
+        "paths",
+        tools=(greet, refuse, crash, erase),
+        resources=(fixed,),
+        prompts=(ask_for,),
+        events=events,
+        output=Output(events=events, mark=False),  # no two marks are the same
     )
     return running_server(mcp, fast_path=fast_path)
 

@@ -163,7 +163,8 @@ def test_the_table(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header, first, second = capsys.readouterr().out.splitlines()
     assert header.split() == ["TOOL", "SCOPES", "LIMITS", "ANNOTATIONS", "LOCK"]
     assert " ".join(first.split()) == (
-        "delete_note notes:read notes:write 5 s, 2 at once, 10/min destructive open-world confirm blocking missing"
+        "delete_note notes:read notes:write 5 s, 2 at once, 10/min "
+        "destructive open-world untrusted confirm blocking missing"
     )
     assert " ".join(second.split()) == "greet - 30 s, 20 at once read-only idempotent ok"
 

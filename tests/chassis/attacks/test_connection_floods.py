@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from mcp_chassis import tool
+from mcp_chassis.calls.output import Output
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.http import protocol as http_protocol
 from mcp_chassis.mcp.guarded_server import GuardedServer
@@ -32,7 +33,12 @@ async def large() -> str:
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
     """A server with short deadlines and a tool with a long answer."""
-    mcp = GuardedServer("flooded", tools=(large,), events=EventLog(), max_result_bytes=5 * LARGE)
+    mcp = GuardedServer(
+        "flooded",
+        tools=(large,),
+        events=EventLog(),
+        output=Output(events=EventLog(), max_bytes=5 * LARGE, max_tokens=5 * LARGE),
+    )
     with running_server(mcp=mcp, receive_timeout=DEADLINE, send_timeout=DEADLINE, keep_alive_timeout=1) as running:
         yield running
 

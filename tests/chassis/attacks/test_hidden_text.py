@@ -20,6 +20,7 @@ from mcp.types import (
 from pydantic import BaseModel, Field
 
 from mcp_chassis import prompt, resource, tool
+from mcp_chassis.calls.output import Output, ResultTooLarge
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.sinks import InvalidInput
@@ -266,6 +267,7 @@ def fail_by_a_prompt(which: str) -> str:
 
 EVENTS = EventLog()
 LARGEST = 20_000
+TOO_LARGE = str(ResultTooLarge(f"{LARGEST} bytes"))
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +281,7 @@ def server() -> Iterator[RunningServer]:
         resources=(said_by_a_resource, fail_by_a_resource, refuse_by_a_resource, repeat_by_a_resource),
         prompts=(said_by_a_prompt, fail_by_a_prompt, repeat_by_a_prompt),
         events=EVENTS,
-        max_result_bytes=LARGEST,
+        output=Output(events=EVENTS, max_bytes=LARGEST),
     )
     with server_for({"alice": ()}, mcp) as running:
         yield running
@@ -445,7 +447,7 @@ async def test_a_result_that_is_too_large_is_a_clear_error(server: RunningServer
         assert not (await client.call_tool(name, {"times": 100})).is_error
         result = await client.call_tool(name, {"times": LARGEST})
     assert result.is_error
-    assert text(result) == f"The result is larger than {LARGEST} bytes. Ask for less at a time."
+    assert text(result) == TOO_LARGE
     assert result.structured_content is None
     event = EVENTS.recent(1)[0]
     assert (event["event"], event["details"]["reason"]) == ("tool_execution_failed", "too_large")
@@ -470,6 +472,6 @@ async def test_a_resource_or_a_prompt_that_is_too_large_is_a_clear_error(server:
         ):
             with pytest.raises(MCPError) as error:
                 await ask()
-            assert error.value.error.message == f"The result is larger than {LARGEST} bytes. Ask for less at a time."
+            assert error.value.error.message == TOO_LARGE
             event = EVENTS.recent(1)[0]
             assert (event["event"], event["details"]["reason"]) == ("tool_execution_failed", "too_large")

@@ -12,6 +12,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 
 from mcp_chassis import tool
+from mcp_chassis.calls.output import Output
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
@@ -105,7 +106,7 @@ async def end(how: str, ctx: Context[Any, Any]) -> str:
 
 TOOLS = (hang, block, quick, quick_in_a_thread, slow, slow_too, rare, end)
 EVENTS = EventLog()
-LIMITS: dict[str, Any] = {"max_concurrent_calls": 20, "max_result_bytes": 20_000}
+LIMITS: dict[str, Any] = {"max_concurrent_calls": 20, "output": Output(events=EVENTS, max_bytes=20_000)}
 
 
 @pytest.fixture(scope="module")

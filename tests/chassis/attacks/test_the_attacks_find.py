@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field
 from mcp_chassis import Service, prompt, resource, tool
 from mcp_chassis.calls import outcome
 from mcp_chassis.calls.declarations import ToolPolicy, policy_of
-from mcp_chassis.mcp import guarded_server as guard
+from mcp_chassis.calls.output import Output
 from mcp_chassis.testing.attacks.run import Campaign, Finding
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ class Source(BaseModel):
 
 def let_everything_through() -> None:
     """Take away, in the process under attack, what the guard does against it: it leaves nothing to find."""
-    setattr(guard, "fit_to_send", lambda result, *_, **__: result)  # noqa: B010  # mypy knows what it is
+    setattr(Output, "fit", lambda _, result, **__: result)  # noqa: B010  # mypy knows what it is
     setattr(outcome, "would_end_the_server", lambda _: False)  # noqa: B010
 
 

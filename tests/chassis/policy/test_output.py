@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import (
     CallToolResult,
     EmbeddedResource,
@@ -11,11 +12,8 @@ from mcp.types import (
     TextResourceContents,
 )
 
-from mcp_chassis.calls.output import (
-    ResultTooLarge,
-    error_text,
-    fit_to_send,
-)
+from mcp_chassis.calls.outcome import classify
+from mcp_chassis.calls.output import Output, ResultTooLarge
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.sinks.hidden import without_hidden
 
@@ -65,7 +63,7 @@ def test_text_and_structure_are_cleaned_alike_and_counted() -> None:
     text = TextContent(type="text", text=f"a{TAGS}")
     given = result(text, result={"list": [f"a{TAGS}", 1, None]})
     events = EventLog()
-    cleaned = fit_to_send(given, events, max_bytes=1000, tool="a")
+    cleaned = Output(events=events, max_bytes=1000).fit(given, {"tool": "a"})
     assert cleaned.content[0] == TextContent(type="text", text="a")
     assert cleaned.structured_content == {"result": {"list": ["a", 1, None]}}
     (event,) = events.recent()
@@ -73,18 +71,20 @@ def test_text_and_structure_are_cleaned_alike_and_counted() -> None:
 
 
 def test_an_error_that_names_a_file_in_no_encoding_can_be_sent() -> None:
-    assert error_text(ValueError("there is no \udcff.txt")) == "there is no ?.txt"
+    outcome = classify(ToolError("there is no \udcff.txt"))
+    assert outcome is not None
+    assert outcome.message == "there is no ?.txt"
 
 
 def test_the_text_of_an_embedded_resource_is_cleaned() -> None:
     resource = EmbeddedResource(type="resource", resource=TextResourceContents(uri="a://b", text=f"a{TAGS}"))
-    assert "text='a'" in repr(fit_to_send(result(resource), EventLog(), max_bytes=1000))
+    assert "text='a'" in repr(Output(events=EventLog(), max_bytes=1000).fit(result(resource), {}))
 
 
 def test_an_image_is_not_touched() -> None:
     image = ImageContent(type="image", data="AAAA", mime_type="image/png")
     events = EventLog()
-    assert fit_to_send(result(image), events, max_bytes=1000) == result(image)
+    assert Output(events=events, max_bytes=1000).fit(result(image), {}) == result(image)
     assert not events.recent()
 
 
@@ -93,12 +93,12 @@ def test_a_result_that_fits_exactly_is_sent_and_a_byte_more_is_not() -> None:
     size = next(size for size in range(1000) if fits(given, size))
     assert size > 200, "bytes are counted, not characters"
     with pytest.raises(ResultTooLarge, match=f"larger than {size - 1} bytes. Ask for less"):
-        fit_to_send(given, EventLog(), max_bytes=size - 1)
+        Output(events=EventLog(), max_bytes=size - 1).fit(given, {})
 
 
 def fits(given: CallToolResult, size: int) -> bool:
     try:
-        fit_to_send(given, EventLog(), max_bytes=size)
+        Output(events=EventLog(), max_bytes=size).fit(given, {})
     except ResultTooLarge:
         return False
     return True
@@ -106,4 +106,4 @@ def fits(given: CallToolResult, size: int) -> bool:
 
 def test_structure_counts_too() -> None:
     with pytest.raises(ResultTooLarge):
-        fit_to_send(result(text="a" * 1000), EventLog(), max_bytes=1000)
+        Output(events=EventLog(), max_bytes=1000).fit(result(text="a" * 1000), {})

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 STOPPED: list[float] = []
 
 
-@tool(read_only=True)
+@tool(read_only=True, open_world=False)
 async def count(steps: int, ctx: Context[Any, Any]) -> str:
     """Count, slowly."""
     try:

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, TypeAdapter
 
 from mcp_chassis import tool
 from mcp_chassis.auth.principal import Principal, current_principal
+from mcp_chassis.calls.output import Output, ResultTooLarge
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
@@ -122,9 +123,12 @@ TOOLS = (
 class Guarded:
     """A guarded server with its events and its audit lines."""
 
-    def __init__(self, log: list[Any], **limits: int) -> None:
+    def __init__(self, log: list[Any], *, max_concurrent_calls: int = 100, max_result_bytes: int = 1_000_000) -> None:
         self.events, self._log = EventLog(), log
-        self.server = GuardedServer("test", tools=TOOLS, events=self.events, **limits)  # type: ignore[arg-type]
+        output = Output(events=self.events, max_bytes=max_result_bytes)
+        self.server = GuardedServer(
+            "test", tools=TOOLS, events=self.events, output=output, max_concurrent_calls=max_concurrent_calls
+        )
 
     async def call(self, tool: str, **arguments: Any) -> tuple[bool | None, str]:
         result = await self.server.call_tool(tool, arguments)
@@ -300,7 +304,7 @@ async def test_arguments_are_validated_once_although_a_person_is_asked_about_the
 
 async def test_a_result_that_is_too_large_is_a_clear_error(log: list[Any]) -> None:
     guarded = Guarded(log, max_result_bytes=1024)
-    assert await guarded.call("large") == (True, "The result is larger than 1024 bytes. Ask for less at a time.")
+    assert await guarded.call("large") == (True, str(ResultTooLarge("1024 bytes")))
     assert guarded.outcomes == ["too_large"]
     assert guarded.events_noted == [("tool_execution_failed", "low", "too_large")]
 

@@ -74,7 +74,7 @@ class Parts:
     """The file of the events, if it can be used."""
 
     def __post_init__(self) -> None:
-        add_secrets(self.settings.secrets)
+        add_secrets((*self.settings.secrets, *self.settings.other_secrets))
         self.events = EventLog(listeners=self.listeners)
         if self.transport == "http" and self.settings.events_file is not None:
             from .events.file import EventFile  # noqa: PLC0415  (at the start of a server, not of every command)

@@ -12,6 +12,7 @@ import structlog
 
 from .approval.lint import approval_problems, unconfirmed
 from .auth.keys.store import usable_keys
+from .calls.output import Output
 from .events.log import EventLog
 from .mcp.guarded_server import GuardedServer
 from .parts import Parts
@@ -116,7 +117,13 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
         parts.events,
         state=lambda: state.value,
         max_concurrent_calls=settings.max_concurrent_calls,
-        max_result_bytes=settings.max_result_bytes,
+        output=Output(
+            events=parts.events,
+            max_bytes=settings.max_result_bytes,
+            max_tokens=settings.max_result_tokens,
+            redact=settings.result_redaction,
+            mark=settings.mark_untrusted,
+        ),
         make_limiter=parts.make_limiter,
         recorder=parts.recorder,
         questions=parts.questions,

@@ -32,6 +32,9 @@ class _Document(BaseModel):
 def definition(guarded: GuardedTool) -> dict[str, Any]:
     """Return everything of a tool that a client or the guard goes by."""
     tool, policy = guarded.tool, guarded.policy
+    # Only where they differ from what follows from the rest: a lock of before they existed stays valid.
+    marks = {"untrusted": policy.untrusted} if policy.untrusted != policy.open_world else {}
+    marks |= {} if policy.redact else {"redact": False}
     return {
         "name": tool.name,
         "title": tool.title,
@@ -46,6 +49,7 @@ def definition(guarded: GuardedTool) -> dict[str, Any]:
             "maxConcurrency": policy.max_concurrency,
             "confirm": policy.confirm,
             "blocking": guarded.blocking,
+            **marks,
         },
     }
 

@@ -24,6 +24,10 @@ class SchemaViolation(InvalidInput):
     """Arguments that break the schema in a way that pydantic was not asked about."""
 
 
+class InvalidResult(Exception):
+    """A result breaks its output schema. The message says where and how, without the value."""
+
+
 class Arguments(dict[str, Any]):
     """The arguments of one call: encoded once and validated once, for all that need it."""
 
@@ -84,8 +88,18 @@ class StrictMetadata(sdk.FuncMetadata):
     def convert_result(self, result: Any) -> CallToolResult | InputRequiredResult:
         """Return what the function has returned as a result. A long list is one text, an item on each line: the SDK
         makes a block of every item, and each block passes five more conversions.
+
+        Raises:
+            InvalidResult: if it is not of the type that the function declares.
         """
-        converted = super().convert_result(result)
+        try:
+            converted = super().convert_result(result)
+        except ValidationError as error:
+            raise InvalidResult(rejection(error)) from error
+        if isinstance(result, CallToolResult) and result.structured_content is not None:
+            return result.model_copy(
+                update={"structured_content": pydantic_core.to_jsonable_python(result.structured_content)}
+            )
         if isinstance(result, list) and isinstance(converted, CallToolResult) and len(converted.content) > _MAX_BLOCKS:
             texts = [block.text for block in converted.content if isinstance(block, TextContent)]
             if len(texts) == len(converted.content):

@@ -55,6 +55,8 @@ class ToolPolicy(_Policy):
     idempotent: bool
     open_world: bool
     confirm: Confirm
+    untrusted: bool
+    redact: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ def tool(
     idempotent: bool = False,
     open_world: bool = True,
     confirm: Confirm | None = None,
+    untrusted: bool | None = None,
+    redact: bool = True,
 ) -> Callable[[_Function], _Function]:
     """Declare a function as a tool.
 
@@ -111,6 +115,9 @@ def tool(
         confirm: ask the user before every call. Default: if the tool is destructive. "if-possible": run it without
             asking where the client cannot ask; False: never ask. For a destructive tool both leave the question to the
             client, and `check` warns of them.
+        untrusted: what it returns was written outside of this server, and is marked as data. Default: if it is
+            open_world.
+        redact: known forms of credentials are taken out of what it returns.
 
     Raises:
         ValueError: if two of these contradict each other, or a scope cannot be sent in a header.
@@ -138,6 +145,8 @@ def tool(
         idempotent=idempotent or read_only,
         open_world=open_world,
         confirm=asks,
+        untrusted=open_world if untrusted is None else untrusted,
+        redact=redact,
     )
 
 

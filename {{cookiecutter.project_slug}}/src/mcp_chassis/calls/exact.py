@@ -16,7 +16,7 @@ from decimal import Decimal
 from enum import Enum
 from operator import ge, gt, le, lt
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
@@ -34,7 +34,9 @@ _TEXTS: Mapping[object, tuple[str, str, Callable[[str], Any]]] = MappingProxyTyp
         ipaddress.IPv6Address: ("ipv6", r"[0-9A-F:.]+", ipaddress.IPv6Address),
     }
 )
-_FORMATS = frozenset({*(name for name, _, _ in _TEXTS.values()), "password"})
+FORMATS = tuple(_TEXTS.values())
+"""Of texts: the name, the pattern, what converts them."""
+_FORMATS = frozenset({*(name for name, _, _ in FORMATS), "password"})
 
 _BOUNDS = {"ge": ge, "gt": gt, "le": le, "lt": lt}
 _SIZES = {"min_length", "max_length", "fail_fast"}
@@ -172,7 +174,7 @@ class _Rewriter:
             raise Inexact(place, problem, kind)
         parts = {part: self.rewritten(node[part], place) for part in _PARTS if part in node}
         if kind in {"set", "frozenset"}:
-            return _after({**node, **parts, "type": "list"}, set if kind == "set" else frozenset)
+            return after({**node, **parts, "type": "list"}, set if kind == "set" else frozenset)
         return _leaf({**node, **parts}, kind)
 
     def _problems(self, node: dict[str, Any], kind: str) -> Iterator[str]:
@@ -218,17 +220,18 @@ def _value_problems(node: dict[str, Any], kind: str) -> Iterator[str]:
 
 def _leaf(node: dict[str, Any], kind: str) -> Any:
     if form := _TEXTS.get(node["function"]["function"] if kind == "function-after" else kind):
-        return _after(core_schema.str_schema(), _reader(*form))
+        return after(core_schema.str_schema(), _reader(*form))
     if kind in {"literal", "enum"}:
-        return _choice(node)
+        return choice(node)
     if kind == "decimal" and (pattern := _decimal_pattern(node)):
-        return _after(core_schema.str_schema(), _reader("decimal with a fixed number of digits", pattern, Decimal))
+        return after(core_schema.str_schema(), _reader("decimal with a fixed number of digits", pattern, Decimal))
     if kind == "decimal":
         return core_schema.no_info_plain_validator_function(_number(node))
     return {**node, "allow_inf_nan": False} if kind == "float" else node
 
 
-def _after(schema: Any, function: Callable[[Any], Any]) -> CoreSchema:
+def after(schema: Any, function: Callable[[Any], Any]) -> CoreSchema:
+    """Return a schema whose values a function reads further."""
     return core_schema.chain_schema([schema, core_schema.no_info_plain_validator_function(function)])
 
 
@@ -248,10 +251,11 @@ def _values(node: Mapping[str, Any]) -> list[Any]:
     return [one.value if isinstance(one, Enum) else one for one in node.get("expected") or node["members"]]
 
 
-def _choice(node: Any) -> Any:
+def choice(node: Any) -> CoreSchema:
+    """Return a schema for exactly these values."""
     values = _values(node)
     if all(isinstance(one, str) for one in values):
-        return node
+        return cast(CoreSchema, node)
     # True and 1 are one key of a dictionary in Python, and two values in JSON.
     known = {
         (isinstance(one, bool), one): got

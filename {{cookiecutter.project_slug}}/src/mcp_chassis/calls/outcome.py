@@ -1,7 +1,8 @@
 """What the end of a call means: for the caller, for the audit line, as a security event and in the log.
 
 Whose fault it is decides: the caller's (`rejected`, `unknown`), another system's (`upstream_failed`), or the tool's own
-and its configuration's (`crashed`). Beside them are what a tool reports itself (`failed`) and results over the limit.
+and its configuration's (`crashed`, `invalid_result`). Beside them are what a tool reports itself (`failed`) and results
+over the limit.
 """
 
 import asyncio
@@ -17,14 +18,14 @@ from pydantic import ValidationError
 from ..events.log import EventLog, Kind, Severity
 from ..mcp import sdk
 from ..sinks.errors import ConfigurationError, InvalidInput, UpstreamError
-from .arguments import broken_rule, rejection
-from .output import ResultTooLarge, error_text
+from .arguments import InvalidResult, broken_rule, rejection
+from .output import ResultTooLarge
 from .record import caller
 
 _SEVERITY: Mapping[str, Severity] = MappingProxyType(
     {
         **{"rejected": "medium", "unknown": "medium", "too_large": "low", "failed": "low"},
-        **{"upstream_failed": "medium", "crashed": "high"},
+        **{"upstream_failed": "medium", "crashed": "high", "invalid_result": "high"},
     }
 )
 
@@ -38,7 +39,7 @@ class Outcome:
     """How a call that raised has ended.
 
     Args:
-        name: `rejected`, `unknown`, `too_large`, `failed`, `upstream_failed` or `crashed`.
+        name: `rejected`, `unknown`, `too_large`, `failed`, `upstream_failed`, `invalid_result` or `crashed`.
         reason: of the event.
         message: for the caller. Of a crash there is none: its text may be a secret.
         cause: for the log, if it can be told. Of other errors the log has types and places only.
@@ -68,6 +69,8 @@ class Outcome:
             error_log.error(f"{next(iter(what))} crashed", exc_info=_cause(error), **told, **what)
         elif self.name == "upstream_failed":
             error_log.warning(f"the upstream of a {next(iter(what))} failed", **told, **what)
+        elif self.name == "invalid_result":
+            error_log.error(f"the result of a {next(iter(what))} breaks its schema", **told, **what)
 
 
 def classify(error: BaseException, functions: Container[str] = ()) -> Outcome | None:
@@ -84,6 +87,9 @@ def classify(error: BaseException, functions: Container[str] = ()) -> Outcome | 
     if isinstance(error, MCPError) or not (isinstance(error, Exception) or would_end_the_server(error)):
         return None
     cause = _cause(error)
+    if isinstance(cause, InvalidResult):
+        text = f"The result breaks the tool's output schema: {cause}. The tool has to be corrected, not the call."
+        return Outcome("invalid_result", "invalid_result", text, str(cause))
     if isinstance(cause, InvalidInput):
         return Outcome("rejected", broken_rule(cause), f"Invalid arguments: {cause}")
     if isinstance(cause, ValidationError) and (cause is error or cause.title in functions):
@@ -92,11 +98,15 @@ def classify(error: BaseException, functions: Container[str] = ()) -> Outcome | 
     upstream = next((one for one in _causes(cause) if isinstance(one, UpstreamError)), None)
     if upstream is not None and (upstream is cause or name == "failed"):
         # A tool may say in its own words that it failed: whose fault it is stays.
-        message = error_text(upstream if upstream is cause else error)
+        message = _text(upstream if upstream is cause else error)
         told = f"{upstream} [{upstream.cause}]" if upstream.cause else str(upstream)
         return Outcome("upstream_failed", "upstream_failed", message, told)
     told = str(cause) if isinstance(cause, ConfigurationError) else ""
-    return Outcome(name, name, error_text(error) if name != "crashed" else "", told)
+    return Outcome(name, name, _text(error) if name != "crashed" else "", told)
+
+
+def _text(error: BaseException) -> str:
+    return str(error).encode(errors="replace").decode()  # a file's name may hold half of a surrogate pair
 
 
 def _name(error: BaseException) -> str:

@@ -16,12 +16,11 @@ from ..counters import count_decision
 from ..events.log import EventLog, Kind
 from ..limits.slots import Slot, Slots, current_slot
 from ..mcp import sdk
-from ..sinks.hidden import without_hidden
 from ..sinks.http import call_deadline
 from .arguments import Arguments
 from .confirmation import Confirmations
 from .outcome import classify
-from .output import fit_to_send
+from .output import Output
 from .record import Recorder, audited, caller
 from .running import Keeping, RunningCall, begin
 from .scopes import require
@@ -50,7 +49,7 @@ class ToolGuard:
     Args:
         events: where refusals and failures are noted.
         slots: of all calls together.
-        max_result_bytes: largest result, as JSON.
+        output: prepares results to be sent.
         recorder: records every call.
         keeping: what tools keep and seal with.
         confirmations: ask the user.
@@ -58,7 +57,7 @@ class ToolGuard:
 
     events: EventLog
     slots: Slots
-    max_result_bytes: int
+    output: Output
     recorder: Recorder
     keeping: Keeping
     confirmations: Confirmations
@@ -92,7 +91,8 @@ class ToolGuard:
                 if outcome is None:
                     raise
                 outcome.note(error, self.events, audit, tool=name)
-                return _error(outcome.message or f"The tool {name} failed. The server's log says why.")
+                text = outcome.message or f"The tool {name} failed. The server's log says why."
+                return self.output.error(text, guarded, by_tool=outcome.name == "failed")
 
     async def _admitted(
         self, guarded: GuardedTool, context: Context[Any, Any] | None, audit: dict[str, Any]
@@ -147,7 +147,8 @@ class ToolGuard:
             return self._refused(audit, "timeout", text, severity="medium")
         if isinstance(result, InputRequiredResult):
             audit["outcome"] = "asked"
-        return fit_to_send(result, self.events, max_bytes=self.max_result_bytes, tool=name)
+            return self.output.fit(result, {"tool": name}, redact=policy.redact)
+        return self.output.of_tool(result, guarded)
 
     def _refused(
         self, audit: dict[str, Any], outcome: str, text: str, event: Kind = "tool_execution_failed", **details: Any
@@ -155,8 +156,4 @@ class ToolGuard:
         """Note an outcome in the audit line and as an event, and return `text` as an error result."""
         audit["outcome"] = outcome
         self.events.record(event, caller(), **{"tool": audit["tool"], "reason": outcome, **details})
-        return _error(text)
-
-
-def _error(text: str) -> CallToolResult:
-    return CallToolResult(content=[TextContent(type="text", text=without_hidden(text))], is_error=True)
+        return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)

@@ -18,6 +18,7 @@ from ..mcp import sdk
 from .arguments import StrictMetadata
 from .declarations import ToolPolicy, policy_of
 from .exact import Inexact, InvalidTool, exact
+from .result_schema import result_check
 
 _REMEDY = "Annotate every parameter with a type of JSON, and convert its value in the tool."
 _MAX_THREADS = 1000  # they cannot be stopped, so slots count them and not this
@@ -31,6 +32,8 @@ class GuardedTool:
     policy: ToolPolicy
     blocking: bool
     limiter: RateLimiter | None
+    check_result: Callable[[Any], None]
+    """Raises `InvalidResult` for a structure that breaks the output schema."""
 
 
 def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory = RateLimiter) -> GuardedTool:
@@ -47,7 +50,7 @@ def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory =
         tool.fn, tool.is_async = _in_thread(function), True
     calls = policy.calls_per_minute
     limiter = make_limiter(f"tool:{tool.name}", per_minute=calls, burst=calls) if calls is not None else None
-    return GuardedTool(tool, policy, blocking, limiter)
+    return GuardedTool(tool, policy, blocking, limiter, result_check(tool.output_schema))
 
 
 def _described(function: Callable[..., Any], policy: ToolPolicy) -> sdk.Tool:

@@ -18,7 +18,7 @@ from .options import Commands
 from .terminal import table
 
 _COLUMNS = ("TOOL", "SCOPES", "LIMITS", "ANNOTATIONS", "LOCK")
-_HINTS = ("read_only", "destructive", "idempotent", "open_world")
+_HINTS = ("read_only", "destructive", "idempotent", "open_world", "untrusted")
 
 
 def add_commands(commands: Commands) -> None:
@@ -105,8 +105,8 @@ def _row(guarded: GuardedTool, locked: Mapping[str, str]) -> tuple[str, ...]:
     hints = [name.replace("_", "-") for name in _HINTS if getattr(policy, name)]
     if policy.confirm or policy.destructive:
         hints.append("confirm" if policy.confirm is True else f"confirm-{policy.confirm or 'NEVER'}")
-    if guarded.blocking:
-        hints.append("blocking")
+    hints += ["unredacted"] if not policy.redact else []
+    hints += ["blocking"] if guarded.blocking else []
     approved = locked.get(guarded.tool.name)
     state = "missing" if approved is None else "ok" if approved == digest(definition(guarded)) else "CHANGED"
     scopes = " ".join(sorted(policy.scopes)) or "-"

@@ -1,6 +1,7 @@
 """The one way of untrusted text to an output: a log line, an event, the audit trail, a metric's label or a span.
 
-Three functions, the strictest first:
+The secrets of the process are known here, so that results of calls are kept free of them as well (`without_secrets`).
+Three functions for outputs, the strictest first:
 
 - `named` for names: declared ones as they are, others as their length and a digest.
 - `shown` for text that an operator has to see (an unknown path, a refused Host): redacted, then cleaned, then cut.
@@ -9,6 +10,7 @@ Three functions, the strictest first:
 Values of arguments are not written at all.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -16,7 +18,7 @@ import re
 import sys
 from collections.abc import Container, Iterable, Iterator
 from itertools import chain
-from urllib.parse import quote, unquote
+from urllib.parse import quote, quote_plus, unquote
 
 from ..http.current_request import current_request
 from ..sinks.hidden import escape_hidden
@@ -31,6 +33,7 @@ _TOKENS = re.compile(r"mcp_(?:[0-9a-z]{10}_[0-9A-Za-z]{8,}|[\w-]{43})|eyJ[\w-]{8
 _DIGEST_KEY = os.urandom(16)  # of this process, so that short names cannot be found by trying
 
 _secrets: set[str] = set()  # each in every form in which it can stand in a line
+_encoded: tuple[str, ...] = ()  # each in every form in which it can stand in a result, the longest first
 _pieces: frozenset[str] = frozenset()  # of the secrets
 _blocks: set[int] = set()  # all four bytes that follow one another in a secret
 _declared: set[str] = set()
@@ -40,10 +43,13 @@ def add_secrets(secrets: Iterable[str]) -> None:
     """Keep `secrets` out of every output of this process, also pieces of 8 characters or more. Those shorter
     than 7 characters are not looked for.
     """
-    global _pieces  # noqa: PLW0603  (secrets are the process's, whatever writes a line)
+    global _pieces, _encoded  # noqa: PLW0603  (secrets are the process's, whatever writes a line)
+    known = set(_encoded)
     for secret in secrets:
         if len(secret) >= _SHORTEST:
             _secrets.update((secret, json.dumps(secret)[1:-1], quote(secret, safe="")))
+            known.update(_forms(secret))
+    _encoded = tuple(sorted(known, key=len, reverse=True))
     _pieces = frozenset(piece for secret in _secrets for piece in _pieces_of(secret))
     _blocks.update(*(_windows(secret.encode(), 4) for secret in _secrets))
 
@@ -87,6 +93,31 @@ def redact(text: str) -> str:
             text = text.replace(secret, REDACTED)
         text = _without_pieces(text, _pieces)
     return _TOKENS.sub(REDACTED, text) if "mcp_" in text or "eyJ" in text else text
+
+
+def without_secrets(text: str, mark: str) -> str:
+    """Return what is to be sent with `mark` for each secret of the process: plain, escaped, in base64, hex or a URL.
+
+    Pieces of a secret are not looked for: they may be words of a result.
+    """
+    for form in _encoded:
+        if form in text:
+            text = text.replace(form, mark)
+    return text
+
+
+def _forms(secret: str) -> Iterator[str]:
+    plain = secret.encode()
+    in_url = {quote(secret, safe=""), quote_plus(secret), "".join(f"%{byte:02X}" for byte in plain)}
+    texts = {secret, *in_url, *(re.sub("%..", lambda escape: escape[0].lower(), text) for text in in_url)}
+    for _ in range(2):  # in a JSON text, which may stand in a JSON document
+        texts |= {json.dumps(text, ensure_ascii=is_ascii)[1:-1] for text in texts for is_ascii in (True, False)}
+    yield from texts
+    yield from (plain.hex(), plain.hex().upper())
+    for before in range(3):  # bytes of other text that share the first characters with it
+        coded = base64.b64encode(bytes(before) + plain).decode()
+        whole = coded[(0, 2, 3)[before] : (before + len(plain)) * 8 // 6]  # what the secret alone decides
+        yield from (whole, whole.replace("+", "-").replace("/", "_"))
 
 
 def escape_controls(text: str) -> str:

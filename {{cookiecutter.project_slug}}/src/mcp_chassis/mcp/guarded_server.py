@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from mcp import MCPError, types
 from mcp.server.mcpserver import Context, MCPServer
@@ -19,7 +19,7 @@ from ..calls.arguments import Arguments, SchemaViolation, rejection
 from ..calls.confirmation import LIFETIME, Confirmations, OpenQuestions
 from ..calls.declarations import PromptPolicy, ResourcePolicy, policy_of
 from ..calls.outcome import classify
-from ..calls.output import ResultTooLarge, fit_to_send
+from ..calls.output import Output, ResultTooLarge
 from ..calls.pipeline import ToolGuard
 from ..calls.record import ACTIONS, Recorder, audited, caller
 from ..calls.running import HandleStore, Keeping
@@ -32,8 +32,7 @@ from ..limits.slots import Slots
 from ..sinks.hidden import without_hidden
 from ..state import with_state
 from . import sdk
-
-_Result = TypeVar("_Result")
+from .session import OutgoingSession
 
 _CHANGES = ("add_tool", "remove_tool", "add_resource", "resource", "add_prompt", "remove_prompt", "completion")
 _MAX_LISTINGS = 100
@@ -59,7 +58,7 @@ class GuardedServer(MCPServer[Any]):
         state: returns what tools share, once it is opened.
         events: where refusals and failures are noted.
         max_concurrent_calls: tool calls that may run at the same time, all tools together.
-        max_result_bytes: largest result of a tool, a resource or a prompt, as JSON.
+        output: what results may hold, and how large they are.
         make_limiter: makes the counters of the tools' calls per minute.
         recorder: records every call.
         questions: confirmations that all replicas share.
@@ -85,7 +84,7 @@ class GuardedServer(MCPServer[Any]):
         state: Callable[[], Any] = lambda: None,
         events: EventLog,
         max_concurrent_calls: int = 100,
-        max_result_bytes: int = 1_048_576,
+        output: Output | None = None,
         make_limiter: LimiterFactory = RateLimiter,
         recorder: Recorder | None = None,
         questions: OpenQuestions | None = None,
@@ -95,7 +94,7 @@ class GuardedServer(MCPServer[Any]):
     ) -> None:
         self.events = events
         self._recorder = recorder or Recorder()
-        self._max_result_bytes = max_result_bytes
+        self._output = output or Output(events=events)
         self._functions = {function.__name__ for function in (*resources, *prompts)}
         security = sdk.RequestStateSecurity(
             keys=state_keys or [os.urandom(32)], ttl=LIFETIME, bind_principal=lambda _: caller()
@@ -103,7 +102,7 @@ class GuardedServer(MCPServer[Any]):
         self._guard = ToolGuard(
             events=events,
             slots=Slots(max_concurrent_calls),
-            max_result_bytes=max_result_bytes,
+            output=self._output,
             recorder=self._recorder,
             keeping=Keeping(security.codec, handles or HandleStore()),
             confirmations=Confirmations(questions),
@@ -159,7 +158,7 @@ class GuardedServer(MCPServer[Any]):
         name, params = named(self.access.resource_of(uri)), {"uri": uri}
         required = self.access.required("resources/read", params)
         with self._guarded(params, required, data={"uri": without_hidden(uri)}, resource=name):
-            return self._fit(await super().read_resource(uri, context), resource=name)
+            return self._output.fit(await super().read_resource(uri, context), {"resource": name})
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
@@ -171,7 +170,7 @@ class GuardedServer(MCPServer[Any]):
         with self._guarded(given, self.access.required("prompts/get", {"name": name}), prompt=name):
             if missing := {one.name for one in prompt.arguments or () if one.required} - given.keys():
                 raise SchemaViolation(f"Missing required arguments: {missing}")
-            return self._fit(await super().get_prompt(name, arguments, context), prompt=name)
+            return self._output.fit(await super().get_prompt(name, arguments, context), {"prompt": name})
 
     async def list_tools(self) -> list[types.Tool]:
         return [tool for tool in await super().list_tools() if self._may("tools/call", name=tool.name)]
@@ -225,7 +224,8 @@ class GuardedServer(MCPServer[Any]):
                     raise
                 outcome.note(error, self.events, audit, **what)
                 code = types.INVALID_PARAMS if outcome.is_of_caller else types.INTERNAL_ERROR
-                raise MCPError(code=code, message=outcome.message or f"The {kind} failed", data=data) from None
+                message = self._output.text(outcome.message, what) or f"The {kind} failed"
+                raise MCPError(code=code, message=message, data=data) from None
 
     def _refuse_unknown(self, kind: str, name: str) -> NoReturn:
         """Refuse a name that is not declared. Guessed names are recorded too."""
@@ -260,15 +260,13 @@ class GuardedServer(MCPServer[Any]):
             return error.error
         return None
 
-    def _fit(self, result: _Result, **what: str) -> _Result:
-        return fit_to_send(result, self.events, max_bytes=self._max_result_bytes, **what)
-
     async def _outermost(self, ctx: sdk.ServerRequestContext[Any, Any], call_next: sdk.CallNext) -> sdk.HandlerResult:
         """Note what the SDK refuses before the guard sees it, and clean the errors that functions raise."""
 
         def what() -> dict[str, str]:
             return self.access.subject(ctx.method, ctx.params or {})
 
+        ctx.session = OutgoingSession(ctx.session, self._output)
         try:
             return await call_next(ctx)
         except ValidationError as error:
@@ -284,7 +282,7 @@ class GuardedServer(MCPServer[Any]):
                     "input_validation_failed", caller(), severity=None, reason="invalid_confirmation", **what()
                 )
             try:
-                error.error = self._fit(error.error, **what())
+                error.error = self._output.fit(error.error, what())
             except (ResultTooLarge, ValueError):
                 failed = KINDS.get(ctx.method, "request")
                 raise MCPError(code=types.INTERNAL_ERROR, message=f"The {failed} failed") from None

@@ -26,6 +26,7 @@ from mcp.server.mcpserver.tools.base import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp.server.request_state import InvalidRequestState, RequestStateCodec, RequestStateSecurity
 from mcp.server.runner import ServerRunner, aclose_shielded, modern_error_data
+from mcp.server.session import ServerSession
 from mcp.server.streamable_http import check_accept_headers
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.subscriptions import (

@@ -6,6 +6,7 @@ has a settings class of its own, which `Settings.room` returns.
 
 import errno
 import os
+import re
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
@@ -28,6 +29,9 @@ _NO_FILE = (
     "There is no .env in this directory. Run this in the project's directory, name the file with --env-file, or make "
     "one with `python scripts/create_env.py`."
 )
+# Of other programs' variables: `..._KEY_FILE` is a path, `KEYS` holds digests.
+_SECRET_NAME = re.compile(r"(?:^|_)(?:(?:API|ACCESS|SECRET|PRIVATE|SIGNING|MASTER)_?KEY|TOKEN|SECRET|PASSWORD|PASSWD)$")
+_MIN_SECRET = 16  # characters: shorter ones are often words
 _MISSING = "is missing, and has no default. Set it in the environment, in .env, or as a file in SECRETS_DIR."
 
 
@@ -71,6 +75,13 @@ class Settings(SettingsFields):
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be logged."""
         return (*super().secrets, *(secret for room in self._rooms.values() for secret in room.secrets))
+
+    @property
+    def other_secrets(self) -> tuple[str, ...]:
+        """Values of other variables of the environment and `.env` that are named like a secret: tools may read them."""
+        found = {**os.environ, **read_env_file(self._env_file)}.items()
+        named = (value for name, value in found if _SECRET_NAME.search(name.upper()) and len(value) >= _MIN_SECRET)
+        return tuple(value for value in named if value.isprintable() and not value.startswith(("/", ".", "~")))
 
 
 _Settings = TypeVar("_Settings", bound=Settings)

@@ -1,12 +1,13 @@
 """Every setting of the server, what each may be by itself, and what follows from them."""
 
 import re
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretBytes, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ..http.origins import host_name, is_path, normal_origin, page_origin, public_url
@@ -48,13 +49,25 @@ def _regular(path: Path) -> Path:
     return path
 
 
-def _unsecret(secret: SecretStr) -> str:
+def _unsecret(secret: SecretStr | SecretBytes) -> str:
     """Return what must never be logged: of a URL with a password only that, the rest is in ordinary lines as well."""
-    text = secret.get_secret_value()
+    given = secret.get_secret_value()
+    text = given if isinstance(given, str) else given.decode(errors="replace")
     try:
         return unquote(urlsplit(text).password or "") or text
     except ValueError:  # not a URL
         return text
+
+
+def _secrets_in(value: Any) -> Iterator[SecretStr | SecretBytes]:
+    if isinstance(value, SecretStr | SecretBytes):
+        yield value
+    elif isinstance(value, Mapping | BaseModel):
+        for _, part in value.items() if isinstance(value, Mapping) else value:
+            yield from _secrets_in(part)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for part in value:
+            yield from _secrets_in(part)
 
 
 def _none(value: Any) -> Any:
@@ -101,7 +114,7 @@ class _Sources(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be logged. `KEYS` holds digests, in a text whose pieces are in ordinary lines."""
-        return tuple(_unsecret(value) for name, value in self if isinstance(value, SecretStr) and name != "keys")
+        return tuple(_unsecret(one) for name, value in self if name != "keys" for one in _secrets_in(value))
 
 
 class SettingsFields(_Sources):
@@ -131,6 +144,7 @@ class SettingsFields(_Sources):
     max_body_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
     max_body_nodes: Annotated[int, Field(ge=1000, le=10_000_000)] = 20_000
     max_result_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
+    max_result_tokens: Annotated[int, Field(ge=256, le=100_000_000)] = 25_000
     max_concurrent_calls: Annotated[int, Field(ge=1, le=100_000)] = 100
     max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1000
     max_connections_per_address: Annotated[int, Field(ge=1, le=100_000)] = 100
@@ -147,6 +161,8 @@ class SettingsFields(_Sources):
     log_level: _LogLevel = "INFO"
     log_format: _LogFormat = "auto"
     events_file: Annotated[_File | None, BeforeValidator(_none)] = Path("var/events.db")
+    result_redaction: bool = True
+    mark_untrusted: bool = True
     tools_lock: _File = Path("tools.lock.json")
     tools_token_budget: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     model_apis: Annotated[tuple[_Api, ...], NoDecode, BeforeValidator(parts)] = get_args(_Api)

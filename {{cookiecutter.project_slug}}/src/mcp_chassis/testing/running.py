@@ -1,5 +1,6 @@
 """A real server on a real socket, for tests: uvicorn with every layer, in a thread of this process."""
 
+import re
 import secrets
 import socket
 import ssl
@@ -21,6 +22,7 @@ from ..http.server import make_server
 from ..service import Service
 from ..settings import Settings, load_settings
 
+_MARKED = re.compile(r".*\n<untrusted-([0-9a-f]{16})>\n(?P<text>.*)\n</untrusted-\1>", re.DOTALL)
 # Loaded once: otherwise every client loads the certificate authorities, for plain HTTP.
 _TLS = ssl.create_default_context()
 
@@ -87,8 +89,9 @@ class RunningServer:
 
 
 def text(result: CallToolResult) -> str:
-    """Return the text of a tool's result."""
-    return "".join(block.text for block in result.content if isinstance(block, TextContent))
+    """Return the text of a tool's result, without the marks of an untrusted one."""
+    texts = [block.text for block in result.content if isinstance(block, TextContent)]
+    return "".join(_MARKED.sub(lambda marked: marked["text"], one) for one in texts)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def new_id() -> str:
 def new_key(key_id: str) -> str:
     """Return a new key with that id."""
     secret = "".join(secrets.choice(_BASE62) for _ in range(_SECRET_LENGTH))
-    return f"{PREFIX}{key_id}_{secret}" + _check_sum(f"{PREFIX}{key_id}_{secret}")
+    return f"{PREFIX}{key_id}_{secret}" + check_sum(f"{PREFIX}{key_id}_{secret}")
 
 
 def id_of(key: str) -> str:
@@ -42,7 +42,7 @@ def id_of(key: str) -> str:
         InvalidCredential: if the form or the check sum is wrong: a text that no key can be.
     """
     match = _KEY.fullmatch(key)
-    if match is None or _check_sum(key[:-_CHECK_LENGTH]) != key[-_CHECK_LENGTH:]:
+    if match is None or check_sum(key[:-_CHECK_LENGTH]) != key[-_CHECK_LENGTH:]:
         raise InvalidCredential("check_sum")
     return match[1]
 
@@ -52,6 +52,7 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _check_sum(text: str) -> str:
+def check_sum(text: str) -> str:
+    """Return the CRC32 of a text in base 62, as the tokens of GitHub and npm have it too."""
     number = zlib.crc32(text.encode())
     return "".join(_BASE62[number // 62**place % 62] for place in reversed(range(_CHECK_LENGTH)))
