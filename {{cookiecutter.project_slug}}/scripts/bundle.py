@@ -1,9 +1,9 @@
 """Make a bundle for desktop clients, `dist/NAME-VERSION.mcpb`: `python scripts/bundle.py`.
 
 The server's command `bundle` does the same. A bundle is a zip with a manifest (MCPB 0.4). The client unpacks it, asks
-for your own settings, and starts the server over stdio with uv, which installs what `pyproject.toml` and `uv.lock` name.
-It holds no `.env`, no test and no hidden file, and the same files make the same bytes. Tools must be approved: the
-server runs as in production.
+for your own settings, and starts the server over stdio with uv, which installs what `pyproject.toml` and `uv.lock`
+name. It holds no `.env`, no test and no hidden file, and the same files make the same bytes. Tools must be approved:
+the server runs as in production.
 
 With `--repository OWNER/NAME` it also writes `dist/server.json`, the entry for the MCP registry (schema of 2025-12-11)
 of a bundle that is published as a release `vVERSION` of that repository on GitHub.
