@@ -7,12 +7,13 @@ from baking import bake, files
 
 import dev
 
-# Upper bounds: what there is today, rounded up. A change that makes something smaller lowers them. They rose once, when
-# the chassis got what a team's own part needs: state, settings, claims, handles, pages, upstreams, exact schemas.
+# Upper bounds: what there is today, rounded up. A change that makes something smaller lowers them. They rose twice: when
+# the chassis got what a team's own part needs (state, settings, claims, handles, pages, upstreams, exact schemas), and
+# when it got what real identity providers need and checks of results (schema, secrets, marks of untrusted text).
 # The goals: 140 files; the chassis 6,650 lines by default, 9,200 with every optional package, 5,800 at its smallest;
 # 1,200 of `testing`; 350 of the team's package; 2,500 of tests.
-MAX_FILES = 185
-MAX_CHASSIS_LINES = {"default": 11_250, "every": 13_870, "smallest": 11_000}
+MAX_FILES = 202
+MAX_CHASSIS_LINES = {"default": 12_700, "every": 16_350, "smallest": 12_450}
 MAX_TESTING_LINES = 1_285
 MAX_TEAM_LINES = 350
 MAX_TEST_LINES = 2_500
