@@ -10,9 +10,10 @@ import pytest
 from engine import Engine
 from proxies import free_port, wait_until
 
+from .conftest import ON_DEMAND
 from .test_compose import Stack, copied
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("containers"), pytest.mark.anyio]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("containers"), pytest.mark.anyio, ON_DEMAND]
 
 ALLOWED, OTHER = "https://pypi.org/simple/six/", "https://files.pythonhosted.org/"
 """Packages come from there, so that these tests need no other host."""
