@@ -491,7 +491,7 @@ KUBERNETES_MISTAKES = {
         "      initContainers:\n        - name: x\n          image: x:1.0.0\n      volumes:\n",
     ),
     "host-port": ("base/deployment.yaml", "- name: http\n", "- name: http\n              hostPort: 80\n"),
-    "node-volume": ("base/deployment.yaml", "          emptyDir:\n", "          nfs: {server: a}\n          emptyDir:\n"),
+    "node-volume": ("base/deployment.yaml", "          emptyDir:\n", "          nfs: {}\n          emptyDir:\n"),
     "sysctl": ("base/deployment.yaml", "        fsGroup:", "        sysctls: [{name: a, value: b}]\n        fsGroup:"),
     "proc": ("base/deployment.yaml", "            allowPriv", "            procMount: Unmasked\n            allowPriv"),
     "host-network": ("base/deployment.yaml", "      enableServiceLinks: false", "      hostNetwork: true"),
