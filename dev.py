@@ -754,6 +754,14 @@ def test(checkout: Checkout, pytest_arguments: Sequence[str]) -> int:
     return code or int(failed)
 
 
+def containers(checkout: Checkout) -> int:
+    """Run every test with containers, those that `test` leaves out for their length among them."""
+    command = [str(test_environment(checkout).python), "-m", "pytest", "-s", "tests/containers"]
+    return subprocess.run(
+        command, cwd=checkout.root, env={**os.environ, "CONTAINER_TESTS": "all"}, check=False
+    ).returncode
+
+
 def scorecard(checkout: Checkout, *, quick: bool) -> int:
     """Make the default project, run the test behind each of its promises and the benchmark, write SCORECARD.md."""
     python = test_environment(checkout).python
@@ -777,6 +785,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--force", action="store_true", help="overwrite template files that changed as well")
     text = "write the checksums of the chassis; every edit of it changes them"
     commands.add_parser("manifest", help=text, description=text)
+    text = "build and run what a project deploys with, in containers"
+    commands.add_parser("containers", help=text, description=text)
     text = "run the test behind every promise, and the benchmark, and write SCORECARD.md"
     command = commands.add_parser("scorecard", help=text, description=text)
     command.add_argument("--quick", action="store_true", help="leave the benchmark out")
@@ -796,6 +806,8 @@ def dispatch(checkout: Checkout, words: Sequence[str]) -> int:
         return sync(checkout, force=arguments.force)
     if arguments.command == "manifest":
         return write_manifest(checkout)
+    if arguments.command == "containers":
+        return containers(checkout)
     if arguments.command == "scorecard":
         return scorecard(checkout, quick=arguments.quick)
     answers = parse_answers(checkout, arguments.answers)

@@ -53,6 +53,7 @@ STAND_INS = {
         "ENV XDG_CONFIG_HOME=/config XDG_DATA_HOME=/data\n"
         'CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]\n'
     ),
+    "docker.io/library/debian:13.2-slim": 'CMD ["bash"]\n',
     "docker.io/valkey/valkey:8.1.8-alpine": 'WORKDIR /data\nCMD ["valkey-server"]\n',
 }
 

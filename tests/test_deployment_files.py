@@ -22,6 +22,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 from baking import bake, files
+from kubernetes_validate.utils import latest_version
 from manifests import Manifest, build, containers, find, read_env
 from proxies import needs, nginx_directory, program
 from pydantic import SecretStr
@@ -118,10 +119,15 @@ def test_compose_yaml_follows_the_schema_of_the_compose_specification(docker_pro
 
 
 @linux_only
-def test_the_schemas_of_kubernetes_accept_what_production_is_made_of(kubernetes_project: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("older", [0, 1, 2], ids=["newest", "one-before", "two-before"])
+def test_the_schemas_of_kubernetes_accept_what_production_is_made_of(
+    older: int, kubernetes_project: Path, tmp_path: Path
+) -> None:
+    """The OpenAPI schemas of the newest minor version that the package `kubernetes-validate` has, and of two before."""
     made = tmp_path / "production.yaml"
     made.write_text(yaml.safe_dump_all(build(kubernetes_project / "deploy/kubernetes/production")), encoding="utf-8")
-    said = run(program("kubernetes-validate"), "--strict", made)
+    minor = int(latest_version().split(".")[1]) - older
+    said = run(program("kubernetes-validate"), "--kubernetes-version", f"1.{minor}.0", "--strict", made)
     assert said.count("passed") == len(build(kubernetes_project / "deploy/kubernetes/production"))
 
 
@@ -349,6 +355,7 @@ def kubernetes_faults(made: list[Manifest]) -> list[str]:
         said.append("every system call")
     if any(pod.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")) or "hostPath" in repr(pod["volumes"]):
         said.append("a part of the node")
+    said += restricted_faults(pod)
     said += replica_faults(made, deployment, find(made, "ConfigMap", slug)["data"])
     (namespace,) = (one["metadata"] for one in made if one["kind"] == "Namespace")
     if namespace["labels"].get("pod-security.kubernetes.io/enforce") != "restricted":
@@ -365,6 +372,27 @@ def kubernetes_faults(made: list[Manifest]) -> list[str]:
             for _ in range(not any(one["kind"] == "NetworkPolicy" and one["spec"]["podSelector"] == {} for one in made))
         ]
     )
+
+
+def restricted_faults(pod: Manifest) -> list[str]:
+    """What the restricted profile forbids beside what is looked for above (Pod Security Standards, 1.37)."""
+    allowed = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+    said = [f"a volume of the kind {kind}" for one in pod["volumes"] for kind in set(one) - {"name"} - allowed]
+    for security in (pod["securityContext"], *(one.get("securityContext", {}) for one in pod["containers"])):
+        if found := set(security) & {"sysctls", "procMount", "seLinuxOptions", "appArmorProfile", "windowsOptions"}:
+            said.append(f"{found} may loosen what the profile holds")
+    if any("hostPort" in port for one in pod["containers"] for port in one.get("ports", [])):
+        said.append("a port of the node")
+    return said
 
 
 def replica_faults(made: list[Manifest], deployment: Manifest, settings: dict[str, str]) -> list[str]:
@@ -462,6 +490,10 @@ KUBERNETES_MISTAKES = {
         "      volumes:\n",
         "      initContainers:\n        - name: x\n          image: x:1.0.0\n      volumes:\n",
     ),
+    "host-port": ("base/deployment.yaml", "- name: http\n", "- name: http\n              hostPort: 80\n"),
+    "node-volume": ("base/deployment.yaml", "          emptyDir:\n", "          nfs: {}\n          emptyDir:\n"),
+    "sysctl": ("base/deployment.yaml", "        fsGroup:", "        sysctls: [{name: a, value: b}]\n        fsGroup:"),
+    "proc": ("base/deployment.yaml", "            allowPriv", "            procMount: Unmasked\n            allowPriv"),
     "host-network": ("base/deployment.yaml", "      enableServiceLinks: false", "      hostNetwork: true"),
     "one-node": ("base/deployment.yaml", "topologyKey: kubernetes.io/hostname", "topologyKey: example.com/rack"),
     "probe": ("base/deployment.yaml", "path: /readyz", "path: /health"),

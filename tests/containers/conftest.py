@@ -1,5 +1,6 @@
 """One engine, one project and one image for all tests with containers."""
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,9 @@ import pytest
 from baking import bake
 from engine import Engine, engine
 
+ON_DEMAND = pytest.mark.skipif(
+    os.environ.get("CONTAINER_TESTS") != "all", reason="takes minutes: python dev.py containers"
+)
 IMAGE = "localhost/secure-mcp-server:0.1.0"
 """As compose.yaml calls it."""
 

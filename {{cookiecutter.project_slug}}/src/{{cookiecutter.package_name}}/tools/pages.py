@@ -1,5 +1,6 @@
 """Reads the web for the model: whatever a URL says or redirects to, only public servers are ever asked."""
 
+import os
 from typing import Annotated
 
 from mcp.server.mcpserver.exceptions import ToolError
@@ -8,7 +9,8 @@ from pydantic import Field
 from mcp_chassis import tool
 from mcp_chassis.sinks import SafeFetcher
 
-_fetcher = SafeFetcher(max_bytes=200_000)
+# In a network without a way out, a proxy is the way (compose.egress.yaml): it decides which hosts there are.
+_fetcher = SafeFetcher(max_bytes=200_000, proxy=os.environ.get("EGRESS_PROXY") or None)
 
 
 @tool(title="Fetch a page", read_only=True, open_world=True, timeout=20, calls_per_minute=30, max_concurrency=5)
