@@ -44,7 +44,8 @@ class Source(BaseModel):
 
 def let_everything_through() -> None:
     """Take away, in the process under attack, what the guard does against it: it leaves nothing to find."""
-    setattr(Output, "fit", lambda _, result, **__: result)  # noqa: B010  # mypy knows what it is
+    for name in ("of_tool", "fit", "text"):
+        setattr(Output, name, lambda _, sent, *__, **___: sent)
     setattr(outcome, "would_end_the_server", lambda _: False)  # noqa: B010
 
 
