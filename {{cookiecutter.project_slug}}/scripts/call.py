@@ -14,6 +14,7 @@ import anyio
 import httpx2
 import mcp
 from mcp import MCPError, types
+from mcp.client import ClientRequestContext
 from mcp.client.streamable_http import streamable_http_client
 
 from mcp_chassis.cli.serve import own_url
@@ -138,7 +139,7 @@ def _takes_text(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> bo
     return "string" in schema.get("type", ()) or any(isinstance(one, str) for one in schema.get("enum", ()))
 
 
-async def _ask(_: object, params: types.ElicitRequestParams) -> types.ElicitResult:
+async def _ask(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
     """Ask the user what the server asks, one member of the form after the other."""
     print(_printable(params.message), file=sys.stderr)
     if not isinstance(params, types.ElicitRequestFormParams) or not sys.stdin.isatty():
