@@ -1,8 +1,8 @@
-"""Writes SCORECARD.md: every promise of a generated project's SECURITY.md, the tests behind it, and their results.
+"""Writes SCORECARD.md: every promise of a generated project's docs/promises.md, the tests behind it, and their results.
 
     python dev.py scorecard [--quick]
 
-makes the default project and runs this with it. The promises are those of the template's SECURITY.md, of every optional
+makes the default project and runs this with it. The promises are those of the template's docs/promises.md, of every optional
 package; `tests/promises.toml` names the tests. No number in the result is written by hand.
 """
 
@@ -27,7 +27,7 @@ IN_PROJECT = "project:"
 
 
 class Promise(NamedTuple):
-    """One row of SECURITY.md, and the tests that fail when it does not hold."""
+    """One row of docs/promises.md, and the tests that fail when it does not hold."""
 
     id: str
     risk: str
@@ -62,10 +62,10 @@ def main() -> int:
 
 
 def promises(root: Path) -> list[Promise]:
-    """Return every promise of the template's SECURITY.md, whichever answers it belongs to."""
+    """Return every promise of the template's docs/promises.md, whichever answers it belongs to."""
     tests = tomllib.loads((root / "tests" / "promises.toml").read_text(encoding="utf-8"))
     found, risk = [], ""
-    document = root / "{{cookiecutter.project_slug}}" / "SECURITY.md"
+    document = root / "{{cookiecutter.project_slug}}" / "docs" / "promises.md"
     for line in document.read_text(encoding="utf-8").splitlines():
         if line.startswith("#%"):  # a condition of the template
             continue
@@ -103,7 +103,7 @@ def head(rows: list[Promise], results: dict[str, str]) -> list[str]:
     return [
         "# Scorecard",
         "",
-        f"The latest test result for every promise in a generated project's SECURITY.md. {len(rows)} promises, "
+        f"The latest test result for every promise in a generated project's docs/promises.md. {len(rows)} promises, "
         f"{passed} of {len(results)} tests passed.",
         "",
         f"Written by `python dev.py scorecard` on {datetime.now(UTC):%Y-%m-%d}, with Python "

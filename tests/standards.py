@@ -11,7 +11,7 @@ SOURCE = ROOT / "tests" / "standards.toml"
 PAGE = ROOT / "docs" / "standards.md"
 _HEAD = """# Standards
 
-Which promises of a project's `SECURITY.md` answer the entries of public catalogues, and what remains. This is the
+Which promises of a project's `docs/promises.md` answer the entries of public catalogues, and what remains. This is the
 project's own assessment, not a certificate. [SCORECARD.md](../SCORECARD.md) shows the tests of every promise and their
 latest result. Written from `tests/standards.toml`.
 """

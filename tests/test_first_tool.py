@@ -63,6 +63,7 @@ def test_the_commands_of_the_readme_lead_to_a_tool_that_a_client_can_call(
 ) -> None:
     project = bake(tmp_path, examples=examples)
     readme = (project / "README.md").read_text(encoding="utf-8")
+    clients = (project / "docs" / "clients.md").read_text(encoding="utf-8")
     *first, (last, _) = commands(readme)
     for command, shown in first:
         done = run(project, path, *command.split())
@@ -74,7 +75,7 @@ def test_the_commands_of_the_readme_lead_to_a_tool_that_a_client_can_call(
     try:
         key = dev.read_env(project / ".env")["API_KEY"]
         assert anyio.run(called, f"http://127.0.0.1:{port}", key) == "Ada Lovelace"
-        (program,) = re.findall(r"<!-- executed by tests: client -->\n```python\n(.*?)```", readme, re.DOTALL)
+        (program,) = re.findall(r"<!-- executed by tests: client -->\n```python\n(.*?)```", clients, re.DOTALL)
         program = program.replace("http://127.0.0.1:8080/", f"http://127.0.0.1:{port}/")
         printed = subprocess.check_output(
             [sys.executable, "-c", program], env=environment(path, API_KEY=key), encoding="utf-8", timeout=60

@@ -282,7 +282,7 @@ def test_documents_of_a_project_describe_what_it_has(answers: dict[str, Any], tm
             # A condition in the template must not glue a heading or a table to the text above it.
             for block in re.split(r"^```.*?^```$", text, flags=re.MULTILINE | re.DOTALL):
                 assert not re.search(r"[^\n]\n#+ |^#+ .+\n[^\n]|^(?!\|).+\n\|", block, re.MULTILINE), name
-    assert len((project / "README.md").read_text(encoding="utf-8").splitlines()) <= 250
+    assert len((project / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_the_readme_explains_every_question_and_every_choice() -> None:

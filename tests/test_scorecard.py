@@ -37,7 +37,7 @@ def score(tmp_path: Path, security: str, promises: str) -> tuple[int, str, str]:
     """Return the exit code, the card and what was printed."""
     root, project = tmp_path / "root", tmp_path / "project"
     files = {
-        root / "{{cookiecutter.project_slug}}" / "SECURITY.md": security,
+        root / "{{cookiecutter.project_slug}}" / "docs" / "promises.md": security,
         root / "tests" / "promises.toml": promises,
         root / "tests" / "chassis" / "test_a.py": TESTS,
         project / "tests" / "test_b.py": "def test_own(): pass\ndef test_wrong(): assert False\n",

@@ -1,4 +1,4 @@
-"""SECURITY.md promises only what a test proves: each id has tests, and each file of attacks is behind an id."""
+"""A project promises only what a test proves: each id has tests, and each file of attacks is behind an id."""
 
 import ast
 import re
@@ -17,7 +17,11 @@ from mcp_chassis.settings import all_fields
 
 from .support.project import PROJECT
 
-DOCUMENT = (PROJECT / "SECURITY.md").read_text(encoding="utf-8")
+PAGES = {
+    name: (PROJECT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("promises", "events", "runbook", "threat-model")
+}
+DOCUMENT, EVENTS, RUNBOOK = PAGES["promises"], PAGES["events"], PAGES["runbook"]
 PROMISES: dict[str, Any] = tomllib.loads((ROOT / "tests" / "promises.toml").read_text(encoding="utf-8"))
 WITHOUT_SERVER: dict[str, list[str]] = PROMISES.pop("without_server")
 NAMED = sorted({test for tests in PROMISES.values() for test in tests})
@@ -46,7 +50,7 @@ def functions_of(path: Path) -> dict[str, ast.AST]:
 
 def rows_of(risk: str) -> list[str]:
     """Return the rows of the table below the heading of a risk."""
-    section = re.split(r"\n#+ ", DOCUMENT.partition(f"\n### {risk}\n")[2])[0]
+    section = re.split(r"\n#+ ", DOCUMENT.partition(f"\n## {risk}\n")[2])[0]
     return [line for line in section.splitlines() if line.startswith("| ")][1:]
 
 
@@ -111,7 +115,7 @@ def test_most_tests_start_a_server_as_the_document_says() -> None:
 
 
 def test_the_table_of_events_is_what_the_server_does() -> None:
-    section = DOCUMENT.partition("\n## Security events\n")[2].partition("\n## ")[0]
+    section = EVENTS.partition("\n## Security events\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+)", section, re.MULTILINE)
     events = EventLog()
     for kind, _ in rows:
@@ -123,7 +127,7 @@ def test_the_table_of_events_is_what_the_server_does() -> None:
 
 
 def test_every_logger_is_in_the_table() -> None:
-    section = DOCUMENT.partition("\n## Logs\n")[2].partition("\n## ")[0]
+    section = EVENTS.partition("\n## Logs\n")[2].partition("\n## ")[0]
     listed = {
         name for row in re.findall(r"^\| (`.+?) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
     }
@@ -135,12 +139,12 @@ def test_every_logger_is_in_the_table() -> None:
 
 def test_every_named_setting_exists() -> None:
     known = {name.upper() for name in all_fields()} | {"SECRETS_DIR"}
-    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", DOCUMENT))
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", "".join(PAGES.values())))
     assert named <= known
 
 
 def test_the_command_that_rotates_the_key_does_that_and_nothing_else(tmp_path: Path) -> None:
-    (line,) = re.findall(r"^python -c .*secrets.*$", DOCUMENT, re.MULTILINE)
+    (line,) = re.findall(r"^python -c .*secrets.*$", RUNBOOK, re.MULTILINE)
     example = (PROJECT / ".env.example").read_text(encoding="utf-8")
     before = example.replace("\nAPI_KEY=\n", "\nAPI_KEY=the-old-key\n")
     (tmp_path / ".env").write_text(before, encoding="utf-8")

@@ -2,7 +2,7 @@
 
 This is the one command that completes a project generated with `--accept-hooks no`, and a fresh clone of your own
 repository: `.env` is in neither. An existing `.env` is left alone. To change the key, see "Key rotation" in
-SECURITY.md.
+docs/runbook.md.
 
 They are the API key and, with replicas, what confirmations are sealed with: 256 random bits each. A server recognises
 a key by its prefix, also after a rotation. The values are written to `.env` and nowhere else, and never printed.

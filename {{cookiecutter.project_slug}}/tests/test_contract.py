@@ -1,6 +1,6 @@
 """What the server promises on the wire, in short: run this after every upgrade of a dependency.
 
-The chassis has its own, much longer tests in the template's repository; SECURITY.md names what they prove.
+The chassis has its own, much longer tests in the template's repository; docs/promises.md names what they prove.
 """
 
 import json

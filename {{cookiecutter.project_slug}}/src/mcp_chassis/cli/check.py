@@ -35,7 +35,7 @@ from .file_rights import READ_OR_WRITE, too_open
 from .options import HTTP_OPTIONS, Commands
 from .terminal import colored
 
-_QUARTER = timedelta(days=90)  # as SECURITY.md has keys rotated
+_QUARTER = timedelta(days=90)  # as docs/runbook.md has keys rotated
 _SIMILAR = 0.8  # of 1: a letter or two of a name differ
 _COLORS = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 
@@ -189,7 +189,7 @@ def _old_keys(keys: KeySource, settings: Settings, now: datetime) -> Iterator[Fi
     if settings.api_key is not None and settings.env_file is not None and settings.env_file.is_file():
         age = now - datetime.fromtimestamp(settings.env_file.stat().st_mtime, UTC)
         if age > _QUARTER:
-            text = f'unchanged for {age.days} days, and the key in it too. See "Key rotation" in SECURITY.md.'
+            text = f'unchanged for {age.days} days, and the key in it too. See "Key rotation" in docs/runbook.md.'
             yield Finding("WARN", "key age", text)
     for record in keys.records().values():
         key, remedy, age = f"{record.id} ({record.name})", f"Run: keys rotate {record.id}", now - record.created
