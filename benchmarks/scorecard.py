@@ -2,7 +2,7 @@
 
     python dev.py scorecard [--quick]
 
-makes the default project and runs this with it. The promises are those of the template's docs/promises.md, of every optional
+makes the default project and runs this with it. The promises are those of docs/promises.md, of every optional
 package; `tests/promises.toml` names the tests. No number in the result is written by hand.
 """
 
