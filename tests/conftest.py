@@ -1,14 +1,35 @@
 """Fixtures that several tests share."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from baking import bake, load_hook
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long tests first: one that starts last keeps the other processes waiting."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Keep together what shares a server or an engine; the mark `xdist_group` has no effect with pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            if file.startswith("tests/containers/"):
+                return "containers"
+            return file if file.startswith("tests/chassis/") else nodeid
+
+    config.option.loadscopereorder = False  # long tests are first, see above
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

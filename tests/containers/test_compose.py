@@ -23,7 +23,7 @@ from proxies import free_port, program, wait_until
 
 from .conftest import secrets_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("containers"), pytest.mark.anyio]
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 SERVERS = ("server-1", "server-2")
 PER_MINUTE = 60

@@ -13,7 +13,7 @@ from proxies import free_port, wait_until
 from .conftest import ON_DEMAND
 from .test_compose import Stack, copied
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("containers"), pytest.mark.anyio, ON_DEMAND]
+pytestmark = [pytest.mark.slow, pytest.mark.anyio, ON_DEMAND]
 
 INDEX = "pypi" + ".org"
 ALLOWED, OTHER = f"https://{INDEX}/simple/six/", "https://files.python" + "hosted.org/"

@@ -20,7 +20,7 @@ from proxies import wait_until
 
 from .conftest import secrets_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("containers")]
+pytestmark = [pytest.mark.slow]
 
 NAME = "mcp.example.com"
 JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}

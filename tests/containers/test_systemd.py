@@ -17,7 +17,7 @@ from proxies import wait_until
 
 from .conftest import ON_DEMAND, secrets_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("containers"), ON_DEMAND]
+pytestmark = [pytest.mark.slow, ON_DEMAND]
 
 MACHINE = (
     "FROM debian:13.2-slim\n"
