@@ -404,7 +404,7 @@ def test_attack_runs_in_the_checkout_and_finds_nothing(tmp_path: Path) -> None:
     project = installed(tmp_path, examples="full")
     checkout = Project(project.path, project.path / "src", project.answers)
     rows = python(project.package, "attack", project=checkout).splitlines()
-    attacked = {row.rpartition("  ")[0].strip() for row in rows}
+    attacked = {row.partition("  ")[0] for row in rows}
     assert {"tool hello_world", "tool write_note", "tool fetch_page", "tool place_order"} <= attacked
     assert all(row.endswith("  -") for row in rows[1:])
 
