@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,13 +110,21 @@ class Stack:
         return str(result.content)
 
     def is_up(self) -> bool:
-        """Whether Caddy has a certificate and both servers are ready."""
+        """Whether Caddy has a certificate, both servers are ready, and Caddy finds them so for three seconds."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), 3) as raw:
                 self.trust().wrap_socket(raw, server_hostname="localhost").close()
         except OSError:
             return False
-        return all(self.health(service) for service in SERVERS)
+        if not all(self.health(service) for service in SERVERS):
+            return False
+        with httpx2.Client(base_url=f"https://127.0.0.1:{self.port}", verify=self.trust(), timeout=10) as client:
+            for _ in range(10):  # longer than Caddy's interval of checks: a busy machine may fail one
+                sni = {"sni_hostname": "localhost"}
+                if client.get("/livez", headers={"Host": "localhost"}, extensions=sni).status_code != 200:
+                    return False
+                time.sleep(0.3)
+        return True
 
     def health(self, service: str) -> bool:
         return self.podman.run("healthcheck", "run", self.name(service)).returncode == 0
