@@ -253,7 +253,7 @@ SERVED: dict[str, Any] = {
 
 def make_server(**options: Any) -> GuardedServer:
     """Return a server of everything above."""
-    output = Output(events=EVENTS, max_tokens=MAX_TOKENS, **options)
+    output = Output(events=EVENTS, max_tokens=MAX_TOKENS, **({"mark": True} | options))
     return GuardedServer("results", **SERVED, events=EVENTS, output=output)
 
 

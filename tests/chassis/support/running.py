@@ -32,12 +32,15 @@ __all__ = [
 
 
 def running_server(mcp: MCPServer | None = None, **settings: Any) -> AbstractContextManager[RunningServer]:
-    """Start a server in a thread of this process. See `mcp_chassis.testing.running`."""
-    return running.running_server(mcp or SERVER, **settings)
+    """Start a server in a thread of this process. See `mcp_chassis.testing.running`.
+
+    Results are not marked unless a test is about that: most compare what a tool returned.
+    """
+    return running.running_server(mcp or SERVER, **({"mark_untrusted": False} | settings))
 
 
 def server_process(
     directory: Path, *, program: Sequence[str] = ("-m", PACKAGE, "serve"), **settings: str
 ) -> AbstractContextManager[ServerProcess]:
-    """Start a server in a process of its own. See `mcp_chassis.testing.process`."""
-    return process.server_process(directory, program=program, **settings)
+    """Start a server in a process of its own, without marks as above. See `mcp_chassis.testing.process`."""
+    return process.server_process(directory, program=program, **({"mark_untrusted": "false"} | settings))

@@ -58,7 +58,7 @@ class Output:
     max_bytes: int = 1_048_576
     max_tokens: int = 25_000
     redact: bool = True
-    mark: bool = True
+    mark: bool = False
 
     def of_tool(self, result: CallToolResult, guarded: GuardedTool) -> CallToolResult:
         """Return what a tool has returned as it is sent.
