@@ -18,9 +18,9 @@ from jwt.algorithms import ECAlgorithm
 from starlette.routing import Route
 
 from mcp_chassis.app import create_app
-from mcp_chassis.http.routes import WELL_KNOWN
 from mcp_chassis.auth.keys.format import new_id, new_key
 from mcp_chassis.auth.oauth import introspection as introspecting
+from mcp_chassis.http.routes import WELL_KNOWN
 from secure_mcp_server.server import SERVER
 from secure_mcp_server.tools import TOOLS
 

@@ -21,7 +21,7 @@ from ..support.running import RunningServer, running_server, wait_until
 from .wire import RESET, forwarded_for, open_connections, request_text, send
 
 DEADLINE = 1.0
-LARGE = 12_000_000  # more than sockets take between two programs that do not read
+LARGE = 7_000_000  # more than sockets take between two programs that do not read
 
 
 @tool(read_only=True, max_concurrency=50)

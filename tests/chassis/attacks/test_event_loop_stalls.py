@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from mcp_chassis import prompt, resource, tool
+from mcp_chassis.calls.output import Output
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.http.current_request import RequestContext, current_request
 from mcp_chassis.mcp.guarded_server import GuardedServer
@@ -84,7 +85,8 @@ TOOLS = (watch, anything, items, numbers, destroy)
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
     """A server whose event loop is watched."""
-    mcp = GuardedServer("stalls", tools=TOOLS, resources=(note,), prompts=(greet,), events=EventLog())
+    output = Output(events=EventLog(), max_tokens=1_000_000)
+    mcp = GuardedServer("stalls", tools=TOOLS, resources=(note,), prompts=(greet,), events=output.events, output=output)
     with running_server(mcp) as running:
         gc.collect()
         gc.freeze()  # as `serve` does

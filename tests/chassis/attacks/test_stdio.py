@@ -135,7 +135,7 @@ from mcp_chassis.cli import run
 class OwnSettings(Settings):
     greeting: str = "none"
 
-@tool(read_only=True)
+@tool(read_only=True, open_world=False)
 def look() -> str:
     """Return the settings in use, and where the process is."""
     import pyclbr  # a module that nothing has imported before
