@@ -319,8 +319,10 @@ def check_source(project: Project) -> None:
 
 
 def check_tests(project: Project) -> None:
-    """The project's own tests, as its team runs them."""
-    report = python("pytest", "-q", *PYTEST, project=project)
+    """The project's own tests, as its team runs them; the attacks once for each set of example tools."""
+    (first, *_) = (answers for answers in SERVED if answers["examples"] == project.answers["examples"])
+    without = () if project.answers == first else ("--ignore=tests/attacks",)
+    report = python("pytest", "-q", *PYTEST, *without, project=project)
     assert " passed" in report
     assert " skipped" not in report.splitlines()[-1] or sys.platform != "linux", report
 

@@ -18,9 +18,9 @@ import pytest
 from engine import Engine
 from proxies import wait_until
 
-from .conftest import secrets_of
+from .conftest import ON_DEMAND, secrets_of
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, ON_DEMAND]
 
 NAME = "mcp.example.com"
 JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
