@@ -7,6 +7,7 @@ of ordinary words costs nothing more. The time is linear in the length of the te
 import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
+from string import ascii_letters, digits
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..auth.keys.format import check_sum
 
 _SHORTEST = 20  # characters
 _VARIED = 5  # different characters among the last 20 at least: fewer are a placeholder
-_RUN_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+_RUN_CHARACTERS = (ascii_letters + digits + "_-").encode()
 _SHAPE = bytes(0x61 if byte in _RUN_CHARACTERS else 0x20 for byte in range(256))
 _RUN = b"a" * _SHORTEST
 
