@@ -33,7 +33,8 @@ def server() -> Iterator[RunningServer]:
 def routes(server: RunningServer) -> list[str]:
     """Return every path that the application serves, those that are added later too, and some that it does not."""
     served = [route.path for route in create_app(server.settings, SERVER).routes if isinstance(route, Route)]
-    return [*served, "/", "/nothing", "/docs", "/openapi.json", "/metrics", "/mcp/", "/.env"]
+    others = ("/", "/nothing", "/docs", "/openapi.json", "/metrics", "/mcp/", "/.env", "/files/.well-known/secret")
+    return [*served, *others]
 
 
 def bad_credentials(key: str) -> dict[str, bytes]:

@@ -22,6 +22,7 @@ async def status(path: str, caller: Principal | None, events: EventLog | None = 
         protected={"/security/events": "events:read"},
         challenge='Bearer realm="mcp"',
         first_challenge='Bearer realm="mcp", scope="notes:read"',
+        open=("/.well-known/", "/mcp/.well-known/"),
     )
     answer = await ask(layer, http_scope(path), caller=caller)
     if answer.status == 401:
@@ -49,6 +50,8 @@ async def status(path: str, caller: Principal | None, events: EventLog | None = 
         ("/.well-known/oauth-protected-resource", None, 200),
         ("/mcp/.well-known/openid-configuration", None, 200),
         ("/.well-known", None, 401),
+        ("/files/.well-known/secret", None, 401),
+        ("/security/events/.well-known/", None, 401),
         ("//livez", None, 401),
         ("/livez/../mcp", None, 401),
         ("/security/events", None, 401),

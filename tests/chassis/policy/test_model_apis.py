@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from mcp_chassis import tool
-from mcp_chassis.approval.model_apis import tokens, told, unportable
+from mcp_chassis.approval.model_apis import shown_to_model, tokens, unportable
 from mcp_chassis.calls.tools import GuardedTool, guarded_tool
 from mcp_chassis.cli import run
 from secure_mcp_server.server import SERVER
@@ -142,7 +142,7 @@ def test_of_a_single_api_everything_is_a_note() -> None:
 
 def test_the_estimate_counts_bytes_of_what_a_model_reads() -> None:
     guarded = made(Text)
-    assert set(told(guarded)) == {"name", "description", "input_schema"}
+    assert set(shown_to_model(guarded)) == {"name", "description", "input_schema"}
     assert tokens("a" * 398) == 100
     assert tokens("文" * 132) == 100  # not fewer for other scripts: 3 bytes each
 

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from .auth.principal import ANONYMOUS, authenticated
 from .events.route import events_route
 from .http.connections import Connections
-from .http.routes import ExactRoute, Health
+from .http.routes import WELL_KNOWN, ExactRoute, Health
 from .http.server import Application
 from .limits.lockout import FailedAttempts
 from .mcp.endpoint import McpEndpoint, SessionManager
@@ -57,6 +57,7 @@ def _layers(
                 asked_for=parts.asked_for,
             )
         ]
+    well_known = (WELL_KNOWN, settings.mcp_endpoint + WELL_KNOWN)
     # MCP, authorization, scope selection: clients request what the challenge names, else `scopes_supported`.
     first_challenge = parts.challenge
     if parts.base_scopes and not needs_key(settings):
@@ -92,6 +93,7 @@ def _layers(
             ),
             challenge=first_challenge,
             anonymous=None if settings.enable_auth else ANONYMOUS,
+            open=well_known,
         ),
         *rate_limit,
         Middleware(
@@ -102,6 +104,7 @@ def _layers(
             challenge=parts.challenge,
             first_challenge=first_challenge,
             asked_for=parts.asked_for,
+            open=well_known,
         ),
         Middleware(
             RequestBodyLayer,

@@ -38,7 +38,7 @@ _LACKED: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 
 
-def told(guarded: GuardedTool) -> dict[str, Any]:
+def shown_to_model(guarded: GuardedTool) -> dict[str, Any]:
     """Return what a model reads of a tool."""
     tool = guarded.tool
     return {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}

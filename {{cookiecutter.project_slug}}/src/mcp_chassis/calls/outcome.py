@@ -42,7 +42,7 @@ class Outcome:
         name: `rejected`, `unknown`, `too_large`, `failed`, `upstream_failed`, `invalid_result` or `crashed`.
         reason: of the event.
         message: for the caller. Of a crash there is none: its text may be a secret.
-        cause: for the log, if it can be told. Of other errors the log has types and places only.
+        cause: for the log, if its text is safe there. Of other errors the log has types and places only.
     """
 
     name: str
@@ -64,13 +64,13 @@ class Outcome:
         audit["outcome"] = self.name
         kind: Kind = "input_validation_failed" if self.is_of_caller else "tool_execution_failed"
         events.record(kind, caller(), severity=_SEVERITY[self.name], reason=self.reason, **what)
-        told = {"cause": self.cause} if self.cause else {}
+        logged = {"cause": self.cause} if self.cause else {}
         if self.name == "crashed":
-            error_log.error(f"{next(iter(what))} crashed", exc_info=_cause(error), **told, **what)
+            error_log.error(f"{next(iter(what))} crashed", exc_info=_cause(error), **logged, **what)
         elif self.name == "upstream_failed":
-            error_log.warning(f"the upstream of a {next(iter(what))} failed", **told, **what)
+            error_log.warning(f"the upstream of a {next(iter(what))} failed", **logged, **what)
         elif self.name == "invalid_result":
-            error_log.error(f"the result of a {next(iter(what))} breaks its schema", **told, **what)
+            error_log.error(f"the result of a {next(iter(what))} breaks its schema", **logged, **what)
 
 
 def classify(error: BaseException, functions: Container[str] = ()) -> Outcome | None:
@@ -99,10 +99,10 @@ def classify(error: BaseException, functions: Container[str] = ()) -> Outcome | 
     if upstream is not None and (upstream is cause or name == "failed"):
         # A tool may say in its own words that it failed: whose fault it is stays.
         message = _text(upstream if upstream is cause else error)
-        told = f"{upstream} [{upstream.cause}]" if upstream.cause else str(upstream)
-        return Outcome("upstream_failed", "upstream_failed", message, told)
-    told = str(cause) if isinstance(cause, ConfigurationError) else ""
-    return Outcome(name, name, _text(error) if name != "crashed" else "", told)
+        logged = f"{upstream} [{upstream.cause}]" if upstream.cause else str(upstream)
+        return Outcome("upstream_failed", "upstream_failed", message, logged)
+    logged = str(cause) if isinstance(cause, ConfigurationError) else ""
+    return Outcome(name, name, _text(error) if name != "crashed" else "", logged)
 
 
 def _text(error: BaseException) -> str:

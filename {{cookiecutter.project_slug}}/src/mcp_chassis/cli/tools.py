@@ -10,7 +10,7 @@ from typing import Any
 from ..approval.bounds import unreachable
 from ..approval.lint import approval_problems, lint_problems, unconfirmed
 from ..approval.lock import LockError, definition, digest, locked_digests, write_lock
-from ..approval.model_apis import tokens, told, unportable
+from ..approval.model_apis import shown_to_model, tokens, unportable
 from ..calls.tools import GuardedTool
 from ..service import Service, unchecked_server
 from ..settings import Settings
@@ -79,7 +79,7 @@ def check_tools(tools: Mapping[str, GuardedTool], lock: Path, other_texts: Mappi
 
 def check_for_models(tools: Mapping[str, GuardedTool], budget: int, apis: Collection[str]) -> int:
     """Print what the definitions cost a model, and what model APIs do not take of them. Return the exit code."""
-    costs = {name: tokens(told(guarded)) for name, guarded in tools.items()}
+    costs = {name: tokens(shown_to_model(guarded)) for name, guarded in tools.items()}
     whole, code = sum(costs.values()), 0
     by_cost = sorted(costs.items(), key=lambda item: -item[1])
     print(table([("TOOL", "TOKENS"), *((name, str(cost)) for name, cost in (*by_cost, ("all", whole)))]))

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ..approval.lock import digest
-from ..approval.model_apis import told
+from ..approval.model_apis import shown_to_model
 from ..cli.terminal import table
 from ..service import Service, unchecked_server
 from ..settings import Settings, SettingsError
@@ -47,7 +47,7 @@ def run_evals(directory: Path, options: argparse.Namespace, service: Service, se
     """Judge every case and print a table. Return 1 if an answer is not as expected."""
     server, own = unchecked_server(service), settings.room(EvalSettings)
     cases = _cases(options.files or sorted(directory.glob("*.yaml")), server.guarded_tools)
-    tools = [told(guarded) for guarded in server.guarded_tools.values()]
+    tools = [shown_to_model(guarded) for guarded in server.guarded_tools.values()]
     recording = directory / "recorded.json"
     kept = _kept(recording)
 

@@ -12,9 +12,10 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 WELL_KNOWN = "/.well-known/"
-"""In paths where clients look for who issues tokens (RFC 8615). They hold nothing secret: nothing there needs a
-credential or is refused for one. Where nothing is served, a challenge would have clients wait for a login that never
-comes, and some send what they send to the endpoint, right or wrong.
+"""Begins the paths where clients look for the issuer of tokens (RFC 8615), at the root and below the endpoint.
+
+They hold nothing secret: nothing there needs a credential or is refused for one. Where nothing is served, a challenge
+would have clients wait for a login that never comes, and some send what they send to the endpoint, right or wrong.
 """
 
 

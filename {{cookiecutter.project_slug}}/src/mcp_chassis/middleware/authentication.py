@@ -16,7 +16,6 @@ from ..auth.principal import Principal, act_for_caller, credential_is_valid, cur
 from ..auth.verifier import InvalidCredential, Unavailable, Verifier
 from ..counters import count_authentication, count_decision
 from ..http.current_request import CREDENTIALS, client_of_request
-from ..http.routes import WELL_KNOWN
 from ..limits.client_address import client_key
 from ..limits.lockout import FailedAttempts
 from .gate import Gate
@@ -47,17 +46,19 @@ class AuthenticationLayer(Gate):
         failures: counts wrong credentials.
         challenge: the value of `WWW-Authenticate` (RFC 9110, section 11.6.1), to which an error is added.
         anonymous: the principal of callers without a valid credential; None if they are refused.
+        open: beginnings of paths where no credential is looked at.
     """
 
     verifiers: Sequence[Verifier]
     failures: FailedAttempts
     challenge: str
     anonymous: Principal | None = None
+    open: tuple[str, ...] = ()
 
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         address = client_key(client_of_request())
         try:
-            token = bearer_token(scope["headers"]) if WELL_KNOWN not in scope["path"] else None
+            token = bearer_token(scope["headers"]) if not scope["path"].startswith(self.open) else None
             principal = None if token is None else await self._verified(token, address)
         except Unavailable:
             count_authentication("unverifiable")

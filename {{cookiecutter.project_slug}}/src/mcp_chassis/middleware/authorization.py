@@ -11,7 +11,6 @@ from mcp.types import ErrorData
 from starlette.types import ASGIApp, Scope
 
 from ..auth.principal import authenticated, current_principal
-from ..http.routes import WELL_KNOWN
 from .gate import Gate
 from .request_body import parsed_message
 from .responses import Refusal, json_rpc_error
@@ -28,6 +27,7 @@ class AuthorizationLayer(Gate):
         challenge: the value of `WWW-Authenticate`, to which an error is added.
         first_challenge: the value for a request without a credential.
         asked_for: returns the name by which clients ask for a scope.
+        open: beginnings of further public paths.
     """
 
     public: frozenset[str]
@@ -35,11 +35,12 @@ class AuthorizationLayer(Gate):
     challenge: str
     first_challenge: str
     asked_for: Callable[[str], str] = str
+    open: tuple[str, ...] = ()
 
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         path, needed = scope["path"], self.protected.get(scope["path"])
         principal = current_principal.get() if needed is None else authenticated()
-        if principal is None and (path in self.public or WELL_KNOWN in path):
+        if principal is None and (path in self.public or path.startswith(self.open)):
             return None
         if principal is None:
             self.events.record("authentication_failed", path=path, reason="missing")
