@@ -68,6 +68,20 @@ async def restart(two: Two) -> None:
     await until(lambda: not (two.one.redis.away or two.other.redis.away))
 
 
+# --- keys ---
+
+
+async def test_the_latest_day_on_which_any_replica_was_shown_a_key_counts(fleets: Two) -> None:
+    """A replica may have noted yesterday, and come to write it after another has written today."""
+    today, yesterday = {"aaaaaaaaaa": "2026-07-28"}, {"aaaaaaaaaa": "2026-07-27", "bbbbbbbbbb": "2026-07-27"}
+    async with replica(fleets.redis, "first", used=lambda: today) as first:
+        await first.key_use.sync()
+        assert await fleets.one.key_use.days() == today
+        async with replica(fleets.redis, "late", used=lambda: yesterday) as late:
+            await late.key_use.sync()
+            assert await fleets.one.key_use.days() == yesterday | today
+
+
 # --- confirmations ---
 
 

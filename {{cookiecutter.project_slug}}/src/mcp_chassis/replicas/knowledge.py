@@ -97,10 +97,13 @@ class KeyUse:
         self._written: dict[str, str] = {}
 
     async def sync(self) -> None:
-        """Write what is new."""
-        new: dict[Any, Any] = {key: day for key, day in self._used().items() if self._written.get(key) != day}
+        """Write what is new, unless another replica has noted a later day."""
+        new = {key: day for key, day in self._used().items() if self._written.get(key) != day}
         if new:
-            await self._redis.ask(lambda client: client.hset(self._name, mapping=new))
+            known = await self.days()
+            later: dict[Any, Any] = {key: day for key, day in new.items() if day > known.get(key, "")}
+            if later:
+                await self._redis.ask(lambda client: client.hset(self._name, mapping=later))
             self._written |= new
 
     async def days(self) -> dict[str, str]:
