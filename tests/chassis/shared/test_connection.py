@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from mcp_chassis import cli
 from mcp_chassis.replicas import connection
-from mcp_chassis.replicas.connection import RedisAway, SharedRedis
+from mcp_chassis.replicas.connection import RedisUnavailable, SharedRedis
 
 from ..support.callers import eventually
 from ..support.certificates import Authority
@@ -53,12 +53,12 @@ async def test_a_redis_that_comes_back_is_used_again_by_itself() -> None:
         async with connected(server.url) as redis:
             assert await ping(redis)
             server.kill()
-            with pytest.raises(RedisAway):
+            with pytest.raises(RedisUnavailable):
                 await ping(redis)
-            assert redis.away
+            assert redis.is_unavailable
             assert len(redis.problems()) == 1
             server.start()
-            await eventually(lambda: not redis.away, seconds=10)
+            await eventually(lambda: not redis.is_unavailable, seconds=10)
             assert await ping(redis)
             assert (redis.problems(), redis.recoveries) == ([], 1)
 
@@ -67,14 +67,14 @@ async def test_a_redis_that_takes_no_writes_is_unavailable_until_it_does() -> No
     with running_redis() as server:
         async with connected(server.url) as redis:
             await redis.client.config_set("maxmemory", "1")  # with `noeviction`, as it is by default
-            with pytest.raises(RedisAway):
+            with pytest.raises(RedisUnavailable):
                 await redis.ask(lambda client: client.set("project:a", 1))
             recoveries = redis.recoveries
             await anyio.sleep(0.5)  # ten heartbeats
-            assert redis.away
+            assert redis.is_unavailable
             assert redis.recoveries == recoveries, "a full Redis has been taken for one that is back"
             await redis.client.config_set("maxmemory", "0")
-            await eventually(lambda: not redis.away, seconds=10)
+            await eventually(lambda: not redis.is_unavailable, seconds=10)
 
 
 async def _wrong_pipeline(client: Any) -> Any:
@@ -89,11 +89,11 @@ async def test_a_question_that_redis_refuses_is_no_outage_for_all_others() -> No
             await redis.client.set("project:a", "text")
             with capture_logs() as logged:
                 for _ in range(3):
-                    with pytest.raises(RedisAway):
+                    with pytest.raises(RedisUnavailable):
                         await redis.ask(lambda client: client.xadd("project:a", {"secret": 1}))
-                    with pytest.raises(RedisAway):
+                    with pytest.raises(RedisUnavailable):
                         await redis.ask(_wrong_pipeline)
-                    assert not redis.away
+                    assert not redis.is_unavailable
                     assert await ping(redis)
             assert [line["cause"] for line in logged] == ["WRONGTYPE Operation against a key holding"]
 
@@ -103,27 +103,27 @@ async def test_a_redis_without_its_copies_is_unavailable() -> None:
     with running_redis() as server:
         async with connected(server.url) as redis:
             await redis.client.config_set("min-replicas-to-write", "1")
-            with pytest.raises(RedisAway):
+            with pytest.raises(RedisUnavailable):
                 await redis.ask(lambda client: client.set("project:a", 1))
-            assert redis.away
+            assert redis.is_unavailable
             await redis.client.config_set("min-replicas-to-write", "0")
-            await eventually(lambda: not redis.away, seconds=10)
+            await eventually(lambda: not redis.is_unavailable, seconds=10)
 
 
 async def test_while_it_hangs_one_question_waits_and_no_other() -> None:
     with running_redis() as server:
         async with connected(server.url, seconds=0.5) as redis:
-            await eventually(lambda: not redis.away)
+            await eventually(lambda: not redis.is_unavailable)
             server.hang()
             waits = []
             for _ in range(200):
                 started = time.perf_counter()
-                with pytest.raises(RedisAway):
+                with pytest.raises(RedisUnavailable):
                     await ping(redis)
                 waits.append(time.perf_counter() - started)
             assert sum(waits) < 3
             server.go_on()
-            await eventually(lambda: not redis.away, seconds=10)
+            await eventually(lambda: not redis.is_unavailable, seconds=10)
 
 
 async def test_tls_and_a_password_in_the_url(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ async def test_tls_and_a_password_in_the_url(tmp_path: Path) -> None:
             assert redis.channel("changes") == "project:3:changes"
         for wrong in (url.replace("p%20w", "wrong"), url.split("?", maxsplit=1)[0], url.replace("rediss:", "redis:")):
             async with connected(wrong) as refused:
-                with pytest.raises(RedisAway):
+                with pytest.raises(RedisUnavailable):
                     await ping(refused)
 
 

@@ -59,13 +59,13 @@ async def until(condition: Callable[[], bool]) -> None:
 async def outage(two: Two) -> None:
     """Let Redis go, and wait until both have noticed."""
     two.redis.kill()
-    await until(lambda: two.one.redis.away and two.other.redis.away)
+    await until(lambda: two.one.redis.is_unavailable and two.other.redis.is_unavailable)
 
 
 async def restart(two: Two) -> None:
     """Let Redis come back with an empty memory."""
     two.redis.start()
-    await until(lambda: not (two.one.redis.away or two.other.redis.away))
+    await until(lambda: not (two.one.redis.is_unavailable or two.other.redis.is_unavailable))
 
 
 # --- keys ---

@@ -64,12 +64,12 @@ def _events(options: argparse.Namespace, _: object, settings: Settings) -> int:
 
 def _show(client: httpx2.Client, urls: list[str], options: argparse.Namespace) -> int:
     pages: dict[str, dict[str, dict[str, Any]]] = {url: {} for url in urls}  # the last of each server, by identity
-    away: set[str] = set()
+    unavailable: set[str] = set()
     limit = options.limit
     while True:
         shown = {identity for page in pages.values() for identity in page}
         for url in urls:
-            if (page := _page(client, url, away)) is not None:
+            if (page := _page(client, url, unavailable)) is not None:
                 pages[url] = page
         # Replicas return the same events. A flood is shown again, with its count, while it grows.
         new: dict[str, tuple[dict[str, Any], str]] = {}
@@ -85,14 +85,14 @@ def _show(client: httpx2.Client, urls: list[str], options: argparse.Namespace) -
             break
         limit = _PAGE
         time.sleep(options.every)
-    if away:
+    if unavailable:
         return 1
     if not lines:
         print("No such events.", file=sys.stderr)
     return 0
 
 
-def _page(client: httpx2.Client, url: str, away: set[str]) -> dict[str, dict[str, Any]] | None:
+def _page(client: httpx2.Client, url: str, unavailable: set[str]) -> dict[str, dict[str, Any]] | None:
     """Return the events of one server by what identifies them; None if it does not answer, which is said once."""
     try:
         answer = client.get(f"{url}/security/events", params={"limit": _PAGE})
@@ -106,13 +106,13 @@ def _page(client: httpx2.Client, url: str, away: set[str]) -> dict[str, dict[str
     except (httpx2.HTTPError, ValueError, KeyError, TypeError):
         text = "does not answer with events. Is it a server of this template?"
     else:
-        if url in away:
+        if url in unavailable:
             print(f"{url}: answers again", file=sys.stderr)
-        away.discard(url)
+        unavailable.discard(url)
         return {json.dumps(event, sort_keys=True): event for event in events}
-    if url not in away:
+    if url not in unavailable:
         print(f"{url}: {text}", file=sys.stderr)
-    away.add(url)
+    unavailable.add(url)
     return None
 
 

@@ -47,7 +47,7 @@ class Replicas(Room):
         parts.handles = SharedHandles(redis, own.state_keys)
         parts.listeners.append(fleet.events.add)
         parts.problems.append(redis.problems)
-        parts.degraded.append(lambda: redis.away)
+        parts.degraded.append(lambda: redis.is_unavailable)
         parts.running.append(fleet.running)
 
     def processes(self, settings: "Settings") -> int:
@@ -110,13 +110,13 @@ class Replicas(Room):
 
 
 async def _revoke(key_id: str, url: str, project: str, seconds: float) -> bool:
-    from .connection import RedisAway, SharedRedis  # noqa: PLC0415
+    from .connection import RedisUnavailable, SharedRedis  # noqa: PLC0415
     from .knowledge import Revocations  # noqa: PLC0415
 
     redis = SharedRedis(url, project=project, timeout=seconds)
     try:
         await Revocations(redis).add(key_id)
-    except RedisAway:
+    except RedisUnavailable:
         return False
     finally:
         await redis.close()
@@ -124,13 +124,13 @@ async def _revoke(key_id: str, url: str, project: str, seconds: float) -> bool:
 
 
 async def _days_of_use(url: str, project: str, seconds: float) -> dict[str, str]:
-    from .connection import RedisAway, SharedRedis  # noqa: PLC0415
+    from .connection import RedisUnavailable, SharedRedis  # noqa: PLC0415
     from .knowledge import KeyUse  # noqa: PLC0415
 
     redis = SharedRedis(url, project=project, timeout=seconds)
     try:
         return await KeyUse(redis).days()
-    except RedisAway:
+    except RedisUnavailable:
         return {}
     finally:
         await redis.close()

@@ -20,7 +20,7 @@ _HEARTBEAT = 1.0  # seconds
 _Result = TypeVar("_Result")
 
 
-class RedisAway(Exception):
+class RedisUnavailable(Exception):
     """Redis is unavailable. The caller falls back to this process's own state."""
 
 
@@ -51,7 +51,7 @@ class SharedRedis:
         # Channels do not belong to one of the databases that a URL may name.
         self._database = pool.connection_kwargs.get("db") or 0
         self._timeout = timeout
-        self.away = False
+        self.is_unavailable = False
         self._refusal = ""
         self.recoveries = 0
         """How often Redis has come back: a subscription made before may be dead without knowing it."""
@@ -68,36 +68,36 @@ class SharedRedis:
         """Return the answer to a question.
 
         Raises:
-            RedisAway: at once while Redis is known to be unavailable, else after the time-out at the latest.
+            RedisUnavailable: at once while Redis is known to be unavailable, else after the time-out at the latest.
         """
-        if self.away:
-            raise RedisAway
+        if self.is_unavailable:
+            raise RedisUnavailable
         return await self._ask(question)
 
     async def ask_or_none(self, question: Callable[["Redis"], Awaitable[_Result]]) -> _Result | None:
         """Return the answer to a question; None while Redis is unavailable."""
         try:
             return await self.ask(question)
-        except RedisAway:
+        except RedisUnavailable:
             return None
 
     def problems(self) -> list[str]:
         """Return what an operator should know of it."""
-        return ["Redis is not reachable: this replica counts and decides by itself."] if self.away else []
+        return ["Redis is not reachable: this replica counts and decides by itself."] if self.is_unavailable else []
 
     async def keep(self, duty: Callable[[], Awaitable[Any]]) -> None:
         """Do a duty every second, and find out whether Redis is back. Runs until it is cancelled."""
         while True:
             try:
-                if self.away:
+                if self.is_unavailable:
                     await self.client.connection_pool.disconnect(inuse_connections=False)
                     # A write, as most questions are: a Redis that is full, or a read-only copy, would answer a PING.
                     await self._ask(lambda client: client.set(self.name("heartbeat"), 1, ex=60))
-                    self.away, self.recoveries = False, self.recoveries + 1
+                    self.is_unavailable, self.recoveries = False, self.recoveries + 1
                     log.warning("Redis is reachable again")
                 await duty()
-            except Exception as error:  # RedisAway, or what closing a dead connection raises
-                log.debug("still away", cause=type(error).__name__)
+            except Exception as error:  # RedisUnavailable, or what closing a dead connection raises
+                log.debug("still unavailable", cause=type(error).__name__)
             await asyncio.sleep(_HEARTBEAT)
 
     async def close(self) -> None:
@@ -115,10 +115,10 @@ class SharedRedis:
                 if refusal != self._refusal:  # once: every request may ask it
                     self._refusal = refusal
                     log.error("Redis refused a question: it is decided in this process", cause=refusal)
-            elif not self.away:
-                self.away = True
+            elif not self.is_unavailable:
+                self.is_unavailable = True
                 log.error("Redis is not reachable: deciding in this process only", cause=type(cause).__name__)
-            raise RedisAway from error
+            raise RedisUnavailable from error
 
 
 def _refusal(error: BaseException) -> str | None:

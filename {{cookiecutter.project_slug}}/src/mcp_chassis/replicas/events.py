@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from .connection import RedisAway, SharedRedis
+from .connection import RedisUnavailable, SharedRedis
 
 _KEPT = 10_000  # events in the stream, approximately
 _MAX_WAITING = 1000  # events
@@ -53,7 +53,7 @@ class SharedEvents:
                 except BaseException as error:
                     # Back to the front; if there is no room for all, the oldest are dropped.
                     self._waiting = deque([*batch, *self._waiting], maxlen=_MAX_WAITING)
-                    if isinstance(error, RedisAway):
+                    if isinstance(error, RedisUnavailable):
                         return
                     raise
 

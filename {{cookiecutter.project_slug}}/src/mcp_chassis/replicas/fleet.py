@@ -47,7 +47,7 @@ class Fleet:
         # Before the first request: a key that was revoked elsewhere must not open this replica while it starts.
         with suppress(Exception):
             await self._sync()
-        duties = (self.redis.keep(self._sync), self.bus.hear(), self.events.write())
+        duties = (self.redis.keep(self._sync), self.bus.receive(), self.events.write())
         tasks = {asyncio.ensure_future(duty) for duty in duties}
         try:
             yield

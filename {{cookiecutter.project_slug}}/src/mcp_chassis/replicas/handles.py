@@ -10,7 +10,7 @@ from typing import Any
 from ..calls.running import MAX_HANDLES, MAX_PER_CALLER, HandleStore
 from ..handles import MAX_TTL
 from ..mcp import sdk
-from .connection import RedisAway, SharedRedis
+from .connection import RedisUnavailable, SharedRedis
 
 
 class SharedHandles(HandleStore):
@@ -63,7 +63,7 @@ class SharedHandles(HandleStore):
     async def _ask(self, question: Callable[[Any], Awaitable[Any]]) -> Any:
         try:
             return await self._redis.ask(question)
-        except RedisAway:
+        except RedisUnavailable:
             raise sdk.ToolError("What is kept between calls cannot be reached right now. Try again later.") from None
 
     def _name(self, place: str) -> str:

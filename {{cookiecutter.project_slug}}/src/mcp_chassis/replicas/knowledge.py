@@ -1,6 +1,6 @@
 """What replicas know of each other: open questions, failed addresses, revoked keys and the use of keys.
 
-While Redis is unavailable `sync` and `add` raise `RedisAway`; the others fall back to what this replica knows.
+While Redis is unavailable `sync` and `add` raise `RedisUnavailable`; the others fall back to what this replica knows.
 """
 
 import hashlib

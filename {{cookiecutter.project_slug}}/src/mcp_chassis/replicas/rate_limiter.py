@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ..limits.rate_limiter import MAX_KEYS, Decision, RateLimiter
-from .connection import RedisAway, SharedRedis
+from .connection import RedisUnavailable, SharedRedis
 
 if TYPE_CHECKING:  # with its Redis client it takes a third of the start
     from throttled.asyncio import Throttled, rate_limiter
@@ -50,7 +50,7 @@ class SharedRateLimiter(RateLimiter):
         wanted = max(1, min(places, self.burst - 1))
         try:
             result = await self._redis.ask(lambda _: self._shared.limit(key, wanted))
-        except RedisAway:
+        except RedisUnavailable:
             if self._on_outage == "closed":
                 return Decision(allowed=False, remaining=0, reset=_RETRY_SECONDS, retry_after=_RETRY_SECONDS)
             if self._on_outage == "open":
@@ -62,7 +62,7 @@ class SharedRateLimiter(RateLimiter):
         """Return whether a place is left, without taking it."""
         try:
             state = await self._redis.ask(lambda _: self._shared.peek(key))
-        except RedisAway:
+        except RedisUnavailable:
             return await super().peek(key)
         # The library's own `retry_after` is that of a request already refused; here none has been made.
         wait = state.reset_after - (state.limit - 1) * 60 / self.per_minute

@@ -46,7 +46,7 @@ class SharedBus(InMemorySubscriptionBus):
         message = json.dumps([self._replica, type(event).__name__, vars(event)])
         await self._redis.ask_or_none(lambda client: client.publish(self._channel, message))
 
-    async def hear(self) -> None:
+    async def receive(self) -> None:
         """Pass on what other replicas publish. Runs until it is cancelled."""
         while True:
             try:
