@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mcp_chassis.events import untrusted
 from mcp_chassis.events.logging import configure_logging
 from mcp_chassis.settings import Settings
 
@@ -42,6 +43,17 @@ def _logging_as_before() -> Iterator[None]:
     """Some tests log into streams that end with them."""
     yield
     configure_logging("INFO", log_format="json")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _secrets_of_a_file() -> Iterator[None]:
+    """A process keeps its secrets for good, and looks for each in all that it sends. A test process has many servers."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_secrets", "_blocks", "_declared"):
+            patch.setattr(untrusted, name, set(getattr(untrusted, name)))
+        for name in ("_encoded", "_pieces"):
+            patch.setattr(untrusted, name, getattr(untrusted, name))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,11 @@ from mcp_chassis.http import current_request as request_context
 SECRET = "Qz7" + secrets.token_urlsafe(32)
 AWKWARD = 'Zx9"\\é+/ ' + secrets.token_urlsafe(24)
 PHRASE = "the security event log of correct horses and batteries"
-add_secrets([SECRET, AWKWARD, PHRASE, "a", ""])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _of_the_process() -> None:
+    add_secrets([SECRET, AWKWARD, PHRASE, "a", ""])
 
 
 @pytest.fixture
