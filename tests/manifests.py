@@ -45,8 +45,10 @@ def build(directory: Path) -> list[Manifest]:
 
 
 def generate(generator: Manifest, directory: Path, made: list[Manifest]) -> None:
-    """Make a ConfigMap out of files of `NAME=value` lines, or put them into the one of the base."""
-    data = {name: value for env in generator["envs"] for name, value in read_env(directory / env).items()}
+    """Make a ConfigMap out of `NAME=value` lines and of whole files, or put them into the one of the base."""
+    data = {name: value for env in generator.get("envs", []) for name, value in read_env(directory / env).items()}
+    data |= {name: value for name, _, value in (text.partition("=") for text in generator.get("literals", []))}
+    data |= {name: (directory / name).read_text(encoding="utf-8") for name in generator.get("files", [])}
     if generator.get("behavior") == "merge":
         find(made, "ConfigMap", generator["name"])["data"].update(data)
     else:
@@ -62,16 +64,29 @@ def read_env(path: Path) -> dict[str, str]:
 
 
 def apply_patch(patch: Manifest, made: list[Manifest]) -> None:
-    """Apply the one kind of patch that is used: the removal of a field (RFC 6902)."""
+    """Apply a patch of tests, removals and replacements of fields (RFC 6902).
+
+    Raises:
+        ValueError: it does not fit, as `kubectl` would say, or has a step of another kind.
+    """
     target = find(made, patch["target"]["kind"], patch["target"]["name"])
     for step in yaml.safe_load(patch["patch"]):
-        if step["op"] != "remove":
+        place: Any = target
+        *way, last = (int(name) if name.isdigit() else name for name in step["path"].strip("/").split("/"))
+        try:
+            for name in way:
+                place = place[name]
+            before = place[last]
+        except LookupError:
+            raise ValueError(f"{step['path']} is not there") from None
+        if step["op"] == "remove":
+            del place[last]
+        elif step["op"] == "replace":
+            place[last] = step["value"]
+        elif step["op"] != "test":
             raise ValueError(f"the patch {step['op']} is not understood here")
-        *way, last = step["path"].strip("/").split("/")
-        place = target
-        for name in way:
-            place = place[name]
-        del place[last]
+        elif before != step["value"]:
+            raise ValueError(f"{step['path']} is not what the patch expects")
 
 
 def find(made: list[Manifest], kind: str, name: str) -> Manifest:

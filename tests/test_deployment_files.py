@@ -209,10 +209,11 @@ def secret_settings() -> set[str]:
 
 
 def holds_secret(text: str) -> bool:
-    """Whether a secret setting is given a value here. The address of a Redis without a password is no secret."""
+    """Whether a secret setting is given a value here. An address without a password is no secret."""
     names = "|".join(sorted({*map(str.upper, secret_settings()), "STATE_SECRET", r"\w*PASSWORD", r"\w*TOKEN"}))
     found = re.findall(rf"\b({names})\s*[=:]\s*(\S+)", text)
-    return any(not (name == "REDIS_URL" and re.fullmatch(r"redis://[\w.-]+:\d+/\d+", value)) for name, value in found)
+    address = re.compile(r"(?:redis|http)://[\w.-]+:\d+(?:/\d+)?")
+    return any(name not in {"REDIS_URL", "OAUTH_PROXY"} or not address.fullmatch(value) for name, value in found)
 
 
 DOCKERFILE_MISTAKES = {
@@ -342,20 +343,12 @@ def test_a_mistake_in_compose_yaml_is_found(old: str, new: str, docker: Path) ->
 
 
 def kubernetes_faults(made: list[Manifest]) -> list[str]:
-    (slug,) = (one["metadata"]["name"] for one in made if one["kind"] == "Deployment")
+    (slug,) = (one["metadata"]["name"] for one in made if one["kind"] == "Namespace")
     deployment, account = find(made, "Deployment", slug), find(made, "ServiceAccount", slug)
-    pod = deployment["spec"]["template"]["spec"]
-    said = [fault for container in containers(deployment) for fault in container_faults(container)]
-    if pod.get("automountServiceAccountToken") is not False or account["automountServiceAccountToken"] is not False:
+    said = [fault for one in made if one["kind"] == "Deployment" for fault in pod_faults(one)]
+    said += [fault for container in containers(deployment) for fault in probe_faults(container)]
+    if account["automountServiceAccountToken"] is not False:
         said.append("a token of the cluster in the pod")
-    security = pod["securityContext"]
-    if not security.get("runAsNonRoot") or {security["runAsUser"], security["runAsGroup"]} != {UID}:
-        said.append("runs as root")
-    if security.get("seccompProfile") != {"type": "RuntimeDefault"}:
-        said.append("every system call")
-    if any(pod.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")) or "hostPath" in repr(pod["volumes"]):
-        said.append("a part of the node")
-    said += restricted_faults(pod)
     said += replica_faults(made, deployment, find(made, "ConfigMap", slug)["data"])
     (namespace,) = (one["metadata"] for one in made if one["kind"] == "Namespace")
     if namespace["labels"].get("pod-security.kubernetes.io/enforce") != "restricted":
@@ -372,6 +365,21 @@ def kubernetes_faults(made: list[Manifest]) -> list[str]:
             for _ in range(not any(one["kind"] == "NetworkPolicy" and one["spec"]["podSelector"] == {} for one in made))
         ]
     )
+
+
+def pod_faults(deployment: Manifest) -> list[str]:
+    pod = deployment["spec"]["template"]["spec"]
+    said = [fault for container in containers(deployment) for fault in container_faults(container)]
+    if pod.get("automountServiceAccountToken") is not False:
+        said.append("a token of the cluster in the pod")
+    security = pod["securityContext"]
+    if not security.get("runAsNonRoot") or {security["runAsUser"], security["runAsGroup"]} != {UID}:
+        said.append("runs as root")
+    if security.get("seccompProfile") != {"type": "RuntimeDefault"}:
+        said.append("every system call")
+    if any(pod.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")) or "hostPath" in repr(pod["volumes"]):
+        said.append("a part of the node")
+    return said + restricted_faults(pod)
 
 
 def restricted_faults(pod: Manifest) -> list[str]:
@@ -430,6 +438,14 @@ def container_faults(container: Manifest) -> list[str]:
     for kind in ("requests", "limits"):
         if not {"cpu", "memory"} <= set(container.get("resources", {}).get(kind, {})):
             said.append(f"no {kind}")
+    if not exactly_tagged(container["image"]):
+        said.append("an image without an exact version")
+    if any("value" in variable for variable in container.get("env", [])):
+        said.append("settings in two places")
+    return said
+
+
+def probe_faults(container: Manifest) -> list[str]:
     probes = {
         name: container.get(f"{name}Probe", {}).get("httpGet", {}) for name in ("startup", "liveness", "readiness")
     }
@@ -437,12 +453,8 @@ def container_faults(container: Manifest) -> list[str]:
         **{"startup": "/livez", "liveness": "/livez"},
         "readiness": "/readyz",
     }:
-        said.append("probes that are missing")
-    if not exactly_tagged(container["image"]):
-        said.append("an image without an exact version")
-    if any("value" in variable for variable in container.get("env", [])):
-        said.append("settings in two places")
-    return said
+        return ["probes that are missing"]
+    return []
 
 
 def egress_faults(policy: Manifest) -> list[str]:
