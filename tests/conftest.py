@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from baking import bake, load_hook
+from jinja2 import Environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from xdist.scheduler import LoadScopeScheduling
 
 
@@ -30,6 +33,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
     config.option.loadscopereorder = False  # long tests are first, see above
     return ByFile(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    """Let Jinja compile each template once for all projects: that is most of the time that rendering takes."""
+    compile_template: Any = Environment.compile
+    kept: dict[Any, Any] = {}
+
+    def compile_once(self: Environment, source: Any, name: Any = None, filename: Any = None, **options: Any) -> Any:
+        key = (source, name, filename, self.line_statement_prefix, self.trim_blocks, *options.items())
+        if not isinstance(source, str):
+            return compile_template(self, source, name, filename, **options)
+        if key not in kept:
+            kept[key] = compile_template(self, source, name, filename, **options)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Environment, "compile", compile_once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -25,7 +26,7 @@ from test_deployment_files import kubernetes_faults, run
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the programs are installed on Linux only")
 
-ANSWERS: dict[str, dict[str, str]] = {
+ANSWERS: dict[str, dict[str, Any]] = {
     "memory": {},
     "redis and oauth": {"rate_limit": "redis", "auth": "oauth"},
 }
@@ -91,18 +92,21 @@ def test_the_proxy_may_reach_what_the_server_may_reach_without_it(project: Path)
     assert public_rules(proxy) == public_rules(without) != []
 
 
+NAMES_THE_PROXY = "  podSelector:\n    matchLabels:\n      app.kubernetes.io/name: "
+REPLACES = "replace\n        path: /spec/egress/"
+
 MISTAKES = {
-    "still-open": ("kustomization.yaml", "replace\n        path: /spec/egress/2", "replace\n        path: /spec/egress/0"),
+    "still-open": ("kustomization.yaml", f"{REPLACES}2", f"{REPLACES}0"),
     "another-target": ("kustomization.yaml", "name: egress\n          ports", "name: valkey\n          ports"),
     "latest": ("kustomization.yaml", "newTag: 0.1.0", "newTag: latest"),
     "everybody": ("proxy.yaml", "    - from:\n        - podSelector:", "    - from:\n        - namespaceSelector:"),
-    "another-policy": ("proxy.yaml", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/name: egress", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/name: other"),
+    "another-policy": ("proxy.yaml", f"{NAMES_THE_PROXY}egress", f"{NAMES_THE_PROXY}other"),
     "any-port": ("proxy.yaml", "        - port: 443", "        - port: 80"),
     "metadata": ("proxy.yaml", "              - 169.254.0.0/16\n", ""),
     "root": ("proxy.yaml", "runAsUser: 10001", "runAsUser: 0"),
     "token": ("proxy.yaml", "      automountServiceAccountToken: false\n", ""),
     "writable": ("proxy.yaml", "            readOnlyRootFilesystem: true\n", ""),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("name", "old", "new"), MISTAKES.values(), ids=MISTAKES)
@@ -158,7 +162,7 @@ def tinyproxy(directory: Path, place: Path, *, hosts: str, allowed_port: int) ->
         assert old in text or old.startswith("Allow")
         text = text.replace(old, new)
     (place / "tinyproxy.conf").write_text(text, encoding="utf-8")
-    with running(["tinyproxy", "-d", "-c", place / "tinyproxy.conf"], place, {}):
+    with running(["tinyproxy", "-d", "-c", str(place / "tinyproxy.conf")], place, {}):
         wait_until(lambda: listens(port))
         yield port
 

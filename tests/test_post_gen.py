@@ -1,5 +1,6 @@
 """The post_gen hook: what it removes, what it lays over, what it leaves alone; and scripts/create_env.py."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -51,19 +52,23 @@ def test_the_table_names_only_questions_and_answers_that_exist() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join([row["question"], *row["answers"]]))
 def test_files_are_there_exactly_if_asked_for(row: dict[str, Any], tmp_path: Path) -> None:
     optional = {name.replace("{{cookiecutter.package_name}}", "secure_mcp_server") for name in row.get("files", ())}
-    # A file may depend on several questions: the others are answered so that it is there.
-    others = (one for one in ROWS if one["question"] != row["question"] and optional & set(one.get("files", ())))
-    around = {one["question"]: one["answers"][0] for one in others}
+    # A file may depend on several questions: the others are answered so that it is there, in one project or another.
+    others = [one for one in ROWS if one["question"] != row["question"] and optional & set(one.get("files", ()))]
+    around: dict[str, list[str]] = {}
+    for one in others:
+        around[one["question"]] = sorted({*around.get(one["question"], ()), one["answers"][0]})
     for answer in pre_gen.CHOICES[row["question"]]:
-        answers = {**around, row["question"]: answer}
-        if answers.get("auth") == "none":
-            answers["deployment"] = "none"
-        project = bake(tmp_path / answer, **answers)
-        is_asked_for = answer in row["answers"]
-        assert files(project) & optional == (optional if is_asked_for else set())
-        assert all((project / name).is_dir() is is_asked_for for name in row.get("directories", ()))
-        assert not (project / "_variants").exists()
-        assert not [path for path in project.rglob("*") if path.is_dir() and not any(path.iterdir())]
+        is_asked_for, found = answer in row["answers"], set()
+        for values in itertools.product(*around.values()):
+            answers = {**dict(zip(around, values, strict=True)), row["question"]: answer}
+            if answers.get("auth") == "none":
+                answers["deployment"] = "none"
+            project = bake(tmp_path / "-".join([answer, *values]), **answers)
+            found |= files(project) & optional
+            assert all((project / name).is_dir() is is_asked_for for name in row.get("directories", ()))
+            assert not (project / "_variants").exists()
+            assert not [path for path in project.rglob("*") if path.is_dir() and not any(path.iterdir())]
+        assert found == (optional if is_asked_for else set())
 
 
 # Removing ------------------------------------------------------------------------------------------------------------
@@ -329,6 +334,12 @@ def link_to_a_directory(env: Path) -> None:
     env.symlink_to(env.parent)
 
 
+def identity(path: Path) -> tuple[int, ...]:
+    """What changes when a file is replaced or written, and not when it is read."""
+    stat = path.lstat()
+    return stat.st_ino, stat.st_mode, stat.st_size, stat.st_mtime_ns
+
+
 NO_FILES = [dangling_link, link_to_itself, link_to_a_directory, Path.mkdir, *([os.mkfifo] if os.name != "nt" else [])]
 
 
@@ -336,7 +347,7 @@ NO_FILES = [dangling_link, link_to_itself, link_to_a_directory, Path.mkdir, *([o
 @pytest.mark.parametrize("make", NO_FILES, ids=lambda make: make.__name__)
 def test_an_env_that_is_no_file_is_left_and_is_a_failure(bare: Path, make: Callable[[Path], None]) -> None:
     make(bare / ".env")
-    before = (bare / ".env").lstat()
+    before = identity(bare / ".env")
 
     done = run_create_env(bare, cwd=bare)
 
@@ -344,7 +355,7 @@ def test_an_env_that_is_no_file_is_left_and_is_a_failure(bare: Path, make: Calla
     assert done.stdout == ""
     assert "Remove it and try again" in done.stderr
     assert "Traceback" not in done.stderr
-    assert (bare / ".env").lstat() == before
+    assert identity(bare / ".env") == before
     assert not (bare.parent / "elsewhere").exists()
 
 

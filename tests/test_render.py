@@ -6,6 +6,7 @@ import functools
 import hashlib
 import itertools
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,7 +15,6 @@ from datetime import UTC, datetime
 from email.headerregistry import Address
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -23,7 +23,6 @@ from cookiecutter.generate import generate_context, generate_files
 from cookiecutter.prompt import prompt_for_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jinja2 import Environment
 from packaging.requirements import Requirement
 
 import dev
@@ -36,7 +35,7 @@ post_gen = load_hook("post_gen_project")
 
 CHOICES: dict[str, tuple[str, ...]] = pre_gen.CHOICES
 # What decides about single lines need not multiply the other questions: it goes round beside them.
-ROUND = ("log_level", "request_logging", "evals", "license", "ci")
+ROUND = ("log_level", "request_logging", "audit_trail", "evals", "license", "ci")
 PRODUCT_OF = [name for name in CHOICES if name not in ROUND]
 LEFTOVER = re.compile(r"cookiecutter\.[a-z_]+ *[|}]|\{\{ *cookiecutter|\{%|\{#|^ *#%", re.MULTILINE)
 COPIED = re.compile(r"(src|scripts)/.*\.py|\.github/workflows/.*\.yml")
@@ -52,28 +51,21 @@ def combinations() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def compiled_once() -> Iterator[None]:
-    """Let Jinja compile each template once for all projects: that is most of the time that rendering takes."""
-    compile_template: Any = Environment.compile
-    kept: dict[Any, Any] = {}
-
-    def compile_once(self: Environment, source: Any, name: Any = None, filename: Any = None, **options: Any) -> Any:
-        key = (source, name, filename)
-        if key not in kept:
-            kept[key] = compile_template(self, source, name, filename, **options)
-        return kept[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Environment, "compile", compile_once)
-        yield
+def template_of_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template without the chassis, which is copied as it is, whatever the answers are."""
+    place = tmp_path_factory.mktemp("template") / ROOT.name
+    place.mkdir()
+    shutil.copy(ROOT / "cookiecutter.json", place)
+    shutil.copytree(TEMPLATE, place / TEMPLATE.name, ignore=shutil.ignore_patterns(dev.CHASSIS, "__pycache__"))
+    return place
 
 
-def render(output_dir: Path, **answers: str) -> Path:
+def render(output_dir: Path, template: Path = ROOT, **answers: str) -> Path:
     """Do what `bake` does in one process and without `.env`: hooks are called, not run."""
-    context = generate_context(str(ROOT / "cookiecutter.json"), extra_context=answers)
+    context = generate_context(str(template / "cookiecutter.json"), extra_context=answers)
     context["cookiecutter"] = prompt_for_config(context, no_input=True)
     assert pre_gen.problems(context["cookiecutter"]) == []
-    project = Path(generate_files(ROOT, context, output_dir=output_dir, accept_hooks=False))
+    project = Path(generate_files(template, context, output_dir=output_dir, accept_hooks=False))
     post_gen.remove_unwanted(project, context["cookiecutter"])
     post_gen.lay_variants(project, context["cookiecutter"])
     return project
@@ -120,14 +112,17 @@ def env_of(project: Path) -> dict[str, str]:
 # Combinations --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize("auth", CHOICES["auth"])
 @pytest.mark.parametrize("deployment", CHOICES["deployment"])
-def test_every_combination_of_answers_renders_to_files_that_parse(auth: str, deployment: str, tmp_path: Path) -> None:
+def test_every_combination_of_answers_renders_to_files_that_parse(
+    auth: str, deployment: str, template_of_texts: Path, tmp_path: Path
+) -> None:
     chosen = [c for c in combinations() if c["auth"] == auth and c["deployment"] == deployment]
     assert bool(chosen) == (auth != "none" or deployment == "none")
     for number, answers in enumerate(chosen):
-        check(render(tmp_path / str(number), **answers))
+        project = render(tmp_path / str(number), template_of_texts, **answers)
+        check(project)
+        shutil.rmtree(project)
 
 
 def test_the_combinations_are_the_full_product_without_the_contradictions() -> None:
@@ -146,7 +141,6 @@ def test_calling_the_hooks_gives_what_running_them_gives(default_project: Path, 
         assert (rendered / name).read_bytes() == (default_project / name).read_bytes()
 
 
-@pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize("level", CHOICES["log_level"])
 def test_every_log_level_reaches_the_settings(level: str, tmp_path: Path) -> None:
     assert env_of(render(tmp_path, log_level=level))["LOG_LEVEL"] == level
@@ -312,7 +306,6 @@ HOSTILE = {
 }
 
 
-@pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_free_text_gives_a_valid_project_and_comes_back_unchanged(text: str, tmp_path: Path) -> None:
     project = render(tmp_path, project_name=text, project_slug="server", description=text, author_name=text)
@@ -323,7 +316,6 @@ def test_free_text_gives_a_valid_project_and_comes_back_unchanged(text: str, tmp
         parse(name, (project / name).read_bytes())
 
 
-@pytest.mark.usefixtures("compiled_once")
 def test_text_that_only_looks_like_jinja_when_put_beside_jinja(tmp_path: Path) -> None:
     project = render(tmp_path, project_name="{", project_slug="server", description="a {", author_name="} {")
     assert tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["description"] == "a {"
@@ -337,7 +329,6 @@ def check_metadata(project: Path, text: str) -> None:
     assert text in (project / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("compiled_once")
 def test_any_text_that_the_hook_accepts_gives_a_valid_project(tmp_path_factory: pytest.TempPathFactory) -> None:
     alphabet = st.one_of(st.characters(), st.sampled_from("\"'\\{}%# \u200d\u0645:"))
 
@@ -354,7 +345,6 @@ def test_any_text_that_the_hook_accepts_gives_a_valid_project(tmp_path_factory: 
     examine()
 
 
-@pytest.mark.usefixtures("compiled_once")
 def test_every_accepted_address_is_a_valid_author_address(tmp_path: Path) -> None:
     address = "!#$%&'*+/=?^_{|}~-.a@xn--strae-oqa.de"
     project = render(tmp_path, author_email=address)
