@@ -257,7 +257,7 @@ def checked(package: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_pages_about_what_tools_share_and_their_tests_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_about_state_and_tests_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package, _ = followed(tmp_path / "baked", "state.md", "testing.md")
     monkeypatch.syspath_prepend(str(package.parent))
     checked(package)

@@ -88,7 +88,9 @@ def test_the_page_quotes_messages_of_every_kind() -> None:
     assert len(quoted(PAGE)) > 70
 
 
-@pytest.mark.parametrize("message", ["This server is tired.", "The body is smaller than 10 bytes.", "...", "... listens off ..."])
+@pytest.mark.parametrize(
+    "message", ["This server is tired.", "The body is smaller than 10 bytes.", "...", "... listens off ..."]
+)
 def test_an_invented_message_is_found(message: str) -> None:
     assert not is_given(message)
 
