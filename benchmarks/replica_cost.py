@@ -1,4 +1,4 @@
-"""What one request costs a replica and its Redis, in processor time: the figures behind docs/capacity.md.
+"""What one request costs a replica and its Redis, in processor time: the figures behind docs/platforms.md.
 
 Processor time does not depend on what else the machine does, much. Run it with the Python of an installed project:
 

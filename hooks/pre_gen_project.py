@@ -309,6 +309,8 @@ def suggested_origins(origins: str) -> str:
 def suggested_origin(origin: str) -> str:
     """Return the origin of a URL, or of a host name that lacks its scheme."""
     scheme, separator, rest = origin.rpartition("://")
+    if rest.lower() == "null":
+        return ""  # no host that was meant
     authority = re.split(r"[/?#\\]", rest)[0].rpartition("@")[2]
     host, port = split_port(authority)
     suggested = f"{scheme.lower() if separator else 'https'}://{punycode(host)}"

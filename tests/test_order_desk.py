@@ -205,11 +205,11 @@ def test_a_statement_that_forgets_the_tenant_is_found_by_the_tests_of_the_projec
     assert "1 failed" in done.stdout
 
 
-def followed(directory: Path, page_name: str) -> tuple[Path, int]:
-    """Bake a project without examples and do what a page of docs says; return its package and the lines of it."""
+def followed(directory: Path, *page_names: str) -> tuple[Path, int]:
+    """Bake a project without examples and do what pages of docs say; return its package and the lines of it."""
     project = bake(directory, examples="no")
     package = project / "src" / dev.package_of(project)
-    page = (project / "docs" / page_name).read_text(encoding="utf-8")
+    page = "\n".join((project / "docs" / name).read_text(encoding="utf-8") for name in page_names)
     lines = 0
     for kind, file, text in BLOCKS.findall(page):
         path = (project if file.startswith("tests/") else package) / file
@@ -257,8 +257,8 @@ def checked(package: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_page_about_what_tools_share_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package, _ = followed(tmp_path / "baked", "state.md")
+def test_the_pages_about_state_and_tests_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, _ = followed(tmp_path / "baked", "state.md", "testing.md")
     monkeypatch.syspath_prepend(str(package.parent))
     checked(package)
 

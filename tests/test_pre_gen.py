@@ -132,6 +132,8 @@ def test_bad_answers_are_refused_with_a_value_that_works(default_answers: Answer
         ("trusted_origins", "https://app.example.com/login?next=/", "https://app.example.com"),
         ("trusted_origins", "app.example.com", "https://app.example.com"),
         ("trusted_origins", "https://a.example,*", "https://a.example"),
+        ("trusted_origins", "https://a.example,null", "https://a.example"),
+        ("trusted_origins", "Null", "https://app.example.com"),
         ("trusted_origins", "https://stra\u00dfe.de:8443", "https://xn--strae-oqa.de:8443"),
         ("description", "two\nlines", "two lines"),
         ("max_requests_per_minute", "1,000", "1000"),

@@ -253,6 +253,37 @@ def test_every_link_and_every_path_in_a_document_leads_somewhere(name: str, defa
         ), target
 
 
+def test_no_document_names_a_version_that_does_not_exist() -> None:
+    done = subprocess.run(["git", "tag", "--list"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
+    for name in DOCUMENTS:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert set(re.findall(r"--checkout (v[\d.]+)", text)) <= set(done.stdout.split()), name
+
+
+@pytest.mark.parametrize("name", ["README.md", "UPGRADING.md"])
+def test_the_account_in_a_command_is_explained(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    first = re.search(r"^(uvx|cookiecutter) .*org/cookiecutter", text, re.MULTILINE)
+    assert first is not None
+    assert re.search(r"`org` (stands for )?the account", " ".join(text[: first.start()].split()))
+
+
+def test_no_document_of_a_project_has_the_key_on_a_command_line(default_project: Path) -> None:
+    documents = [*default_project.glob("*.md"), *default_project.glob("docs/*.md")]
+    with_key = {path.name for path in documents if re.search(r"curl[^`]*Bearer \$", path.read_text(encoding="utf-8"))}
+    assert documents
+    assert with_key == set()
+
+
+def test_the_readme_of_a_project_sends_the_same_from_every_shell(default_project: Path) -> None:
+    text = (default_project / "README.md").read_text(encoding="utf-8")
+    bodies = re.findall(r"'(\{\"jsonrpc\".*?\})'\n", text)
+    assert len(bodies) == 2
+    assert bodies[0] == bodies[1]
+    shells = re.findall(r"^```(sh|powershell)$", (default_project / "docs/clients.md").read_text("utf-8"), re.MULTILINE)
+    assert shells == ["sh", "powershell"] * 2
+
+
 ANSWERS = [
     {},
     *({question: answer} for question, answer in dev.EVERY_ROOM.items()),

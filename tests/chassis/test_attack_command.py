@@ -18,6 +18,16 @@ def test_the_command_runs_the_attacks(code: int, monkeypatch: pytest.MonkeyPatch
     assert cli.run(SERVER, ["attack"]) == code
 
 
+def test_without_the_extra_dev_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("mcp_chassis.testing.attacks")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "hypothesis", None)  # as if it were not installed
+    assert cli.run(SERVER, ["attack"]) == 2
+    assert capsys.readouterr().err == "attack: needs hypothesis. Install the extra: pip install -e '.[dev]'\n"
+
+
 def test_it_prints_a_table_and_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def attack(campaign: Campaign, subject: Subject) -> list[Finding]:
         if subject.name != "read_file":

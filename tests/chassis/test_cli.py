@@ -156,6 +156,7 @@ def test_dev_prints_what_a_client_needs_and_the_inspector_gets_no_key(tmp_path: 
     assert said == f"URL        {url}\nKey        API_KEY in the environment\nInspector  npx {asked}\n\n"
     assert seen.startswith(f"--yes {asked}\n")
     assert "tools.lock.json is missing" in log.read_text(), "the lock is a warning"
+    assert f"the MCP endpoint is ready     url={url}\n" in re.sub(" +url=", "     url=", log.read_text())
     assert not log.read_text().startswith("{"), "the log is for people"
     assert KEY not in said + seen + log.read_text()
 
@@ -177,6 +178,7 @@ def test_serve_on_a_port_that_is_taken_ends_with_one_sentence(tmp_path: Path) ->
             command, cwd=tmp_path, env=environment(api_key=KEY), capture_output=True, text=True, check=False
         )
     assert done.returncode == EXIT_CONFIG
+    assert "the MCP endpoint is ready" not in done.stderr
     advice = f"Stop it, or choose another port: `--port {port + 1}`, or PORT in .env."
     sentence = f"PORT: another program listens on 127.0.0.1:{port}. {advice}"
     assert done.stderr.endswith(f"These settings cannot be used:\n  {sentence}\n")

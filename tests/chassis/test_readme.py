@@ -14,7 +14,7 @@ from .support.project import PROJECT
 from .support.running import RunningServer, free_port, running_server
 
 SETTINGS = (PROJECT / "docs" / "settings.md").read_text(encoding="utf-8")
-ERRORS = (PROJECT / "docs" / "errors.md").read_text(encoding="utf-8")
+ERRORS = (PROJECT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 EXAMPLE = (PROJECT / ".env.example").read_text(encoding="utf-8")
 LIST_TOOLS = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 

@@ -99,7 +99,7 @@ async def test_a_stolen_handle_is_as_unknown_as_an_invented_one(server: RunningS
 
 
 async def test_the_documented_recipe() -> None:
-    documented = executed(code("between-calls.md", "handles"))
+    documented = executed(code("state.md", "handles"))
     tools = [documented["begin_order"], documented["add_to_order"]]
     mcp = GuardedServer("a-server", tools=tools, events=EventLog())
     with server_for({"alice": ["*"]}, mcp) as running:

@@ -109,7 +109,7 @@ async def test_the_documented_recipe() -> None:
     database = sqlite3.connect(":memory:", check_same_thread=False)
     database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, status TEXT)")
     database.executemany("INSERT INTO orders VALUES (?, 'open')", [(number,) for number in range(120)])
-    documented = executed(code("between-calls.md", "pages"))
+    documented = executed(code("state.md", "pages"))
     desk = documented["Desk"](database)
     mcp = GuardedServer("a-server", tools=[documented["find_orders"]], state=lambda: desk, events=EventLog())
     with server_for({"alice": ["*"]}, mcp) as running:

@@ -116,6 +116,10 @@ def _attack(options: argparse.Namespace, service: Service, __: Settings) -> int:
     if find_spec("mcp_chassis.testing") is None:
         print("attack: an installed wheel does not hold the attacks. Run it in the checkout.", file=sys.stderr)
         return 2
-    from ..testing.attacks.table import attack_tools  # noqa: PLC0415  (a server never needs it)
+    try:
+        from ..testing.attacks.table import attack_tools  # noqa: PLC0415  (a server never needs it)
+    except ModuleNotFoundError as error:
+        print(f"attack: needs {error.name}. Install the extra: pip install -e '.[dev]'", file=sys.stderr)
+        return 2
 
     return attack_tools(service, options.fixture, allow_unproved=options.allow_unproved)

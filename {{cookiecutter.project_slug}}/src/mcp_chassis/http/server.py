@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import structlog
 from starlette.applications import Starlette
 
 from ..events.log import EventLog
@@ -22,6 +23,8 @@ from ..settings import Settings, SettingsError, cannot_listen
 from . import uvicorn_parts as uvicorn
 from .connections import Connections
 from .protocol import deadline_protocol
+
+log = structlog.get_logger("server")
 
 _STDERR = 2
 _CLEANUP_SECONDS = 2.0  # after SHUTDOWN_TIMEOUT, for what was cancelled
@@ -68,9 +71,10 @@ class Application(Starlette):
 class Server(uvicorn.Server):
     """A uvicorn server that opens what the application needs, and notifies it when it begins to stop."""
 
-    def __init__(self, config: uvicorn.Config, app: Application) -> None:
+    def __init__(self, config: uvicorn.Config, app: Application, url: str) -> None:
         super().__init__(config)
         self._app = app
+        self._url = url
         _servers.add(self)
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -91,7 +95,7 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen.
+        """Listen, and log the URL that clients use.
 
         Raises:
             SettingsError: if the port is taken.
@@ -105,6 +109,7 @@ class Server(uvicorn.Server):
             if not isinstance(error, OSError):
                 raise
             raise cannot_listen("PORT", self.config.host, self.config.port, error) from None
+        log.info("the MCP endpoint is ready", url=self._url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell the application, then drain."""
@@ -153,7 +158,7 @@ def make_server(app: Application, settings: Settings) -> Server:
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
     logging.getLogger("uvicorn.error").addFilter(_is_no_event)
-    return Server(config, app)
+    return Server(config, app, settings.resource_url)
 
 
 def serve(app: Application, settings: Settings, sockets: list[socket.socket] | None = None) -> None:
