@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
     config.option.loadscopereorder = False  # long tests are first, see above
     return ByFile(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _typed_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let mypy keep for all projects what it finds of their dependencies."""
+    base = tmp_path_factory.getbasetemp()
+    os.environ["MYPY_CACHE_DIR"] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mypy")
 
 
 @pytest.fixture(scope="session", autouse=True)

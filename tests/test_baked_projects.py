@@ -1,12 +1,15 @@
 """Projects as their owners get them: baked, built, installed, linted, typed, tested, started, and called by the client.
 
-Not every combination of answers, but every pair of them: `pairwise` picks a dozen projects in which any two answers
-that may stand together do stand together somewhere. The interpreter that runs pytest has all dependencies. Each
-project is built into a wheel and installed into a directory of its own, so projects can be tested side by side.
+Not every combination of answers, but every pair of them: `pairwise` picks eighteen projects in which any two answers
+that may stand together do stand together somewhere. Each is linted and typed. A dozen of them have every pair of answers
+about the server: these are installed, started and called, and some of them run their own tests. The interpreter that runs pytest has all dependencies. What is
+installed is a wheel in a directory of its own, so projects can be tested side by side.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
 import itertools
 import json
 import os
@@ -17,9 +20,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import venv
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -140,6 +145,21 @@ def served() -> list[Answers]:
 SERVED = served()
 
 
+def tested() -> list[Answers]:
+    """Of those the ones that run their own tests: every answer about the server is in two of them."""
+    seen: Counter[tuple[str, str]] = Counter()
+    chosen = []
+    for answers in SERVED:
+        about = [(name, answers[name]) for name in OF_THE_SERVER]
+        if any(seen[answer] < 2 for answer in about):
+            chosen.append(answers)
+            seen.update(about)
+    return chosen
+
+
+TESTED = tested()
+
+
 def title(answers: Answers) -> str:
     return "-".join(answers.values())
 
@@ -153,6 +173,8 @@ def test_every_pair_of_answers_is_in_some_project() -> None:
     assert all(map(may_stand_together, PROJECTS))
     about_the_server = {pair for pair in seen if {name for name, _ in pair} <= set(OF_THE_SERVER)}
     assert about_the_server <= set().union(*map(pairs, SERVED))
+    for name in OF_THE_SERVER:
+        assert min(Counter(answers[name] for answers in TESTED)[choice] for choice in switches()[name]) >= 2
     assert len(PROJECTS) <= 18, "each project costs half a minute"
 
 
@@ -178,8 +200,7 @@ class Project:
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of this process, without what would configure the server behind our back."""
         own = {name: value for name, value in os.environ.items() if name not in {"PORT", "HOST", "API_KEY"}}
-        caches = {"MYPY_CACHE_DIR": str(self.path.parents[2] / "mypy"), "RUFF_NO_CACHE": "true"}
-        return {**own, **caches, "PYTHONPATH": str(self.site), "PYTHONUNBUFFERED": "1", **more}
+        return {**own, "RUFF_NO_CACHE": "true", "PYTHONPATH": str(self.site), "PYTHONUNBUFFERED": "1", **more}
 
 
 def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
@@ -200,6 +221,14 @@ def installed(tmp_path: Path, **answers: str) -> Project:
     """Bake a project and install it as a wheel. Its dependencies and the build backend are in our environment."""
     path = bake(tmp_path / "baked", overwrite=False, hooks=True, **answers)
     return Project(path, install(path, tmp_path), answers)
+
+
+@functools.cache
+def installed_once(**answers: str) -> Project:
+    """The same for tests that do not change it."""
+    directory = tempfile.mkdtemp(prefix="installed-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return installed(Path(directory), **answers)
 
 
 def install(path: Path, tmp_path: Path) -> Path:
@@ -320,7 +349,7 @@ def check_source(project: Project) -> None:
 
 def check_tests(project: Project) -> None:
     """The project's own tests, as its team runs them; the attacks once for each set of example tools."""
-    (first, *_) = (answers for answers in SERVED if answers["examples"] == project.answers["examples"])
+    (first, *_) = (answers for answers in TESTED if answers["examples"] == project.answers["examples"])
     without = () if project.answers == first else ("--ignore=tests/attacks",)
     report = python("pytest", "-q", *PYTEST, *without, project=project)
     assert " passed" in report
@@ -431,27 +460,31 @@ def check_server(project: Project) -> None:
 
 @pytest.mark.parametrize("answers", PROJECTS, ids=title)
 def test_a_project_passes_its_own_checks_and_serves_the_official_client(answers: Answers, tmp_path: Path) -> None:
+    if answers not in SERVED:
+        path = bake(tmp_path, overwrite=False, hooks=True, **answers)
+        check_source(Project(path, path / "src", answers))
+        return
     project = installed(tmp_path, **answers)
     check_files(project)
     check_source(project)
     check_settings_of_absent_packages(project, tmp_path)
-    if answers in SERVED:
-        check_server(project)
+    check_server(project)
+    if answers in TESTED:
         check_tests(project)
 
 
 def test_attack_runs_in_the_checkout_and_finds_nothing(tmp_path: Path) -> None:
-    project = installed(tmp_path, examples="full")
-    checkout = Project(project.path, project.path / "src", project.answers)
-    rows = python(project.package, "attack", project=checkout).splitlines()
+    path = bake(tmp_path, examples="full")
+    project = Project(path, path / "src", {})
+    rows = python(project.package, "attack", project=project).splitlines()
     attacked = {row.partition("  ")[0] for row in rows}
     assert {"tool hello_world", "tool write_note", "tool fetch_page", "tool place_order"} <= attacked
     assert all(row.endswith("  -") for row in rows[1:])
 
 
-def test_attack_from_a_wheel_says_that_it_needs_the_checkout(tmp_path: Path) -> None:
+def test_attack_from_a_wheel_says_that_it_needs_the_checkout() -> None:
     """What is deployed holds no attacks."""
-    project = installed(tmp_path)
+    project = installed_once()
     assert not (project.site / "mcp_chassis/testing").exists()
     done = subprocess.run(
         [sys.executable, "-m", project.package, "attack"],
@@ -479,14 +512,14 @@ def test_two_processes_collect_the_same_tests(tmp_path: Path) -> None:
     assert collected[0] == collected[1]
 
 
-def test_the_default_project_serves_over_stdio(tmp_path: Path) -> None:
-    project = installed(tmp_path)
+def test_the_default_project_serves_over_stdio() -> None:
+    project = installed_once()
     for mode in ("auto", "legacy"):
         assert anyio.run(greet_over_stdio, project, mode) == "Hello, World!"
 
 
-def test_the_installed_command_is_the_module(tmp_path: Path) -> None:
-    project = installed(tmp_path)
+def test_the_installed_command_is_the_module() -> None:
+    project = installed_once()
     (script,) = (path for path in (project.site / "bin").iterdir() if path.stem == project.path.name)
     usage = run(sys.executable, script, "--help", cwd=project.path, env=project.environment())
     assert all(command in usage for command in ("serve", "stdio", "check", "healthcheck"))
@@ -532,8 +565,8 @@ def issuing() -> Iterator[Issuer]:
             server.shutdown()
 
 
-def test_an_oauth_project_takes_the_tokens_of_its_issuer_that_are_meant_for_it(tmp_path: Path) -> None:
-    project = installed(tmp_path, auth="oauth")
+def test_an_oauth_project_takes_the_tokens_of_its_issuer_that_are_meant_for_it() -> None:
+    project = installed_once(auth="oauth")
     with issuing() as issuer:
         development = {"OAUTH_ALLOW_HTTP_ISSUER": "true", "ENVIRONMENT": "development"}
         with serving(project, OAUTH_ISSUER=issuer.url, **development) as server:
@@ -549,8 +582,8 @@ def test_an_oauth_project_takes_the_tokens_of_its_issuer_that_are_meant_for_it(t
         assert token not in server.log.read_text()
 
 
-def test_an_oauth_project_does_not_start_before_it_knows_its_issuer(tmp_path: Path) -> None:
-    project = installed(tmp_path, auth="oauth")
+def test_an_oauth_project_does_not_start_before_it_knows_its_issuer() -> None:
+    project = installed_once(auth="oauth")
     command = [sys.executable, "-m", project.package, "serve"]
     done = subprocess.run(
         command, cwd=project.path, env=project.environment(), capture_output=True, text=True, check=False

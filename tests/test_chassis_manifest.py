@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from baking import ROOT, bake
+from baking import ROOT, bake, copied
 
 import dev
 from mcp_chassis.rooms import OFFERS
@@ -22,7 +22,7 @@ def command(project: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", dev.package_of(project), *words],
         cwd=project,
-        env={"PYTHONPATH": str(project / "src"), "PYTHONDONTWRITEBYTECODE": "1", "SECRETS_DIR": "/nonexistent"},
+        env={"PYTHONPATH": str(project / "src"), "SECRETS_DIR": "/nonexistent"},
         capture_output=True,
         encoding="utf-8",
         check=False,
@@ -34,9 +34,9 @@ def verify(project: Path) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.fixture
-def project(default_project: Path, tmp_path: Path) -> Path:
+def project(tmp_path: Path) -> Path:
     """A copy to change."""
-    return shutil.copytree(default_project, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__"))
+    return copied(tmp_path)
 
 
 def test_the_manifest_is_current() -> None:

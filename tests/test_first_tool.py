@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import httpx2
 import pytest
-from baking import TEMPLATE, bake, load_module
+from baking import TEMPLATE, copied, load_module
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import TextContent
@@ -23,6 +23,8 @@ from mcp_chassis.testing.running import free_port
 SLUG = "secure-mcp-server"
 PACKAGE = "secure_mcp_server"
 NEW = load_module(TEMPLATE / "scripts" / "new.py")
+SCRIPT = (sys.executable, "scripts/new.py")
+"""What `new` runs, without the import of the server before it."""
 QUIET = ("-q", "-p", "no:cacheprovider")
 
 
@@ -45,7 +47,7 @@ def run(project: Path, path: str, *command: str) -> "subprocess.CompletedProcess
 
 def environment(path: str, **more: str) -> dict[str, str]:
     source = os.pathsep.join(("src", "."))
-    return {**os.environ, "PATH": path, "PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1", **more}
+    return {**os.environ, "PATH": path, "PYTHONPATH": source, **more}
 
 
 def commands(readme: str) -> list[tuple[str, str]]:
@@ -61,7 +63,7 @@ def commands(readme: str) -> list[tuple[str, str]]:
 def test_the_commands_of_the_readme_lead_to_a_tool_that_a_client_can_call(
     examples: str, path: str, tmp_path: Path
 ) -> None:
-    project = bake(tmp_path, examples=examples)
+    project = copied(tmp_path, examples=examples)
     readme = (project / "README.md").read_text(encoding="utf-8")
     clients = (project / "docs" / "clients.md").read_text(encoding="utf-8")
     *first, (last, _) = commands(readme)
@@ -106,11 +108,11 @@ async def called(url: str, key: str) -> str:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that tests may add to."""
-    return bake(tmp_path_factory.mktemp("checkout"), examples="no")
+    return copied(tmp_path_factory.mktemp("checkout"), examples="no")
 
 
 def test_what_is_made_is_linted_formatted_typed_and_its_tests_pass(path: str, tmp_path: Path) -> None:
-    project = bake(tmp_path, examples="no")
+    project = copied(tmp_path, examples="no")
     made = []
     for kind, name in (("tool", "echo_text"), ("tool", "a" * 50), ("resource", "opening_hours"), ("prompt", "explain")):
         done = run(project, path, SLUG, "new", kind, name)
@@ -126,7 +128,7 @@ def test_what_is_made_is_linted_formatted_typed_and_its_tests_pass(path: str, tm
 
 @pytest.mark.parametrize(("kind", "needs"), [("tool", True), ("resource", False), ("prompt", False)])
 def test_only_a_tool_needs_the_lock(kind: str, needs: bool, path: str, tmp_path: Path) -> None:
-    done = run(bake(tmp_path, examples="no"), path, SLUG, "new", kind, "opening_hours")
+    done = run(copied(tmp_path, examples="no"), path, SLUG, "new", kind, "opening_hours")
     assert done.returncode == 0, done.stderr
     assert (f"{SLUG} tools lock" in done.stdout) is needs
     assert (f"A {kind} needs no lock." in done.stdout) is not needs
@@ -184,7 +186,7 @@ def test_a_bad_name_is_refused_with_a_sentence_and_nothing_changes(
     name: str, reason: str, path: str, checkout: Path
 ) -> None:
     before = contents(checkout)
-    done = run(checkout, path, SLUG, "new", "tool", name)
+    done = run(checkout, path, *SCRIPT, "tool", name)
     assert done.returncode == 1
     assert reason in done.stderr
     assert done.stderr.endswith(("Choose another name.\n", "or move the file away.\n"))
@@ -193,20 +195,20 @@ def test_a_bad_name_is_refused_with_a_sentence_and_nothing_changes(
 
 
 def test_a_test_that_exists_is_not_overwritten_and_nothing_else_is_made(path: str, tmp_path: Path) -> None:
-    project = bake(tmp_path, examples="no")
+    project = copied(tmp_path, examples="no")
     (project / "tests" / "test_prompt_explain.py").write_text("mine", encoding="utf-8")
     before = contents(project)
-    done = run(project, path, SLUG, "new", "prompt", "explain")
+    done = run(project, path, *SCRIPT, "prompt", "explain")
     assert (done.returncode, contents(project)) == (1, before)
     assert "tests/test_prompt_explain.py exists" in done.stderr.replace("\\", "/")
 
 
 def test_a_listing_that_is_no_tuple_is_left_alone(path: str, tmp_path: Path) -> None:
-    project = bake(tmp_path, examples="no")
+    project = copied(tmp_path, examples="no")
     listing = project / "src" / PACKAGE / "tools" / "__init__.py"
     listing.write_text("from .hello import hello_world\n\nTOOLS = [hello_world]\n", encoding="utf-8")
     before = contents(project)
-    done = run(project, path, SLUG, "new", "tool", "echo_text")
+    done = run(project, path, *SCRIPT, "tool", "echo_text")
     assert (done.returncode, contents(project)) == (1, before)
     assert "TOOLS is not a tuple in parentheses" in done.stderr
 
@@ -226,12 +228,12 @@ def test_a_listing_that_is_no_tuple_is_left_alone(path: str, tmp_path: Path) -> 
 def test_a_package_that_cannot_be_read_is_left_alone_with_a_sentence(
     file: str, content: bytes, reason: str, path: str, tmp_path: Path
 ) -> None:
-    project = bake(tmp_path, examples="no")
+    project = copied(tmp_path, examples="no")
     broken = project / "src" / PACKAGE / file
     broken.parent.mkdir(exist_ok=True)
     broken.write_bytes(content)
     before = contents(project)
-    done = run(project, path, sys.executable, "scripts/new.py", "tool", "initials")
+    done = run(project, path, *SCRIPT, "tool", "initials")
     assert (done.returncode, contents(project)) == (1, before)
     assert reason in done.stderr.replace("\\", "/")
     assert done.stderr.count("\n") == 1

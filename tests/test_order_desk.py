@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from baking import bake
+from baking import copied
 
 import dev
 from mcp_chassis.testing.process import ServerProcess, environment, server_process
@@ -94,7 +94,7 @@ def cluster() -> Iterator[Cluster]:
 
 def swapped(directory: Path) -> Path:
     """Bake a project and do what docs/order-desk.md says; return its package."""
-    project = bake(directory)
+    project = copied(directory)
     package = project / "src" / dev.package_of(project)
     page = (project / "docs/order-desk.md").read_text(encoding="utf-8")
     blocks = dict(BLOCK.findall(page))
@@ -192,7 +192,7 @@ def statements(package: Path) -> list[tuple[Path, int]]:
 @pytest.mark.parametrize("nth", range(5))
 def test_a_statement_that_forgets_the_tenant_is_found_by_the_tests_of_the_project(nth: int, tmp_path: Path) -> None:
     """The value stays bound, as `? IS NOT NULL`: otherwise the statement fails at once, which is found as well."""
-    project = bake(tmp_path)
+    project = copied(tmp_path)
     package = project / "src" / dev.package_of(project)
     places = statements(package)
     assert len(places) == 5, "as many as there are cases"
@@ -207,7 +207,7 @@ def test_a_statement_that_forgets_the_tenant_is_found_by_the_tests_of_the_projec
 
 def followed(directory: Path, *page_names: str) -> tuple[Path, int]:
     """Bake a project without examples and do what pages of docs say; return its package and the lines of it."""
-    project = bake(directory, examples="no")
+    project = copied(directory, examples="no")
     package = project / "src" / dev.package_of(project)
     page = "\n".join((project / "docs" / name).read_text(encoding="utf-8") for name in page_names)
     lines = 0

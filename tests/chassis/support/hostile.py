@@ -168,28 +168,26 @@ class LoopWatch:
 
     def __init__(self) -> None:
         self.longest = 0.0
-        self._last = 0.0
-        self._stopped = False
 
     def start(self) -> None:
         """Begin, in the running loop."""
-        self._loop = asyncio.get_running_loop()
-        self._last = time.thread_time()
-        self._loop.call_soon(self._turn)
+        self._loop: Any = asyncio.get_running_loop()
+        self._turn = self._loop._run_once
+        self._loop._run_once = self._timed
 
     def stop(self) -> None:
         """End at the next turn."""
-        self._stopped = True
+        self._loop._run_once = self._turn
 
     def during(self, work: Callable[[], Any]) -> float:
         """Return the longest turn while `work` is done by another thread."""
         self.longest = 0.0
         work()
+        for _ in range(2):  # the turn that has answered may not have ended
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result()
         return self.longest
 
-    def _turn(self) -> None:
-        now = time.thread_time()
-        self.longest = max(self.longest, now - self._last)
-        self._last = now
-        if not self._stopped:
-            self._loop.call_soon(self._turn)
+    def _timed(self) -> None:
+        started = time.thread_time()
+        self._turn()
+        self.longest = max(self.longest, time.thread_time() - started)
