@@ -63,7 +63,7 @@ def copied(output_dir: Path, **answers: str) -> Path:
 
 
 @functools.cache
-def _made_once(**answers: str) -> Path:
+def _made_once(**answers: Any) -> Path:
     directory = tempfile.mkdtemp(prefix="project-")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     project = bake(Path(directory), **answers)

@@ -1,9 +1,10 @@
 """Projects as their owners get them: baked, built, installed, linted, typed, tested, started, and called by the client.
 
 Not every combination of answers, but every pair of them: `pairwise` picks eighteen projects in which any two answers
-that may stand together do stand together somewhere. Each is linted and typed. A dozen of them have every pair of answers
-about the server: these are installed, started and called, and some of them run their own tests. The interpreter that runs pytest has all dependencies. What is
-installed is a wheel in a directory of its own, so projects can be tested side by side.
+that may stand together do stand together somewhere. Each is linted and typed. A dozen of them have every pair of
+answers about the server: these are installed, started and called, and some of them run their own tests. The interpreter
+that runs pytest has all dependencies. What is installed is a wheel in a directory of its own, so projects can be tested
+side by side.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from email.headerregistry import Address
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -60,7 +61,7 @@ def template_of_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def render(output_dir: Path, template: Path = ROOT, **answers: str) -> Path:
+def render(output_dir: Path, *, template: Path = ROOT, **answers: Any) -> Path:
     """Do what `bake` does in one process and without `.env`: hooks are called, not run."""
     context = generate_context(str(template / "cookiecutter.json"), extra_context=answers)
     context["cookiecutter"] = prompt_for_config(context, no_input=True)
@@ -120,7 +121,7 @@ def test_every_combination_of_answers_renders_to_files_that_parse(
     chosen = [c for c in combinations() if c["auth"] == auth and c["deployment"] == deployment]
     assert bool(chosen) == (auth != "none" or deployment == "none")
     for number, answers in enumerate(chosen):
-        project = render(tmp_path / str(number), template_of_texts, **answers)
+        project = render(tmp_path / str(number), template=template_of_texts, **answers)
         check(project)
         shutil.rmtree(project)
 

@@ -171,13 +171,13 @@ class LoopWatch:
 
     def start(self) -> None:
         """Begin, in the running loop."""
-        self._loop: Any = asyncio.get_running_loop()
-        self._turn = self._loop._run_once
-        self._loop._run_once = self._timed
+        self._loop = asyncio.get_running_loop()
+        self._turn = self._loop._run_once  # type: ignore[attr-defined]  # what BaseEventLoop calls for each turn
+        self._loop._run_once = self._timed  # type: ignore[attr-defined]
 
     def stop(self) -> None:
         """End at the next turn."""
-        self._loop._run_once = self._turn
+        self._loop._run_once = self._turn  # type: ignore[attr-defined]
 
     def during(self, work: Callable[[], Any]) -> float:
         """Return the longest turn while `work` is done by another thread."""
