@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from email.headerregistry import Address
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -61,8 +60,12 @@ def template_of_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def render(output_dir: Path, *, template: Path = ROOT, **answers: Any) -> Path:
+def render(output_dir: Path, **answers: str) -> Path:
     """Do what `bake` does in one process and without `.env`: hooks are called, not run."""
+    return render_from(ROOT, output_dir, answers)
+
+
+def render_from(template: Path, output_dir: Path, answers: dict[str, str]) -> Path:
     context = generate_context(str(template / "cookiecutter.json"), extra_context=answers)
     context["cookiecutter"] = prompt_for_config(context, no_input=True)
     assert pre_gen.problems(context["cookiecutter"]) == []
@@ -121,7 +124,7 @@ def test_every_combination_of_answers_renders_to_files_that_parse(
     chosen = [c for c in combinations() if c["auth"] == auth and c["deployment"] == deployment]
     assert bool(chosen) == (auth != "none" or deployment == "none")
     for number, answers in enumerate(chosen):
-        project = render(tmp_path / str(number), template=template_of_texts, **answers)
+        project = render_from(template_of_texts, tmp_path / str(number), answers)
         check(project)
         shutil.rmtree(project)
 
