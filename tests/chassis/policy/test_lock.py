@@ -96,6 +96,8 @@ def test_a_missing_lock_says_what_to_do(tmp_path: Path) -> None:
         *("", "[]", "null", '{"tools": []}', '{"version": 1}', '{"version": 1, "tools": [1]}', "\ud800", "[" * 100_000),
         '{"version": 2, "tools": {}}',
         '{"version": 1, "tools": {"a": {"definition": {}}}}',
+        '{"version": 1, "tools": {"a": {"sha256": "", "definition": {"b": NaN}}}}',
+        '{"version": 1, "tools": {"a": {"sha256": "", "definition": {"b": 1, "b": 2}}}}',
     ],
     ids=lambda content: ascii(content)[:30],
 )
