@@ -54,7 +54,9 @@ def test_a_planted_survivor_is_shown_as_a_patch_and_ends_with_1_until_it_is_list
     assert "planted: 1 of " in printed, "large numbers are refused: only the opposite comparison is noticed"
     assert (tmp_path / "planted.py").read_text(encoding="utf-8") == MODULE, "no file is changed"
     entries = [("LIMIT = 10", "*"), ("return number <= LIMIT", "*")]
-    text = [f'[[survivor]]\nmodule = "planted.py"\nwas = "{was}"\nnow = "{now}"\nreason = "x"\n' for was, now in entries]
+    text = [
+        f'[[survivor]]\nmodule = "planted.py"\nwas = "{was}"\nnow = "{now}"\nreason = "x"\n' for was, now in entries
+    ]
     listed.write_text("\n".join(text), encoding="utf-8")
     assert mutation.main(["planted", "--record"]) == 0
     assert "| planted | " in (tmp_path / "mutation.md").read_text(encoding="utf-8")
@@ -62,7 +64,9 @@ def test_a_planted_survivor_is_shown_as_a_patch_and_ends_with_1_until_it_is_list
 
 def test_the_seed_decides_the_sample_and_the_time_ends_it(tmp_path: Path) -> None:
     rooms = planted(tmp_path, STRONG)
-    assert mutation.run(rooms, seed=1, seconds=0)["planted"] == Score(len(list(mutants(tmp_path / "planted.py"))), 0, 0, [])
+    assert mutation.run(rooms, seed=1, seconds=0)["planted"] == Score(
+        len(list(mutants(tmp_path / "planted.py"))), 0, 0, []
+    )
 
 
 def test_annotations_and_arguments_of_decorators_are_left_out(tmp_path: Path) -> None:

@@ -121,7 +121,11 @@ def check(data: bytes) -> int:
     requests, ends = read(data)
     # h11 writes this value in lower case.
     requests = [
-        request._replace(headers=[(name, value.lower() if name == b"transfer-encoding" else value) for name, value in request.headers])
+        request._replace(
+            headers=[
+                (name, value.lower() if name == b"transfer-encoding" else value) for name, value in request.headers
+            ]
+        )
         for request in requests
     ]
     other = list(itertools.islice(read_by_h11(data), len(requests)))

@@ -35,6 +35,13 @@ async def test_the_burst_is_allowed_then_the_sustained_rate() -> None:
     assert not (await limiter.hit("alice")).allowed
 
 
+async def test_seconds_are_those_of_the_rate() -> None:
+    limiter = RateLimiter("test", per_minute=1, burst=3)
+    assert (await limiter.hit("alice")).reset == 60
+    assert (await limiter.hit("alice", places=2)).reset == 180
+    assert await limiter.hit("alice") == Decision(allowed=False, remaining=0, reset=180, retry_after=60)
+
+
 async def test_waiting_for_retry_after_is_enough() -> None:
     limiter = RateLimiter("test", per_minute=120, burst=1)
     await limiter.hit("alice")

@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
+ROOT = HERE.parent.parent
+sys.path[:0] = [str(HERE.parent), str(ROOT), str(ROOT / "{{cookiecutter.project_slug}}" / "src")]
 WORDS = [
     *(b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b";", b"%", b"%2e", b"..", b"/", b"\\", b"@", b"#", b"?"),
     *(b'"', b"{", b"}", b"[", b"]", b"NaN", b"1e999", b"-0", b"\\u0000", b"\\ud800", b"null", b"true", b"\xff"),
@@ -68,7 +69,7 @@ def try_one(check: Callable[[bytes], None], name: str, data: bytes) -> None:
 
 def fuzz(name: str, seconds: float) -> tuple[int, str]:
     """Fuzz one target for some time; return how many inputs were tried, and the fault that was found."""
-    from targets import TARGETS, corpus
+    from fuzz.targets import TARGETS, corpus
 
     order, seeds, ends, tried = random.Random(), corpus(name), time.monotonic() + seconds, 0  # noqa: S311
     try:
@@ -85,7 +86,7 @@ def fuzz_by_coverage(name: str, seconds: float) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["mcp_chassis"]):
-        from targets import TARGETS, corpus
+        from fuzz.targets import TARGETS, corpus
     with tempfile.TemporaryDirectory() as directory:
         for number, seed in enumerate(corpus(name)):
             Path(directory, str(number)).write_bytes(seed)
@@ -104,7 +105,7 @@ def fuzz_by_coverage(name: str, seconds: float) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; return 1 if a fault was found."""
-    from targets import TARGETS
+    from fuzz.targets import TARGETS
 
     parser = argparse.ArgumentParser(prog="dev.py fuzz", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"some of {', '.join(TARGETS)}")
@@ -122,8 +123,10 @@ def main(words: Sequence[str] | None = None) -> int:
     for name in options.targets or TARGETS:
         if guided:
             # A process of its own for each: atheris instruments imports, and ends the process.
-            command = [sys.executable, "-c", f"import run; run.fuzz_by_coverage({name!r}, {options.seconds})"]
-            done = subprocess.run(command, cwd=HERE, capture_output=True, encoding="utf-8", errors="replace", check=False)
+            command = [sys.executable, "-c", f"from fuzz import run; run.fuzz_by_coverage({name!r}, {options.seconds})"]
+            done = subprocess.run(
+                command, cwd=HERE.parent, capture_output=True, encoding="utf-8", errors="replace", check=False
+            )
             inputs = re.findall(r"^#(\d+)", done.stderr, re.MULTILINE)
             tried, fault = int(inputs[-1]) if inputs else 0, ""
             if done.returncode:

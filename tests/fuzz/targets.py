@@ -80,9 +80,7 @@ def _json_is_refused(data: bytes) -> bool:
 
     try:
         text = data.decode("utf-8")
-        value = json.loads(
-            text, object_pairs_hook=members, parse_float=number, parse_int=number, parse_constant=number
-        )
+        value = json.loads(text, object_pairs_hook=members, parse_float=number, parse_int=number, parse_constant=number)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
         return True

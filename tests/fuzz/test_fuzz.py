@@ -2,15 +2,11 @@
 
 import json
 import random
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent)]
-
-from run import changed, fuzz, try_one  # noqa: E402  (beside this file)
-from targets import CORPUS, TARGETS, corpus  # noqa: E402
+from .run import changed, fuzz, try_one
+from .targets import CORPUS, TARGETS, corpus
 
 INPUTS = {"http": 300, "token": 150, "lock": 300}
 """Changed inputs of each target, of the others 2,000: each takes less than two seconds."""

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,8 +14,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from mcp_chassis.auth.keys import store as key_store
+from mcp_chassis.auth.keys.format import id_of
 from mcp_chassis.auth.keys.records import KeysError
-from mcp_chassis.auth.keys.store import KeysFile, changing_keys, read_keys
+from mcp_chassis.auth.keys.store import KeysFile, KeySource, changing_keys, read_keys
+from mcp_chassis.settings import Settings
 
 from ..support.keys import add_key, put, record_of
 
@@ -263,3 +266,9 @@ def test_no_message_repeats_what_is_in_the_file(path: Path) -> None:
     with pytest.raises(KeysError) as error:
         read_keys(path)
     assert "hunter2" not in str(error.value)
+
+
+def test_the_revoked_keys_are_those_with_a_revocation(path: Path) -> None:
+    add_key(path)
+    revoked = add_key(path, revoked=datetime.now(UTC))
+    assert KeySource(Settings(keys_file=path)).revoked() == [id_of(revoked)]

@@ -141,3 +141,20 @@ def test_a_docstring_without_its_indentation_is_the_same_as_one_with_it(tmp_path
     greet.__doc__ = "\n".join(line[8:] if number else line for number, line in enumerate(greet.__doc__.split("\n")))
     assert locked() == before
     assert before["description"] == "Greet.\n\nNames are kept as they are:\n    so is this indentation."
+
+
+def test_a_tool_whose_results_are_not_redacted_is_another_tool(lock: Path) -> None:
+    assert "redact" not in definition(made())["policy"], "a lock of before the option existed stays valid"
+    assert definition(made(redact=False))["policy"]["redact"] is False
+    assert len(differences(lock, {"greet": made(redact=False)})) > 1
+
+
+def test_a_change_is_shown_as_the_changed_lines_with_one_around_them(lock: Path) -> None:
+    lines = differences(lock, {"greet": made("Greet!")})
+    assert lines[:3] == ["greet: has changed", "--- approved", "+++ now"]
+    assert [line[0] for line in lines[3:]] == ["@", " ", "-", "+", " "]
+    assert lines[5:7] == ['-  "description": "Greet.",', '+  "description": "Greet!",']
+
+
+def test_the_file_is_written_for_reviewers_one_member_a_line(lock: Path) -> None:
+    assert lock.read_text(encoding="utf-8").splitlines()[:3] == ["{", '  "tools": {', '    "greet": {']

@@ -247,7 +247,7 @@ def test_a_root_that_cannot_be_used_is_no_fault_of_the_caller(tmp_path: Path) ->
                 use(SafeRoot(directory), "a")
 
 
-@pytest.mark.parametrize("limits", [{"max_bytes": 0}, {"max_files": -1}])
+@pytest.mark.parametrize("limits", [{"max_bytes": 0}, {"max_files": 0}, {"max_files": -1}])
 def test_limits_that_nothing_keeps_are_the_authors_mistake(tmp_path: Path, limits: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError):
         SafeRoot(tmp_path, **limits)
