@@ -102,7 +102,7 @@ ROOMS: dict[str, tuple[Room, ...]] = {
             ("sinks/urls.py", "sinks/addresses.py"),
             ("security/test_urls.py", "security/test_templates.py", "security/test_addresses.py"),
         ),
-        Room(("sinks/safe_root.py",), ("security/test_paths.py", "security/test_safe_root.py")),
+        Room(("sinks/safe_root.py",), ("security/test_paths.py", "security/test_safe_root.py", "attacks/test_paths.py")),
     ),
 }
 
@@ -360,14 +360,14 @@ The workflow `proof` tries a sample of ten minutes every week, with the number o
 `tests/mutation.py` is the table of modules and tests. It runs on Linux and macOS.
 
 The faults are made by [cosmic-ray](https://cosmic-ray.readthedocs.io/), used as a library. Its own runner changes the
-files in place and starts pytest anew for each fault. Here a process is forked for each, in which only the module with the
-fault differs. mutmut 3.8 cannot be used: it takes the path of a module for the name by which tests import it
+files in place and starts pytest anew for each fault. Here a process is forked for each, in which only the module with
+the fault differs. mutmut 3.8 cannot be used: it takes the path of a module for the name by which tests import it
 (`{{cookiecutter.project_slug}}.src.mcp_chassis...`), finds that no test imports that, and stops.
 
 ## Last recorded run
 """
-_RESULT = """Written by `python dev.py mutate --record` on {date:%Y-%m-%d}, with seed {seed}. *Listed* are survivors with a
-reason, *open* are survivors without one.
+_RESULT = """Written by `python dev.py mutate --record` on {date:%Y-%m-%d}, with seed {seed}. *Listed* are survivors
+with a reason, *open* are survivors without one.
 
 | Room | Possible faults | Sampled | Killed | Listed | Open |
 |---|---|---|---|---|---|"""

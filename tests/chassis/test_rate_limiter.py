@@ -42,6 +42,11 @@ async def test_seconds_are_those_of_the_rate() -> None:
     assert await limiter.hit("alice") == Decision(allowed=False, remaining=0, reset=180, retry_after=60)
 
 
+async def test_a_request_takes_at_least_one_place() -> None:
+    limiter = RateLimiter("test", per_minute=1, burst=3)
+    assert [(await limiter.hit("alice", places=places)).remaining for places in (0, -5, 1)] == [2, 1, 0]
+
+
 async def test_waiting_for_retry_after_is_enough() -> None:
     limiter = RateLimiter("test", per_minute=120, burst=1)
     await limiter.hit("alice")

@@ -138,3 +138,21 @@ def test_a_new_connection_expects_nothing() -> None:
     while reader.take():
         seen.append(reader.expects)
     assert seen == [True, False]
+
+
+def test_a_method_may_begin_with_every_capital_letter_and_nothing_else() -> None:
+    for first in range(256):
+        reader = RequestReader()
+        reader.waiting = bytes([first]) + b"Z"
+        if chr(first) in "ABCDEFGHIJKLMNOPQRSTUVWXYZ":
+            assert reader.take() == b""
+        else:
+            with pytest.raises(BadRequest, match="request line"):
+                reader.take()
+
+
+def test_the_message_names_the_method_that_has_no_body() -> None:
+    reader = RequestReader()
+    reader.waiting = HEAD.replace(b"POST", b"DELETE") + b"Content-Length: 1\r\n\r\na"
+    with pytest.raises(BadRequest, match=r"^Send no body with DELETE\.$"):
+        reader.take()

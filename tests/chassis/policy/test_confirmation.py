@@ -276,3 +276,11 @@ async def test_a_person_who_never_answers_has_cancelled(monkeypatch: pytest.Monk
     monkeypatch.setattr(confirmation, "LIFETIME", 0.02)
     with anyio.fail_after(5):
         assert await Confirmations().ask(call(protocol_version="2025-06-18"), "delete", ARGUMENTS) == "cancelled"
+
+
+def test_arguments_are_shown_whole_up_to_the_limit() -> None:
+    overhead = len(confirmation._shown({"a": ""}))
+    assert confirmation._shown({"a": "x" * (4000 - overhead)}).startswith("{"), "as JSON"
+    assert confirmation._shown({"a": "x" * (4001 - overhead)}).startswith("a: "), "one by one"
+    assert confirmation._preview("x" * 98, 100) == f'"{"x" * 98}"'
+    assert "[cut here" in confirmation._preview("x" * 99, 100)
