@@ -102,7 +102,9 @@ ROOMS: dict[str, tuple[Room, ...]] = {
             ("sinks/urls.py", "sinks/addresses.py"),
             ("security/test_urls.py", "security/test_templates.py", "security/test_addresses.py"),
         ),
-        Room(("sinks/safe_root.py",), ("security/test_paths.py", "security/test_safe_root.py", "attacks/test_paths.py")),
+        Room(
+            ("sinks/safe_root.py",), ("security/test_paths.py", "security/test_safe_root.py", "attacks/test_paths.py")
+        ),
     ),
 }
 

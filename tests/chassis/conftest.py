@@ -47,7 +47,7 @@ def _logging_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _secrets_of_a_file() -> Iterator[None]:
-    """A process keeps its secrets for good, and looks for each in all that it sends. A test process has many servers."""
+    """A process keeps its secrets for good, and looks for each in all that it sends. A test process has many."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_secrets", "_blocks", "_declared"):
             patch.setattr(untrusted, name, set(getattr(untrusted, name)))

@@ -46,6 +46,16 @@ def test_files_are_private(root: SafeRoot) -> None:
     assert stat.S_IMODE(os.stat(os.path.join(root.directory, "a.txt")).st_mode) == 0o600
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
+def test_a_directory_that_is_made_is_private(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        SafeRoot(tmp_path / "root").write_text("a.txt", "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "root").stat().st_mode) == 0o700
+
+
 def test_open_reads_and_writes_text_and_bytes(root: SafeRoot) -> None:
     with root.open("a", "x") as file:
         file.write("long ☃")

@@ -15,8 +15,6 @@ from pydantic import BaseModel, ValidationError
 from ..calls.tools import GuardedTool
 from ..middleware.strict_json import InvalidJson, parse_json
 
-_MAX_VALUES = 1_000_000  # of a lock file; a tool has about fifty
-
 
 class LockError(Exception):
     """The lock file cannot be read. The message says what to do."""
@@ -106,7 +104,7 @@ def locked_digests(path: Path) -> dict[str, str]:
 def _read(path: Path) -> dict[str, _Entry]:
     try:
         # Strictly: of two entries of one tool, a reviewer could see one and the server read the other.
-        return _Document.model_validate(parse_json(path.read_bytes(), max_nodes=_MAX_VALUES)).tools
+        return _Document.model_validate(parse_json(path.read_bytes(), max_nodes=1_000_000)).tools
     except FileNotFoundError:
         raise LockError(f"TOOLS_LOCK: {path} is missing: review the tools, then run `tools lock`") from None
     except (OSError, InvalidJson, ValidationError):

@@ -174,8 +174,7 @@ def _redact_names(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def _to_json(_: WrappedLogger, __: str, event: EventDict) -> str:
     """Return the event as ASCII: beyond it are separators that some readers of a log take for a new line."""
     try:
-        line = pydantic_core.to_json(event, fallback=repr)  # a fifth of what `json.dumps` costs
-        return line.decode("ascii")
+        return pydantic_core.to_json(event, fallback=repr).decode("ascii")  # a fifth of what `json.dumps` costs
     except ValueError:  # not ASCII, or half of a surrogate pair
         return json.dumps(event, default=repr, separators=(",", ":"))
 
