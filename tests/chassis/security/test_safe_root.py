@@ -46,6 +46,17 @@ def test_files_are_private(root: SafeRoot) -> None:
     assert stat.S_IMODE(os.stat(os.path.join(root.directory, "a.txt")).st_mode) == 0o600
 
 
+def test_a_file_that_is_opened_to_be_written_is_empty_at_once(root: SafeRoot) -> None:
+    root.write_text("a.txt", "something")
+    root.open("a.txt", "w").close()
+    assert root.read_text("a.txt") == ""
+
+
+def test_the_limits_are_those_of_the_documents_by_default(tmp_path: Path) -> None:
+    root = SafeRoot(tmp_path)
+    assert (root.max_bytes, root.max_files) == (1_048_576, 1000)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
 def test_a_directory_that_is_made_is_private(tmp_path: Path) -> None:
     before = os.umask(0)
