@@ -149,6 +149,19 @@ def test_a_tool_whose_results_are_not_redacted_is_another_tool(lock: Path) -> No
     assert len(differences(lock, {"greet": made(redact=False)})) > 1
 
 
+@pytest.mark.parametrize(
+    ("options", "mark"),
+    [({}, {}), ({"untrusted": True}, {}), ({"untrusted": False}, {"untrusted": False})]
+    + [({"open_world": False}, {}), ({"open_world": False, "untrusted": True}, {"untrusted": True})],
+    ids=repr,
+)
+def test_whether_results_are_untrusted_is_in_the_lock_where_it_does_not_follow_from_open_world(
+    options: dict[str, bool], mark: dict[str, bool]
+) -> None:
+    policy = definition(made(**options))["policy"]
+    assert {name: value for name, value in policy.items() if name == "untrusted"} == mark
+
+
 def test_a_change_is_shown_as_the_changed_lines_with_one_around_them(lock: Path) -> None:
     lines = differences(lock, {"greet": made("Greet!")})
     assert lines[:3] == ["greet: has changed", "--- approved", "+++ now"]
