@@ -64,6 +64,7 @@ class Room(NamedTuple):
     tests: tuple[str, ...]
 
 
+_HELD = "test_a_root_that_is_replaced_by_a_link_is_still_the_old_root"
 ROOMS: dict[str, tuple[Room, ...]] = {
     "auth": (
         Room(
@@ -103,7 +104,8 @@ ROOMS: dict[str, tuple[Room, ...]] = {
             ("security/test_urls.py", "security/test_templates.py", "security/test_addresses.py"),
         ),
         Room(
-            ("sinks/safe_root.py",), ("security/test_paths.py", "security/test_safe_root.py", "attacks/test_paths.py")
+            ("sinks/safe_root.py",),
+            ("security/test_paths.py", "security/test_safe_root.py", f"attacks/test_paths.py::{_HELD}"),
         ),
     ),
 }
@@ -281,7 +283,7 @@ def run(
     Raises:
         SystemExit: if tests fail without any fault.
     """
-    ends, order = time.monotonic() + seconds, random.Random(seed)  # noqa: S311  (a sample)
+    order = random.Random(seed)  # noqa: S311  (a sample)
     queues: dict[str, list[tuple[Mutant, tuple[str, ...], float]]] = {}
     for name, parts in rooms.items():
         queue = []
@@ -297,6 +299,7 @@ def run(
     possible = {name: len(queue) for name, queue in queues.items()}
     killed, excused = Counter[str](), Counter[str]()
     survivors: dict[str, list[Mutant]] = {name: [] for name in rooms}
+    ends = time.monotonic() + seconds  # from here: a minute before it goes into runs without a fault
     # The rooms take turns, so that a short time is shared.
     for name in itertools.cycle(tuple(queues)):
         if time.monotonic() >= ends or not any(queues.values()):

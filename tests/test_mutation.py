@@ -82,7 +82,11 @@ def test_annotations_and_arguments_of_decorators_are_left_out(tmp_path: Path) ->
 def test_every_module_and_test_of_the_table_exists() -> None:
     parts = [part for room in ROOMS.values() for part in room]
     assert all((CHASSIS / module).is_file() for part in parts for module in part.modules)
-    assert all((mutation.ROOT / "tests" / "chassis" / test).is_file() for part in parts for test in part.tests)
+    assert all(
+        (mutation.ROOT / "tests" / "chassis" / test.partition("::")[0]).is_file()
+        for part in parts
+        for test in part.tests
+    )
 
 
 def test_every_listed_survivor_is_a_line_of_its_module_with_a_reason() -> None:
