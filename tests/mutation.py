@@ -278,7 +278,7 @@ def is_listed(mutant: Mutant, listed: Iterable[tuple[str, str, str]]) -> bool:
 def run(
     rooms: dict[str, tuple[Room, ...]], *, seed: int, seconds: float, listed: Iterable[tuple[str, str, str]] = ()
 ) -> dict[str, Score]:
-    """Try mutants in an order that the seed decides, room by room in turn, until the time is over.
+    """Try mutants in an order that the seed decides, one of each room after another, until the time is over.
 
     Raises:
         SystemExit: if tests fail without any fault.
@@ -300,7 +300,7 @@ def run(
     killed, excused = Counter[str](), Counter[str]()
     survivors: dict[str, list[Mutant]] = {name: [] for name in rooms}
     ends = time.monotonic() + seconds  # from here: a minute before it goes into runs without a fault
-    # The rooms take turns, so that a short time is shared.
+    # One of each room after another, so that a short time is shared.
     for name in itertools.cycle(tuple(queues)):
         if time.monotonic() >= ends or not any(queues.values()):
             break

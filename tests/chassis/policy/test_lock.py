@@ -156,7 +156,7 @@ def test_a_tool_whose_results_are_not_redacted_is_another_tool(lock: Path) -> No
     ids=repr,
 )
 def test_whether_results_are_untrusted_is_in_the_lock_where_it_does_not_follow_from_open_world(
-    options: dict[str, bool], mark: dict[str, bool]
+    options: dict[str, Any], mark: dict[str, bool]
 ) -> None:
     policy = definition(made(**options))["policy"]
     assert {name: value for name, value in policy.items() if name == "untrusted"} == mark
