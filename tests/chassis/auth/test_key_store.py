@@ -293,3 +293,13 @@ def test_a_server_needs_a_key_that_is_valid_now_unless_callers_need_none(path: P
         usable_keys(load_settings(_env_file=None, keys_file=path))
     add_key(path)
     assert len(usable_keys(load_settings(_env_file=None, keys_file=path)).records()) == 2
+
+
+@POSIX
+def test_the_lock_beside_the_file_is_for_its_owner_only(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        add_key(path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(Path(f"{path}.lock").stat().st_mode) == 0o600
