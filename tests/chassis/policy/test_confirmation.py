@@ -278,6 +278,11 @@ async def test_a_person_who_never_answers_has_cancelled(monkeypatch: pytest.Monk
         assert await Confirmations().ask(call(protocol_version="2025-06-18"), "delete", ARGUMENTS) == "cancelled"
 
 
+def test_arguments_are_shown_as_json_with_other_spaces_as_escapes() -> None:
+    assert confirmation._shown({"a": 1}) == '{\n  "a": 1\n}'
+    assert confirmation._shown({"a": "b\u00a0c\u2003"}) == '{\n  "a": "b\\u00a0c\\u2003"\n}'
+
+
 def test_arguments_are_shown_whole_up_to_the_limit() -> None:
     overhead = len(confirmation._shown({"a": ""}))
     assert confirmation._shown({"a": "x" * (4000 - overhead)}).startswith("{"), "as JSON"
