@@ -6,6 +6,8 @@
     python dev.py sync       copy edited files of the scratch project's own package back into the template
     python dev.py manifest   write the checksums of the chassis, which `chassis verify` compares with
     python dev.py scorecard  run the test behind every promise, and write SCORECARD.md
+    python dev.py mutate     make faults in security-relevant modules, which the tests near them have to notice
+    python dev.py fuzz       try changed inputs on the readers of untrusted bytes
     python dev.py test       lint, type check and test the template and the projects it makes
 
 All of it happens below `.scratch/`, which git ignores and which may be deleted at any time. The same lines work on
@@ -56,6 +58,8 @@ CHASSIS = "mcp_chassis"
 """The package of a project that is the template's; the other one is the team's."""
 MANIFEST = "MANIFEST"
 """The file with the checksums of the chassis, in the chassis."""
+TOOLS = {"mutate": "mutation.py", "fuzz": "fuzz/run.py"}
+"""Commands that are programs of their own, below `tests/`."""
 # What tools leave behind in a project. They are generated, so nothing copies or reports them.
 LITTER = {"__pycache__", ".git", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", "uv.lock"}
 
@@ -771,6 +775,12 @@ def scorecard(checkout: Checkout, *, quick: bool) -> int:
         return subprocess.run(command, cwd=checkout.root, check=False).returncode
 
 
+def run_tool(checkout: Checkout, name: str, words: Sequence[str]) -> int:
+    """Run a program of `tests/` with the test environment; its arguments are its own."""
+    command = [str(test_environment(checkout).python), str(checkout.root / "tests" / TOOLS[name]), *words]
+    return subprocess.run(command, cwd=checkout.root, check=False).returncode
+
+
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
@@ -790,6 +800,10 @@ def parser() -> argparse.ArgumentParser:
     text = "run the test behind every promise, and the benchmark, and write SCORECARD.md"
     command = commands.add_parser("scorecard", help=text, description=text)
     command.add_argument("--quick", action="store_true", help="leave the benchmark out")
+    text = "make faults in security-relevant modules, which the tests near them have to notice"
+    commands.add_parser("mutate", help=text, description=text)
+    text = "try changed inputs on the readers of untrusted bytes"
+    commands.add_parser("fuzz", help=text, description=text)
     text = "lint, type check and test everything; further arguments go to pytest"
     commands.add_parser("test", help=text, description=text, usage="dev.py test [pytest arguments]")
     return whole
@@ -798,6 +812,8 @@ def parser() -> argparse.ArgumentParser:
 def dispatch(checkout: Checkout, words: Sequence[str]) -> int:
     if words[:1] == ["test"] and words[1:2] not in (["-h"], ["--help"]):
         return test(checkout, words[1:])  # past argparse, which would take pytest's options for its own
+    if words and words[0] in TOOLS:
+        return run_tool(checkout, words[0], words[1:])
     arguments = parser().parse_args(words)
     if arguments.command is None:
         parser().print_help()

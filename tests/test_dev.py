@@ -606,3 +606,21 @@ def test_serve_from_a_fresh_checkout_answers_the_printed_line_and_stops_on_ctrl_
     finally:
         dev.stop(served.process)
     dev.require_free_port(port)
+
+
+@pytest.mark.parametrize(("name", "program"), dev.TOOLS.items())
+def test_a_tool_runs_with_the_test_environment_and_its_own_arguments(
+    checkout: dev.Checkout, monkeypatch: pytest.MonkeyPatch, name: str, program: str
+) -> None:
+    started: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        started.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    environment = dev.Environment(checkout.scratch / "venv-test")
+    monkeypatch.setattr(dev, "test_environment", lambda _: environment)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert dev.main([name, "--seconds", "5", "x"], root=checkout.root) == 3
+    assert started == [[str(environment.python), str(checkout.root / "tests" / program), "--seconds", "5", "x"]]
+    assert (ROOT / "tests" / program).is_file()

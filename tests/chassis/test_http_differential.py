@@ -119,6 +119,15 @@ def read_by_h11(data: bytes) -> Iterator[tuple[Request, int]]:
 def check(data: bytes) -> int:
     """Compare the readers, and return how many requests would be served."""
     requests, ends = read(data)
+    # h11 writes this value in lower case.
+    requests = [
+        request._replace(
+            headers=[
+                (name, value.lower() if name == b"transfer-encoding" else value) for name, value in request.headers
+            ]
+        )
+        for request in requests
+    ]
     other = list(itertools.islice(read_by_h11(data), len(requests)))
     assert list(zip(requests, ends, strict=True)) == other, "h11 reads something else"
     return len(requests)

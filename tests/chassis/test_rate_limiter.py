@@ -4,11 +4,13 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 
+from mcp_chassis.limits import rate_limiter
 from mcp_chassis.limits.rate_limiter import Decision, RateLimiter
 from mcp_chassis.replicas.connection import SharedRedis
 from mcp_chassis.replicas.rate_limiter import SharedRateLimiter
@@ -33,6 +35,27 @@ async def test_the_burst_is_allowed_then_the_sustained_rate() -> None:
     await anyio.sleep(0.6)
     assert (await limiter.hit("alice")).allowed
     assert not (await limiter.hit("alice")).allowed
+
+
+async def test_seconds_are_those_of_the_rate() -> None:
+    limiter = RateLimiter("test", per_minute=1, burst=3)
+    assert (await limiter.hit("alice")).reset == 60
+    assert (await limiter.hit("alice", places=2)).reset == 180
+    assert await limiter.hit("alice") == Decision(allowed=False, remaining=0, reset=180, retry_after=60)
+
+
+async def test_a_request_takes_at_least_one_place() -> None:
+    limiter = RateLimiter("test", per_minute=1, burst=3)
+    assert [(await limiter.hit("alice", places=places)).remaining for places in (0, -5, 1)] == [2, 1, 0]
+
+
+async def test_a_pause_saves_up_no_more_than_the_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(rate_limiter, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    limiter = RateLimiter("test", per_minute=60, burst=3)
+    await limiter.hit("alice")
+    clock.now += 3600
+    assert [(await limiter.hit("alice")).allowed for _ in range(5)] == [True, True, True, False, False]
 
 
 async def test_waiting_for_retry_after_is_enough() -> None:

@@ -127,3 +127,32 @@ def test_chunks_are_counted_for_each_request() -> None:
 def test_small_chunks_are_fine_as_long_as_there_are_not_many() -> None:
     assert read(CHUNKED + b"1\r\na\r\n" * 900 + b"0\r\n\r\n", []).body == b"a" * 900
     assert len(read(CHUNKED + (b"200\r\n" + b"a" * 512 + b"\r\n") * 3000 + b"0\r\n\r\n", []).body) == 512 * 3000
+
+
+def test_a_new_connection_expects_nothing() -> None:
+    """After a refusal with `Expect` the connection ends otherwise: none may be assumed before the first head."""
+    reader = RequestReader()
+    assert not reader.expects
+    reader.waiting = HEAD + b"Expect: 100-continue\r\nContent-Length: 1\r\n\r\na" + HEAD + b"\r\n"
+    seen = []
+    while reader.take():
+        seen.append(reader.expects)
+    assert seen == [True, False]
+
+
+def test_a_method_may_begin_with_every_capital_letter_and_nothing_else() -> None:
+    for first in range(256):
+        reader = RequestReader()
+        reader.waiting = bytes([first]) + b"Z"
+        if chr(first) in "ABCDEFGHIJKLMNOPQRSTUVWXYZ":
+            assert reader.take() == b""
+        else:
+            with pytest.raises(BadRequest, match="request line"):
+                reader.take()
+
+
+def test_the_message_names_the_method_that_has_no_body() -> None:
+    reader = RequestReader()
+    reader.waiting = HEAD.replace(b"POST", b"DELETE") + b"Content-Length: 1\r\n\r\na"
+    with pytest.raises(BadRequest, match=r"^Send no body with DELETE\.$"):
+        reader.take()

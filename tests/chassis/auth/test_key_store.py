@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,8 +14,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from mcp_chassis.auth.keys import store as key_store
+from mcp_chassis.auth.keys.format import id_of
 from mcp_chassis.auth.keys.records import KeysError
-from mcp_chassis.auth.keys.store import KeysFile, changing_keys, read_keys
+from mcp_chassis.auth.keys.store import KeysFile, KeySource, changing_keys, read_keys, usable_keys
+from mcp_chassis.settings import Settings, SettingsError, load_settings
 
 from ..support.keys import add_key, put, record_of
 
@@ -263,3 +266,40 @@ def test_no_message_repeats_what_is_in_the_file(path: Path) -> None:
     with pytest.raises(KeysError) as error:
         read_keys(path)
     assert "hunter2" not in str(error.value)
+
+
+def test_the_revoked_keys_are_those_with_a_revocation(path: Path) -> None:
+    add_key(path)
+    revoked = add_key(path, revoked=datetime.now(UTC))
+    assert KeySource(Settings(keys_file=path)).revoked() == [id_of(revoked)]
+
+
+def test_the_message_names_the_place_of_a_mistake(path: Path) -> None:
+    add_key(path)
+    document = json.loads(path.read_text())
+    document["keys"][0]["scopes"] = 1
+    path.write_text(json.dumps(document))
+    with pytest.raises(KeysError, match=r"^keys\.0\.scopes: "):
+        KeysFile(path)
+    path.write_text("no JSON")
+    with pytest.raises(KeysError, match=r"^the text: "):
+        KeysFile(path)
+
+
+def test_a_server_needs_a_key_that_is_valid_now_unless_callers_need_none(path: Path) -> None:
+    assert usable_keys(load_settings(_env_file=None, enable_auth=False, keys_file=path)).records() == {}
+    add_key(path, revoked=datetime.now(UTC))
+    with pytest.raises(SettingsError, match="no key that is valid"):
+        usable_keys(load_settings(_env_file=None, keys_file=path))
+    add_key(path)
+    assert len(usable_keys(load_settings(_env_file=None, keys_file=path)).records()) == 2
+
+
+@POSIX
+def test_the_lock_beside_the_file_is_for_its_owner_only(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        add_key(path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(Path(f"{path}.lock").stat().st_mode) == 0o600

@@ -8,6 +8,7 @@ from mcp_chassis.auth.principal import (
     ANONYMOUS,
     STDIO,
     Principal,
+    authenticated,
     current_principal,
     get_principal,
 )
@@ -37,5 +38,14 @@ def test_get_principal_works_in_a_call_and_says_so_outside_of_one() -> None:
     before = current_principal.set(STDIO)
     try:
         assert get_principal() is STDIO
+    finally:
+        current_principal.reset(before)
+
+
+@pytest.mark.parametrize(("principal", "expected"), [(None, None), (ANONYMOUS, None), (STDIO, STDIO)])
+def test_an_anonymous_caller_is_not_authenticated(principal: Principal | None, expected: Principal | None) -> None:
+    before = current_principal.set(principal)
+    try:
+        assert authenticated() is expected
     finally:
         current_principal.reset(before)

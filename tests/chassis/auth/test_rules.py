@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mcp_chassis.auth.oauth.rules import Rules
+from mcp_chassis.auth.oauth.rules import Rules, quoted
 from mcp_chassis.auth.oauth.settings import OAuthSettings
 from mcp_chassis.settings import SettingsError, load_settings
 
@@ -208,3 +208,13 @@ def test_other_claims_never_show_in_an_answer_or_an_event() -> None:
         (event,) = server.events("authentication_failed")
     assert event["details"]["reason"] == "required_claim"
     assert "hunter2" not in answer.text + str(answer.headers) + str(event)
+
+
+def test_a_subject_has_1_to_255_printable_characters() -> None:
+    for subject, expected in (("", "subject"), ("a", ""), ("a" * 255, ""), ("a" * 256, "subject"), ("a\nb", "subject")):
+        assert reason(rules(), {"sub": subject}) == expected, len(subject)
+
+
+def test_a_long_value_is_cut_for_the_terminal() -> None:
+    assert quoted("x" * 198) == f'"{"x" * 198}"'
+    assert quoted("x" * 199) == f'"{"x" * 199}…'

@@ -11,7 +11,7 @@ from mcp_chassis.auth.oauth.introspection import IntrospectionVerifier
 from mcp_chassis.auth.oauth.jwks import IssuerUnavailable
 from mcp_chassis.auth.oauth.rules import Rules
 from mcp_chassis.auth.principal import ANONYMOUS, Principal
-from mcp_chassis.auth.verifier import InvalidCredential, Verifier
+from mcp_chassis.auth.verifier import InvalidCredential, Unavailable, Verifier
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.limits.lockout import FailedAttempts
 from mcp_chassis.middleware import authentication
@@ -222,3 +222,20 @@ async def test_other_scopes_pass() -> None:
     setup = Setup()
     await ask(setup.layer, {"type": "lifespan"})
     assert setup.inner.calls == 1
+
+
+@pytest.mark.parametrize("answer", [None, ANONYMOUS, InvalidCredential("revoked"), Unavailable()], ids=repr)
+async def test_an_open_stream_ends_with_its_credential_or_when_that_cannot_be_checked(answer: object) -> None:
+    class Changing(Verifier):
+        now: object = Principal("key:a", "key", frozenset({"a"}))
+
+        async def verify(self, token: str) -> Principal | None:
+            if isinstance(self.now, Exception):
+                raise self.now
+            return self.now if isinstance(self.now, Principal) else None
+
+    verifier = Changing()
+    is_valid = authentication._check(verifier, "token", Principal("key:a", "key", frozenset({"a"})))
+    assert await is_valid()
+    verifier.now = answer
+    assert not await is_valid()

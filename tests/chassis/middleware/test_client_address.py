@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mcp_chassis.limits.client_address import (
     client_address,
     client_key,
+    holds_most_addresses,
     is_in_networks,
     parse_address,
 )
@@ -116,3 +117,22 @@ def test_networks_hold_addresses_of_their_own_family() -> None:
     assert not is_in_networks("::a01:203", PROXIES)
     assert not is_in_networks("unknown", PROXIES)
     assert not is_in_networks("10.1.2.3", [])
+
+
+@pytest.mark.parametrize(
+    ("networks", "expected"),
+    [
+        (["0.0.0.0/0"], True),
+        (["2000::/3"], True),
+        (["64.0.0.0/3"], True),
+        (["64.0.0.0/4"], False),
+        (["64.0.0.0/4", "80.0.0.0/4"], True),
+        (["64.0.0.0/4", "64.0.0.0/5"], False),
+        (["2000::/4"], False),
+        (["64.0.0.0/4", "2000::/4"], False),
+        (["10.0.0.0/8", "2001:db8::/32"], False),
+        ([], False),
+    ],
+)
+def test_an_eighth_of_all_addresses_of_a_family_is_most(networks: list[str], expected: bool) -> None:
+    assert holds_most_addresses([ipaddress.ip_network(network) for network in networks]) is expected

@@ -45,6 +45,22 @@ async def test_a_failure_is_forgotten_after_ten_minutes(monkeypatch: pytest.Monk
     assert await attempts.wait("a") == 0
 
 
+async def test_a_guess_is_forgotten_after_ten_minutes_although_later_failures_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(failed_attempts, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    attempts = FailedAttempts(per_minute=10, overall_per_minute=2)
+    await fail(attempts, "a")
+    clock.now = 1500
+    await attempts.note("a", guess=False)
+    clock.now = 1599.9
+    await fail(attempts, "bot-1")
+    assert await attempts.wait("a") > 0
+    clock.now = 1600
+    assert await attempts.wait("a") == 0
+
+
 async def test_what_was_good_once_is_limited_by_its_address_only() -> None:
     attempts = FailedAttempts(per_minute=2, overall_per_minute=2)
     await fail(attempts, "bot-1", "bot-2", "bot-3")

@@ -161,6 +161,28 @@ async def test_a_question_of_an_outage_is_answered_here_once_the_others_can_be_t
     assert outcomes == ["accepted", "replayed", "replayed"]
 
 
+@pytest.mark.parametrize(("was_open", "expected"), [(True, "accepted"), (False, "replayed"), (None, "cannot_check")])
+async def test_a_question_of_all_replicas_counts_while_they_know_it_as_open(
+    was_open: bool | None, expected: str
+) -> None:
+    class Others:
+        """Redis, which knows the question."""
+
+        async def put(self) -> str | None:
+            return "id"
+
+        async def answer(self, state: str) -> bool | None:
+            assert state == "id"
+            return was_open
+
+    confirmations = Confirmations(Others())
+    question = await confirmations.ask(call(), "delete", ARGUMENTS)
+    assert isinstance(question, InputRequiredResult)
+    answer = call(request_state=question.request_state, input_responses=answered("accept", confirm=True))
+    assert confirmations.is_answer(answer)
+    assert await confirmations.ask(answer, "delete", ARGUMENTS) == expected
+
+
 async def test_used_answers_are_forgotten_when_they_can_no_longer_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     confirmations = Confirmations()
     monkeypatch.setattr(confirmation, "LIFETIME", 0.0)
@@ -254,3 +276,16 @@ async def test_a_person_who_never_answers_has_cancelled(monkeypatch: pytest.Monk
     monkeypatch.setattr(confirmation, "LIFETIME", 0.02)
     with anyio.fail_after(5):
         assert await Confirmations().ask(call(protocol_version="2025-06-18"), "delete", ARGUMENTS) == "cancelled"
+
+
+def test_arguments_are_shown_as_json_with_other_spaces_as_escapes() -> None:
+    assert confirmation._shown({"a": 1}) == '{\n  "a": 1\n}'
+    assert confirmation._shown({"a": "b\u00a0c\u2003"}) == '{\n  "a": "b\\u00a0c\\u2003"\n}'
+
+
+def test_arguments_are_shown_whole_up_to_the_limit() -> None:
+    overhead = len(confirmation._shown({"a": ""}))
+    assert confirmation._shown({"a": "x" * (4000 - overhead)}).startswith("{"), "as JSON"
+    assert confirmation._shown({"a": "x" * (4001 - overhead)}).startswith("a: "), "one by one"
+    assert confirmation._preview("x" * 98, 100) == f'"{"x" * 98}"'
+    assert "[cut here" in confirmation._preview("x" * 99, 100)

@@ -96,6 +96,8 @@ def test_a_missing_lock_says_what_to_do(tmp_path: Path) -> None:
         *("", "[]", "null", '{"tools": []}', '{"version": 1}', '{"version": 1, "tools": [1]}', "\ud800", "[" * 100_000),
         '{"version": 2, "tools": {}}',
         '{"version": 1, "tools": {"a": {"definition": {}}}}',
+        '{"version": 1, "tools": {"a": {"sha256": "", "definition": {"b": NaN}}}}',
+        '{"version": 1, "tools": {"a": {"sha256": "", "definition": {"b": 1, "b": 2}}}}',
     ],
     ids=lambda content: ascii(content)[:30],
 )
@@ -139,3 +141,33 @@ def test_a_docstring_without_its_indentation_is_the_same_as_one_with_it(tmp_path
     greet.__doc__ = "\n".join(line[8:] if number else line for number, line in enumerate(greet.__doc__.split("\n")))
     assert locked() == before
     assert before["description"] == "Greet.\n\nNames are kept as they are:\n    so is this indentation."
+
+
+def test_a_tool_whose_results_are_not_redacted_is_another_tool(lock: Path) -> None:
+    assert "redact" not in definition(made())["policy"], "a lock of before the option existed stays valid"
+    assert definition(made(redact=False))["policy"]["redact"] is False
+    assert len(differences(lock, {"greet": made(redact=False)})) > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "mark"),
+    [({}, {}), ({"untrusted": True}, {}), ({"untrusted": False}, {"untrusted": False})]
+    + [({"open_world": False}, {}), ({"open_world": False, "untrusted": True}, {"untrusted": True})],
+    ids=repr,
+)
+def test_whether_results_are_untrusted_is_in_the_lock_where_it_does_not_follow_from_open_world(
+    options: dict[str, Any], mark: dict[str, bool]
+) -> None:
+    policy = definition(made(**options))["policy"]
+    assert {name: value for name, value in policy.items() if name == "untrusted"} == mark
+
+
+def test_a_change_is_shown_as_the_changed_lines_with_one_around_them(lock: Path) -> None:
+    lines = differences(lock, {"greet": made("Greet!")})
+    assert lines[:3] == ["greet: has changed", "--- approved", "+++ now"]
+    assert [line[0] for line in lines[3:]] == ["@", " ", "-", "+", " "]
+    assert lines[5:7] == ['-  "description": "Greet.",', '+  "description": "Greet!",']
+
+
+def test_the_file_is_written_for_reviewers_one_member_a_line(lock: Path) -> None:
+    assert lock.read_text(encoding="utf-8").splitlines()[:3] == ["{", '  "tools": {', '    "greet": {']

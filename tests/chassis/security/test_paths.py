@@ -65,3 +65,13 @@ def test_the_length_is_bounded() -> None:
         validate_file_path("a" * 256)
     with pytest.raises(InvalidInput, match="longer than 5"):
         validate_file_path("abcdef", max_length=5)
+
+
+@pytest.mark.parametrize(
+    "part", ["..;x", ".;", "\u2025;x", "\uff0e\uff0e;", "\u2025", "\uff0e", "a\uff0fb", "a\uff3cb"]
+)
+def test_what_becomes_a_step_or_a_separator_elsewhere_is_refused_anywhere(part: str) -> None:
+    """Some servers cut off what follows a semicolon, some systems normalise: the rest is then `..` or has a slash."""
+    for path in (part, f"a/{part}", f"{part}/b"):
+        with pytest.raises(InvalidInput, match="no empty part"):
+            validate_file_path(path)

@@ -46,6 +46,27 @@ def test_files_are_private(root: SafeRoot) -> None:
     assert stat.S_IMODE(os.stat(os.path.join(root.directory, "a.txt")).st_mode) == 0o600
 
 
+def test_a_file_that_is_opened_to_be_written_is_empty_at_once(root: SafeRoot) -> None:
+    root.write_text("a.txt", "something")
+    root.open("a.txt", "w").close()
+    assert root.read_text("a.txt") == ""
+
+
+def test_the_limits_are_those_of_the_documents_by_default(tmp_path: Path) -> None:
+    root = SafeRoot(tmp_path)
+    assert (root.max_bytes, root.max_files) == (1_048_576, 1000)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
+def test_a_directory_that_is_made_is_private(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        SafeRoot(tmp_path / "root").write_text("a.txt", "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "root").stat().st_mode) == 0o700
+
+
 def test_open_reads_and_writes_text_and_bytes(root: SafeRoot) -> None:
     with root.open("a", "x") as file:
         file.write("long ☃")
@@ -247,7 +268,7 @@ def test_a_root_that_cannot_be_used_is_no_fault_of_the_caller(tmp_path: Path) ->
                 use(SafeRoot(directory), "a")
 
 
-@pytest.mark.parametrize("limits", [{"max_bytes": 0}, {"max_files": -1}])
+@pytest.mark.parametrize("limits", [{"max_bytes": 0}, {"max_files": 0}, {"max_files": -1}])
 def test_limits_that_nothing_keeps_are_the_authors_mistake(tmp_path: Path, limits: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError):
         SafeRoot(tmp_path, **limits)

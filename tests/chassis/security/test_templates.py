@@ -65,3 +65,8 @@ def test_values_that_are_resolved_in_spite_of_their_encoding_are_refused(user: s
 def test_a_template_without_a_fixed_host_or_with_other_names_is_the_authors_mistake(template: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^the template"):
         fill_url(template, x="a")
+
+
+def test_the_message_names_the_place_and_not_the_value() -> None:
+    with pytest.raises(InvalidInput, match=r"^page is empty$"):
+        fill_url("https://api.example.com/{user}/{page}", user="Ann", page="")

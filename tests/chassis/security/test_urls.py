@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_chassis.sinks import ConfigurationError, InvalidInput, validate_url
-from mcp_chassis.sinks.urls import read_url
+from mcp_chassis.sinks.urls import parse_url, read_url
 
 LEGITIMATE = (
     "https://example.com",
@@ -276,3 +276,19 @@ def test_schemes_that_are_none_are_the_authors_mistake(schemes: Any) -> None:
     """`http` is in the text `https`: a text would allow what it does not name."""
     with pytest.raises(ConfigurationError):
         validate_url("http://example.com/", schemes)
+
+
+def test_a_name_has_at_most_253_characters() -> None:
+    longest = ".".join(["a" * 63] * 3 + ["b" * 61])
+    assert validate_url(f"https://{longest}/")
+    with pytest.raises(InvalidInput, match="not a valid name"):
+        validate_url(f"https://{longest}b/")
+
+
+def test_a_url_has_at_most_2048_characters() -> None:
+    longest = "https://example.com/".ljust(2048, "a")
+    assert validate_url(longest)
+    for read in (validate_url, parse_url):
+        read(longest)
+        with pytest.raises(InvalidInput, match="longer than 2048"):
+            read(f"{longest}a")

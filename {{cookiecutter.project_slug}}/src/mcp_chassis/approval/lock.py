@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from ..calls.tools import GuardedTool
+from ..middleware.strict_json import InvalidJson, parse_json
 
 
 class LockError(Exception):
@@ -102,10 +103,11 @@ def locked_digests(path: Path) -> dict[str, str]:
 
 def _read(path: Path) -> dict[str, _Entry]:
     try:
-        return _Document.model_validate_json(path.read_bytes()).tools
+        # Strictly: of two entries of one tool, a reviewer could see one and the server read the other.
+        return _Document.model_validate(parse_json(path.read_bytes(), max_nodes=1_000_000)).tools
     except FileNotFoundError:
         raise LockError(f"TOOLS_LOCK: {path} is missing: review the tools, then run `tools lock`") from None
-    except (OSError, ValidationError):
+    except (OSError, InvalidJson, ValidationError):
         raise LockError(
             f"TOOLS_LOCK: {path} cannot be read: restore it, or review the tools and run `tools lock`"
         ) from None

@@ -13,9 +13,9 @@ from ..rooms import rooms
 from ..service import Service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
 from ..state import EXIT_UNAVAILABLE, StartError
-from . import chassis, check, client_config, dev, events, keys, own_settings, scripts, serve, tools
+from . import chassis, check, client_config, dev, events, keys, own_settings, serve, tools
 
-_MODULES = (serve, dev, scripts, check, tools, keys, events, client_config, own_settings, chassis)
+_MODULES = (serve, dev, check, tools, keys, events, client_config, own_settings, chassis)
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 
 
@@ -24,8 +24,8 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     opened, 78 for settings that cannot be used.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and arguments[0] in scripts.SCRIPTS:
-        return scripts.run_script(service, arguments[0], arguments[1:])
+    if arguments and arguments[0] in dev.SCRIPTS:
+        return dev.run_script(service, arguments[0], arguments[1:])
     parser = _parser(service)
     options = parser.parse_args(arguments)
     try:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ..rooms import OFFERS, rooms
-from .options import Commands
+from .terminal import Commands
 
 CHASSIS = Path(__file__).parents[1]
 MANIFEST = "MANIFEST"

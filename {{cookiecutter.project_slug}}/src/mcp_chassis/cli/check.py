@@ -32,8 +32,7 @@ from ..settings import (
 from ..state import StartError
 from .chassis import differences, summary
 from .file_rights import READ_OR_WRITE, too_open
-from .options import HTTP_OPTIONS, Commands
-from .terminal import colored
+from .terminal import HTTP_OPTIONS, Commands, colored
 
 _QUARTER = timedelta(days=90)  # as docs/runbook.md has keys rotated
 _SIMILAR = 0.8  # of 1: a letter or two of a name differ

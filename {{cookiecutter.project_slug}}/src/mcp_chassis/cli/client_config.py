@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from ..rooms import needs_key
 from ..service import Service
 from ..settings import Settings, SettingsError
-from .options import HTTP_OPTIONS, Commands
+from .terminal import HTTP_OPTIONS, Commands
 
 _PORT = 33419  # at which Claude Code listens while its user logs in: a registered redirect URI names one
 

@@ -1,27 +1,36 @@
-"""`dev` serves while you write, and prints what a client needs."""
+"""For development: `dev` serves while you write, and prints what a client needs. The others are scripts."""
 
 import argparse
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ..service import Service
 from ..settings import Settings, SettingsError, all_fields
-from .options import HTTP_OPTIONS, Commands
 from .serve import log_to_stderr, own_url, serve_again_on_change
+from .terminal import HTTP_OPTIONS, Commands
 
 INSPECTOR = "@modelcontextprotocol/inspector"
 _STOP_SECONDS = 5
+SCRIPTS = {
+    "new": "make a tool, a resource or a prompt, with its listing and its test",
+    "call": "call a tool of the running server",
+    "bundle": "write dist/NAME-VERSION.mcpb, which desktop clients install",
+}
+"""The scripts in `scripts/`, which explain their own options: no server needs them, so they are not in the chassis."""
 
 
 def add_commands(commands: Commands) -> None:
-    """Add the command."""
+    """Add `dev`, and list the scripts in the help."""
     dev = commands.add_parser("dev", parents=[HTTP_OPTIONS], help="serve, and start again when the code changes")
     dev.add_argument("--inspector", action="store_true", help="start the MCP Inspector as well (needs Node.js)")
     dev.set_defaults(run=_dev)
+    for name, text in SCRIPTS.items():
+        commands.add_parser(name, help=text)
 
 
 def _dev(options: argparse.Namespace, service: Service, settings: Settings) -> int:
@@ -63,3 +72,12 @@ def _running(command: tuple[str, ...], service: Service) -> Iterator[None]:
             process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def run_script(service: Service, name: str, arguments: Sequence[str]) -> int:
+    """Run a script with arguments of its own, and return its exit code."""
+    script = service.project / "scripts" / f"{name}.py" if service.project is not None else None
+    if script is None or not script.is_file():
+        print(f"{name}: works in the project's checkout. An installed wheel holds no scripts.", file=sys.stderr)
+        return 1
+    return subprocess.run([sys.executable, str(script), *arguments], check=False).returncode  # noqa: S603

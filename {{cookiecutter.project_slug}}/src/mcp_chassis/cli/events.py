@@ -15,9 +15,8 @@ from ..events.log import KINDS
 from ..events.untrusted import escape_controls
 from ..http.origins import is_loopback, normal_origin
 from ..settings import Settings, SettingsError
-from .options import HTTP_OPTIONS, Commands
 from .serve import own_url
-from .terminal import colored
+from .terminal import HTTP_OPTIONS, Commands, colored
 
 _SEVERITIES = ("low", "medium", "high")
 _COLORS = {"high": "red", "medium": "yellow", "low": "cyan"}

@@ -16,8 +16,7 @@ from ..auth.keys.store import changing_keys, fixed_keys, read_keys
 from ..rooms import rooms
 from ..service import Service, unchecked_server
 from ..settings import Settings, SettingsError
-from .options import Commands
-from .terminal import table
+from .terminal import Commands, table
 
 _COLUMNS = ("ID", "NAME", "SCOPES", "LABELS", "CREATED", "EXPIRES", "LAST USED", "STATE")
 _PAGE_SCOPES = {"events:read", "metrics:read"}

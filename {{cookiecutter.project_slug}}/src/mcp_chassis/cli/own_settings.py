@@ -9,7 +9,7 @@ from pydantic_core import PydanticUndefined
 
 from ..service import Service
 from ..settings import team_fields
-from .options import Commands
+from .terminal import Commands
 
 _TABLE = "## Your own"
 _LINES = "# --- Your own ---"

@@ -18,7 +18,7 @@ from ..parts import Parts
 from ..rooms import rooms
 from ..service import Service, build_server
 from ..settings import Settings, SettingsError
-from .options import ENV_OPTIONS, HTTP_OPTIONS, Commands
+from .terminal import ENV_OPTIONS, HTTP_OPTIONS, Commands
 
 _ON_THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 

@@ -1,8 +1,18 @@
-"""Colours and tables."""
+"""What several commands have in common: options, colours and tables."""
 
+import argparse
 import os
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TextIO, TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+ENV_OPTIONS = argparse.ArgumentParser(add_help=False)
+ENV_OPTIONS.add_argument("--env-file", metavar="FILE", help="read settings from FILE in place of .env")
+
+HTTP_OPTIONS = argparse.ArgumentParser(add_help=False, parents=[ENV_OPTIONS])
+HTTP_OPTIONS.add_argument("--host", help="address to listen on (setting HOST)")
+HTTP_OPTIONS.add_argument("--port", type=int, help="port to listen on (setting PORT)")
 
 _CODES = {"red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 

@@ -14,8 +14,7 @@ from ..approval.model_apis import shown_to_model, tokens, unportable
 from ..calls.tools import GuardedTool
 from ..service import Service, unchecked_server
 from ..settings import Settings
-from .options import Commands
-from .terminal import table
+from .terminal import Commands, table
 
 _COLUMNS = ("TOOL", "SCOPES", "LIMITS", "ANNOTATIONS", "LOCK")
 _HINTS = ("read_only", "destructive", "idempotent", "open_world", "untrusted")

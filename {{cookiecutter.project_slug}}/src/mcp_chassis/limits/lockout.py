@@ -92,7 +92,7 @@ class FailedAttempts:
                 await self._shared.tell(address)
         return each.retry_after  # not 0 if concurrent requests have taken the last place
 
-    def _remember(self, address: str, *, guess: bool = True) -> None:
+    def _remember(self, address: str, *, guess: bool) -> None:
         now = time.monotonic()
         _, guessed_at = self._failed_at.pop(address, _NEVER)
         self._failed_at[address] = now, now if guess else guessed_at
