@@ -79,7 +79,16 @@ def greet(name: str = "") -> str:
     return name
 
 
-TOOLS = (watch, anything, items, numbers, destroy)
+@tool(read_only=True)
+async def keep() -> str:
+    """Keep the event loop for longer than any body may."""
+    end = time.thread_time() + 1.2 * LONGEST
+    while time.thread_time() < end:
+        pass
+    return ""
+
+
+TOOLS = (watch, keep, anything, items, numbers, destroy)
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +112,23 @@ def stalls(server: RunningServer, table: dict[str, bytes], version: str, named: 
         opens_a_stream = " in a filter" in what
         seconds = 0.5 if opens_a_stream else 30
         statuses: list[int] = []
-        longest = WATCH.during(lambda: statuses.append(post(server, version, body, named, seconds=seconds)))  # noqa: B023
-        if (longest > LONGEST and longest > LONGEST + 10 * seconds_to_parse(body)) or statuses[0] >= 500:
+
+        def turn() -> float:
+            return WATCH.during(lambda: statuses.append(post(server, version, body, named, seconds=seconds)))  # noqa: B023
+
+        longest = turn()
+        if longest > LONGEST:  # once is not enough: neighbours on the machine take caches away
+            longest = min(longest, turn(), turn())
+        if (longest > LONGEST and longest > LONGEST + 10 * seconds_to_parse(body)) or max(statuses) >= 500:
             found.append(f"{what}, {version}: {longest:.2f} s, status {statuses[0]}")
-        if statuses == [0] and not opens_a_stream:
+        if statuses[0] == 0 and not opens_a_stream:
             return [*found, f"{what}, {version}: no answer in {seconds} s"]
     return found
+
+
+def test_a_turn_that_takes_long_is_seen(server: RunningServer) -> None:
+    assert WATCH.during(lambda: server.call("anything", {"value": 1})) < LONGEST
+    assert WATCH.during(lambda: server.call("keep", {})) > LONGEST
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -51,12 +51,12 @@ class RunningServer:
 
     def get(self, path: str, **options: Any) -> httpx2.Response:
         """Send one GET on a connection of its own."""
-        return httpx2.get(self.url + path, verify=_TLS, trust_env=False, **options)
+        return httpx2.get(self.url + path, verify=_TLS, trust_env=False, **{"timeout": 30, **options})
 
     def post(self, message: Any, *, path: str = "/mcp", **options: Any) -> httpx2.Response:
         """Send one JSON-RPC message with the key, unless `headers` says otherwise."""
         options.setdefault("headers", self.credentials)
-        return httpx2.post(self.url + path, json=message, verify=_TLS, trust_env=False, **options)
+        return httpx2.post(self.url + path, json=message, verify=_TLS, trust_env=False, **{"timeout": 30, **options})
 
     def call(self, tool: str, arguments: dict[str, Any], **options: Any) -> httpx2.Response:
         """Call a tool with one plain POST, as a client of the older revisions does."""
@@ -149,7 +149,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Any, *, seconds: float = 10) -> None:
+def wait_until(condition: Any, *, seconds: float = 30) -> None:
     """Wait until `condition()` is true, or fail."""
     deadline = time.monotonic() + seconds
     while not condition():
