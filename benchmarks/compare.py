@@ -1,9 +1,10 @@
 """What the layers cost: a generated project against the bare SDK, a bare ASGI function, and FastMCP, as ratios.
 
-    python benchmarks/compare.py PROJECT [--quick] [--fastmcp PYTHON]
+    python benchmarks/compare.py PROJECT [--quick] [--fastmcp PYTHON] [--wrk]
 
 Run it with an interpreter that has the project's dependencies. PYTHON is one that has fastmcp, in an environment of its
-own, because fastmcp may want another version of the SDK: `uv venv f && VIRTUAL_ENV=f uv pip install fastmcp`.
+own, because fastmcp may want another version of the SDK: `uv venv f && VIRTUAL_ENV=f uv pip install fastmcp`. `--wrk`
+lets wrk make the load (Debian has it): a second opinion, from a program that shares nothing with `load.py`.
 
 All servers run at the same time and are loaded in turns, so that what else the machine does meets all of them. What is
 compared is the server's processor time per request (Linux: from /proc), because client and server share the machine.
@@ -17,13 +18,14 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -35,7 +37,10 @@ HERE = Path(__file__).parent
 NEWER, OLDER = "2026-07-28", "2025-11-25"
 PAYLOADS = {"100 B": (100, 500), "10 KB": (10_000, 300), "1 MB": (1_000_000, 12)}
 CLIENTS = (1, 16, 64)
+HTTPTOOLS = "sdk on httptools"
+"""The SDK's application on the parser that our server has, too. By itself it installs h11."""
 _META = "io.modelcontextprotocol/"
+Load = Callable[..., dict[str, float]]
 
 
 @dataclass
@@ -66,12 +71,15 @@ def main() -> int:
     parser.add_argument("project", type=Path)
     parser.add_argument("--quick", action="store_true", help="one client, the small payload, fewer turns")
     parser.add_argument("--fastmcp", help="an interpreter that has fastmcp")
+    parser.add_argument("--wrk", action="store_true", help="compare calls only, under the load of wrk")
     options = parser.parse_args()
     project = options.project.resolve()
-    names = ["raw", "sdk", "ours", *(["fastmcp"] if options.fastmcp else [])]
+    names = ["raw", "sdk", HTTPTOOLS, "ours", *(["fastmcp"] if options.fastmcp else [])]
     with contextlib.ExitStack() as running:
         servers = [running.enter_context(start(name, project, options.fastmcp)) for name in names]
-        calls(servers, quick=options.quick)
+        calls(servers, load_by_wrk if options.wrk else load, quick=options.quick)
+        if options.wrk:
+            return 0
         memory(servers)
     starts(project, names, options.fastmcp, turns=5 if options.quick else 9)
     refusals(project, quick=options.quick)
@@ -89,11 +97,12 @@ def start(name: str, project: Path, fastmcp: str | None, *arguments: str, **sett
         "MAX_BODY_BYTES": str(4 << 20),
         "TRUSTED_ORIGINS": "https://app.example.com",
         "PYTHONPATH": os.pathsep.join([str(project / "src"), os.environ.get("PYTHONPATH", "")]),
+        **({"HTTP": "httptools"} if name == HTTPTOOLS else {}),
         **settings,
     }
     interpreter = fastmcp if name == "fastmcp" and fastmcp else sys.executable
     own = [str(project)] if name == "ours" else []
-    command = [interpreter, str(HERE / "servers.py"), name, str(port), *own, *arguments]
+    command = [interpreter, str(HERE / "servers.py"), name.partition(" ")[0], str(port), *own, *arguments]
     started = time.perf_counter()
     with (
         tempfile.TemporaryFile() as log,
@@ -179,18 +188,54 @@ def load(server: Server, request: bytes, *, clients: int, requests: int, status:
     return {"cpu": used / requests, **{name: found[name] / 1 for name in ("seconds", "p50", "p99")}}
 
 
-def calls(servers: list[Server], *, quick: bool) -> None:
+def load_by_wrk(server: Server, request: bytes, *, clients: int, requests: int) -> dict[str, float]:
+    """The same by wrk, for two seconds, however many requests those are."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    lines = (line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    script = [f"wrk.headers[{name!r}] = {value!r}" for name, value in lines if name != "Content-Length"]
+    script += ["wrk.method = 'POST'", f"wrk.body = [==[{body.decode()}]==]"]
+    script += ["done = function(summary, latency, _) local e = summary.errors; print(string.format('%d %d %d %d %d',"]
+    script += ["  summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),"]
+    script += ["  e.connect + e.read + e.write + e.status + e.timeout)) end"]
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write("\n".join(script))
+        file.flush()
+        options = ("--threads=1", f"--connections={clients}", "--duration=2s", f"--script={file.name}")
+        before = processor_seconds(server.pid)
+        command = [shutil.which("wrk") or "wrk", *options, f"http://127.0.0.1:{server.port}/mcp"]
+        done = subprocess.run(command, capture_output=True, check=True)
+        used = processor_seconds(server.pid) - before
+    count, duration, p50, p99, errors = map(int, done.stdout.split()[-5:])
+    assert errors == 0, (server.name, errors)
+    # `compare` divides by the number of requests that it has asked for.
+    return {
+        "cpu": used / count,
+        "seconds": duration / 1e6 / count * max(requests, clients),
+        "p50": p50 / 1e3,
+        "p99": p99 / 1e3,
+    }
+
+
+def calls(servers: list[Server], load: Load, *, quick: bool) -> None:
     """Compare calls of every kind."""
     print("| Protocol | Payload | Clients | SDK: CPU, p50, p99 | Server | CPU | Throughput | p50 | p99 |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for version in (NEWER, OLDER):
         for payload, (size, requests) in list(PAYLOADS.items())[: 1 if quick else None]:
             for clients in CLIENTS[: 1 if quick else None]:
-                compare(servers, version, payload, size=size, requests=requests, clients=clients, quick=quick)
+                compare(servers, load, version, payload, size=size, requests=requests, clients=clients, quick=quick)
 
 
 def compare(
-    servers: list[Server], version: str, payload: str, *, size: int, requests: int, clients: int, quick: bool
+    servers: list[Server],
+    load: Load,
+    version: str,
+    payload: str,
+    *,
+    size: int,
+    requests: int,
+    clients: int,
+    quick: bool,
 ) -> None:
     """Measure one kind of call on every server, and print a row for each."""
     costs = {server.name: Cost() for server in servers}
