@@ -48,7 +48,7 @@ def main() -> int:
     results = run_tests(options.root, [test for test in tests if not test.startswith(IN_PROJECT)])
     shipped = [test.removeprefix(IN_PROJECT) for test in tests if test.startswith(IN_PROJECT)]
     results |= {IN_PROJECT + test: result for test, result in run_tests(options.project, shipped).items()}
-    text = [*head(rows, results), *table(rows, results)]
+    text = [*head(rows, results), *mutation(options.root), *table(rows, results)]
     if not options.quick:
         text += ["", "## Speed", "", "```", compare(options.project), "```"]
     target = options.to or options.root / "SCORECARD.md"
@@ -108,6 +108,21 @@ def head(rows: list[Promise], results: dict[str, str]) -> list[str]:
         "",
         f"Written by `python dev.py scorecard` on {datetime.now(UTC):%Y-%m-%d}, with Python "
         f"{sys.version.partition(' ')[0]}, {versions}.",
+    ]
+
+
+def mutation(root: Path) -> list[str]:
+    """Return the last recorded run of mutation tests, and where the mapping to standards is."""
+    page = root / "docs" / "mutation.md"
+    numbers = r" \| ".join([r"(\d+)"] * 5)
+    row = re.search(rf"^\| all \| {numbers} \|$", page.read_text("utf-8") if page.exists() else "", re.MULTILINE)
+    if row is None:
+        return []
+    return [
+        "",
+        f"Mutation tests: {row[3]} of {row[2]} faults were noticed, of {row[1]} possible; {row[4]} survive with a "
+        f"reason and {row[5]} without ([docs/mutation.md](docs/mutation.md)). "
+        "[docs/standards.md](docs/standards.md) maps promises to OWASP, CoSAI and the MCP security best practices.",
     ]
 
 

@@ -23,6 +23,7 @@ GUE-03 = ["tests/chassis/test_a.py::test_of_many"]
 [without_server]
 "tests/chassis/test_a.py" = ["test_good"]
 """
+MUTATION = "| Room | Possible |\n|---|---|\n| http | 9 | 4 | 3 | 1 | 0 |\n| all | 90 | 40 | 38 | 2 | 0 |\n"
 TESTS = """import pytest
 
 def test_good(): pass
@@ -40,6 +41,7 @@ def score(tmp_path: Path, security: str, promises: str) -> tuple[int, str, str]:
         root / "{{cookiecutter.project_slug}}" / "docs" / "promises.md": security,
         root / "tests" / "promises.toml": promises,
         root / "tests" / "chassis" / "test_a.py": TESTS,
+        root / "docs" / "mutation.md": MUTATION,
         project / "tests" / "test_b.py": "def test_own(): pass\ndef test_wrong(): assert False\n",
     }
     for path, text in files.items():
@@ -55,6 +57,7 @@ def test_a_promise_that_is_not_kept_is_shown_and_fails(tmp_path: Path) -> None:
     code, card, printed = score(tmp_path, SECURITY, PROMISES)
     assert code == 1
     assert "3 promises, 1 of 3 tests passed" in card
+    assert "38 of 40 faults were noticed, of 90 possible; 2 survive with a reason and 0 without" in card
     assert card.count("## Guessing") == 1
     assert "| GUE-01 | Keys hold | `test_a.py::test_good` | passed |" in card
     assert "| GUE-02 | Doors hold | `test_a.py::test_bad`<br>`test_a.py::test_good` | failure<br>passed |" in card
