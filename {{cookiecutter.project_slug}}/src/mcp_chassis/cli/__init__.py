@@ -13,9 +13,9 @@ from ..rooms import rooms
 from ..service import Service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
 from ..state import EXIT_UNAVAILABLE, StartError
-from . import chassis, check, dev, events, keys, own_settings, serve, terminal, tools
+from . import chassis, check, dev, events, keys, serve, terminal, tools
 
-_MODULES = (serve, dev, check, tools, keys, events, own_settings, chassis)
+_MODULES = (serve, dev, check, tools, keys, events, chassis)
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 
 

@@ -21,6 +21,7 @@ SCRIPTS = {
     "call": "call a tool of the running server",
     "bundle": "write dist/NAME-VERSION.mcpb, which desktop clients install",
     "client-config": "print how a client finds this server",
+    "settings": "write your own settings into .env.example and docs/settings.md",
 }
 """The scripts in `scripts/`, which explain their own options: no server needs them, so they are not in the chassis."""
 
