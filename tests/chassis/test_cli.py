@@ -185,6 +185,22 @@ def test_serve_on_a_port_that_is_taken_ends_with_one_sentence(tmp_path: Path) ->
     assert "address already in use" not in done.stderr, "uvicorn's own line"
 
 
+@pytest.mark.parametrize("command", cli.dev.SCRIPTS)
+def test_an_installed_wheel_says_that_scripts_work_in_the_checkout(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Service, "project", None)
+    assert cli.run(SERVER, [command, "--help"]) == 1
+    sentence = "works in the project's checkout. An installed wheel holds no scripts."
+    assert capsys.readouterr().err == f"{command}: {sentence}\n"
+
+
+@pytest.mark.parametrize("command", cli.dev.SCRIPTS)
+def test_every_script_of_a_command_is_in_the_project(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(SERVER, [command, "--help"]) == 0
+    assert "usage: " in capfd.readouterr().out
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.run(SERVER, ["--version"])

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from baking import TEMPLATE, load_module
 from dotenv import dotenv_values
 
 from mcp_chassis import cli
-from mcp_chassis.cli.client_config import CLIENTS, Target, target_of
 from mcp_chassis.settings import EXIT_CONFIG, SettingsError, load_settings
 from secure_mcp_server.server import SERVER
 
 from .support.project import PROJECT
+
+SCRIPT = load_module(TEMPLATE / "scripts" / "client_config.py")
+CLIENTS, Target, target_of = SCRIPT.CLIENTS, SCRIPT.Target, SCRIPT.target_of
 
 COMMAND = ("uv", "--directory", "/srv/notes-server", "run", "notes-server", "stdio")
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
@@ -25,7 +28,12 @@ PUBLIC = Target("notes-server", "https://mcp.example.com/mcp", "1.2.3", "NOTES_S
 OPEN = Target("notes-server", "https://mcp.example.com/mcp", "1.2.3", None, COMMAND)
 
 
-def parsed(client: str, target: Target) -> Any:
+def command(*arguments: str) -> int:
+    """Run the command as the script does, in this process."""
+    return cli.run(SERVER, ["client-config", *arguments], SCRIPT.add_command)
+
+
+def parsed(client: str, target: Any) -> Any:
     return tomllib.loads(CLIENTS[client](target)) if client == "codex" else json.loads(CLIENTS[client](target))
 
 
@@ -112,17 +120,17 @@ def test_the_command_says_what_to_register_for_a_client_id(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("API_KEY", KEY)
-    assert cli.run(SERVER, ["client-config", "cursor", "--client-id", "notes"]) == EXIT_CONFIG
+    assert command("cursor", "--client-id", "notes") == EXIT_CONFIG
     assert "AUTH_MODE=oauth" in capsys.readouterr().err
     monkeypatch.setenv("AUTH_MODE", "oauth")
     monkeypatch.setenv("OAUTH_ISSUER", "https://login.example.com")
-    assert cli.run(SERVER, ["client-config", "cursor", "--client-id", "notes"]) == 0
+    assert command("cursor", "--client-id", "notes") == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["mcpServers"]["secure-mcp-server"]["auth"] == {"CLIENT_ID": "notes"}
     assert "cursor://anysphere.cursor-mcp/oauth/callback" in said.err
-    assert cli.run(SERVER, ["client-config", "claude-desktop", "--client-id", "notes"]) == EXIT_CONFIG
+    assert command("claude-desktop", "--client-id", "notes") == EXIT_CONFIG
     with pytest.raises(SystemExit):
-        cli.run(SERVER, ["client-config", "cursor", "--client-id", 'a"\nb'])
+        command("cursor", "--client-id", 'a"\nb')
 
 
 def test_the_entry_for_the_registry() -> None:
@@ -154,10 +162,35 @@ def test_the_command_prints_the_text_alone_and_never_the_key(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("API_KEY", KEY)
-    assert cli.run(SERVER, ["client-config", "claude-code", "--port", "8081"]) == 0
+    assert command("claude-code", "--port", "8081") == 0
     said = capsys.readouterr()
     assert "http://127.0.0.1:8081/mcp" in json.dumps(json.loads(said.out))
     assert ".mcp.json" in said.err
     assert KEY not in said.out + said.err
-    assert cli.run(SERVER, ["client-config", "registry"]) == EXIT_CONFIG
+    assert command("registry") == EXIT_CONFIG
     assert "PUBLIC_URL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["cursor", "--port", "8081"], 0, "http://127.0.0.1:8081/mcp"),
+        (["registry"], EXIT_CONFIG, "These settings cannot be used:\n  PUBLIC_URL: "),
+        (["cursor", "--env-file", "missing"], EXIT_CONFIG, "--env-file: missing is not a file"),
+        (["netscape"], 2, "usage: secure-mcp-server client-config "),
+        (["--help"], 0, "usage: secure-mcp-server client-config "),
+    ],
+)
+def test_the_command_runs_the_script_of_the_project(
+    arguments: list[str],
+    code: int,
+    said: str,
+    *,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("API_KEY", KEY)
+    assert cli.run(SERVER, ["client-config", *arguments]) == code
+    assert said in "".join(capfd.readouterr())

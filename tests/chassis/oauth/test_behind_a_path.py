@@ -9,11 +9,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from baking import TEMPLATE, load_module
 from mcp import Client
 from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
 from mcp.client.streamable_http import streamable_http_client
 
-from mcp_chassis.cli.client_config import target_of
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
@@ -23,6 +23,7 @@ from .test_official_client import Memory, who_am_i
 
 pytestmark = pytest.mark.anyio
 
+target_of = load_module(TEMPLATE / "scripts" / "client_config.py").target_of
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 NGINX = """
 daemon off; worker_processes 1; pid nginx.pid; error_log error.log;

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,22 @@ from ..rooms import rooms
 from ..service import Service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
 from ..state import EXIT_UNAVAILABLE, StartError
-from . import chassis, check, client_config, dev, events, keys, own_settings, serve, tools
+from . import chassis, check, dev, events, keys, serve, terminal, tools
 
-_MODULES = (serve, dev, check, tools, keys, events, client_config, own_settings, chassis)
+_MODULES = (serve, dev, check, tools, keys, events, chassis)
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 
 
-def run(service: Service, arguments: Sequence[str] | None = None) -> int:
+def run(
+    service: Service, arguments: Sequence[str] | None = None, script: Callable[[terminal.Commands], None] | None = None
+) -> int:
     """Run one command and return the exit code: 0, 1 for a failed check, 69 for what the tools need and cannot be
-    opened, 78 for settings that cannot be used.
+    opened, 78 for settings that cannot be used. A script passes what adds its own command, in place of all others.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and arguments[0] in dev.SCRIPTS:
+    if script is None and arguments and arguments[0] in dev.SCRIPTS:
         return dev.run_script(service, arguments[0], arguments[1:])
-    parser = _parser(service)
+    parser = _parser(service, script)
     options = parser.parse_args(arguments)
     try:
         if not options.loads:  # not about settings, so they work with any
@@ -50,11 +52,14 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
         return EXIT_UNAVAILABLE if isinstance(error, StartError) else EXIT_CONFIG
 
 
-def _parser(service: Service) -> argparse.ArgumentParser:
+def _parser(service: Service, script: Callable[[terminal.Commands], None] | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=service.name, description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=service.version)
     parser.set_defaults(listens=True, loads=True, report=_report)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    if script is not None:
+        script(commands)
+        return parser
     for module in _MODULES:
         module.add_commands(commands)
     for room in rooms().values():

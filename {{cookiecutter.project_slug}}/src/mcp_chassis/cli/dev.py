@@ -20,6 +20,8 @@ SCRIPTS = {
     "new": "make a tool, a resource or a prompt, with its listing and its test",
     "call": "call a tool of the running server",
     "bundle": "write dist/NAME-VERSION.mcpb, which desktop clients install",
+    "client-config": "print how a client finds this server",
+    "settings": "write your own settings into .env.example and docs/settings.md",
 }
 """The scripts in `scripts/`, which explain their own options: no server needs them, so they are not in the chassis."""
 
@@ -76,8 +78,12 @@ def _running(command: tuple[str, ...], service: Service) -> Iterator[None]:
 
 def run_script(service: Service, name: str, arguments: Sequence[str]) -> int:
     """Run a script with arguments of its own, and return its exit code."""
-    script = service.project / "scripts" / f"{name}.py" if service.project is not None else None
+    file = f"scripts/{name.replace('-', '_')}.py"
+    script = service.project / file if service.project is not None else None
     if script is None or not script.is_file():
         print(f"{name}: works in the project's checkout. An installed wheel holds no scripts.", file=sys.stderr)
         return 1
-    return subprocess.run([sys.executable, str(script), *arguments], check=False).returncode  # noqa: S603
+    # A script imports the code that runs here, installed or not.
+    path = os.pathsep.join(filter(None, (str(service.directory.parent), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, str(script), *arguments]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False).returncode  # noqa: S603

@@ -1,21 +1,34 @@
-"""`settings`: writes the team's own settings into the files that explain them, from the descriptions of the fields."""
+"""Write your own settings into `.env.example` and `docs/settings.md`: `python scripts/settings.py`.
+
+The server's command `settings` does the same. The texts are the descriptions of the fields.
+"""
 
 import argparse
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from ..service import Service
-from ..settings import team_fields
-from .terminal import Commands
+from mcp_chassis.cli import run
+from mcp_chassis.cli.terminal import Commands
+from mcp_chassis.service import Service, imported_service
+from mcp_chassis.settings import team_fields
 
+PROJECT = Path(__file__).resolve().parent.parent
 _TABLE = "## Your own"
 _LINES = "# --- Your own ---"
 
 
-def add_commands(commands: Commands) -> None:
+def main() -> int:
+    """Write the files, with the options and exit codes of the server's command."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    package = project["scripts"][project["name"]].partition(".")[0]
+    return run(imported_service(f"{package}.server"), ["settings", *sys.argv[1:]], add_command)
+
+
+def add_command(commands: Commands) -> None:
     """Add the command."""
     settings = commands.add_parser("settings", help="write your own settings into .env.example and docs/settings.md")
     settings.add_argument("--check", action="store_true", help="write nothing; exit 1 if they are not up to date")
@@ -23,7 +36,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def _settings(options: argparse.Namespace, service: Service) -> int:
-    fields, root, code = team_fields(service.settings), service.project or Path(), 0
+    fields, code = team_fields(service.settings), 0
     lines, rows = list[str](), ["", "| Setting | Default | Meaning |", "| --- | --- | --- |"] if fields else []
     for name, field in fields.items():
         default = _written(field.get_default(call_default_factory=True))
@@ -31,7 +44,10 @@ def _settings(options: argparse.Namespace, service: Service) -> int:
         meaning = " ".join((field.description or f"{name.replace('_', ' ').capitalize()}.").split())
         lines += [f"# {meaning}", f"{name.upper()}={default}"]
         rows.append(f"| `{name.upper()}` | {shown} | {meaning} |")
-    for path, heading, own in ((root / ".env.example", _LINES, lines), (root / "docs" / "settings.md", _TABLE, rows)):
+    for path, heading, own in (
+        (PROJECT / ".env.example", _LINES, lines),
+        (PROJECT / "docs" / "settings.md", _TABLE, rows),
+    ):
         text = path.read_text(encoding="utf-8")
         kept = text.partition(heading)[0].rstrip("\n")  # a part goes from its heading up to the end of the file
         new = "\n".join([kept, "", heading, *own, ""]) if own else f"{kept}\n"
@@ -51,3 +67,7 @@ def _written(default: Any) -> str:
     if isinstance(default, list | tuple):
         return ",".join(map(str, default))
     return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,20 +1,27 @@
-"""`client-config`: what to write where, so that a client finds this server. The key is named, never shown."""
+"""Print what to write where, so that a client finds this server: `python scripts/client_config.py CLIENT`.
+
+The server's command `client-config` does the same. The key is named, never shown.
+"""
 
 import argparse
 import json
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..rooms import needs_key
-from ..service import Service
-from ..settings import Settings, SettingsError
-from .terminal import HTTP_OPTIONS, Commands
+from mcp_chassis.cli import run
+from mcp_chassis.cli.terminal import HTTP_OPTIONS, Commands
+from mcp_chassis.rooms import needs_key
+from mcp_chassis.service import Service, imported_service
+from mcp_chassis.settings import Settings, SettingsError
 
+PROJECT = Path(__file__).resolve().parent.parent
 _PORT = 33419  # at which Claude Code listens while its user logs in: a registered redirect URI names one
 
 
@@ -148,7 +155,14 @@ def _client_id(text: str) -> str:
     return text
 
 
-def add_commands(commands: Commands) -> None:
+def main() -> int:
+    """Print the text, with the options and exit codes of the server's command."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    package = project["scripts"][project["name"]].partition(".")[0]
+    return run(imported_service(f"{package}.server"), ["client-config", *sys.argv[1:]], add_command)
+
+
+def add_command(commands: Commands) -> None:
     """Add the command."""
     client = commands.add_parser("client-config", parents=[HTTP_OPTIONS], help="print how a client finds this server")
     client.add_argument("client", choices=tuple(CLIENTS))
@@ -181,3 +195,7 @@ def _print(options: argparse.Namespace, service: Service, settings: Settings) ->
         print(f"# Set {target.variable} to the key in .env, or to one that `keys create` made.", file=sys.stderr)
     print(text, end="")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
