@@ -106,7 +106,8 @@ def start(name: str, project: Path, fastmcp: str | None, *arguments: str, **sett
     started = time.perf_counter()
     with (
         tempfile.TemporaryFile() as log,
-        subprocess.Popen(command, cwd=HERE, env=environment, stdout=subprocess.DEVNULL, stderr=log) as process,
+        tempfile.TemporaryDirectory() as directory,
+        subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.DEVNULL, stderr=log) as process,
     ):
         try:
             server = Server(name, port, process.pid, key)

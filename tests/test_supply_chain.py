@@ -79,18 +79,21 @@ def test_a_project_holds_no_secret_and_one_that_does_is_found(default_project: P
     project = committed(default_project, tmp_path / "project")
     clean = run("bash", "-e", "-c", secrets_step(), cwd=project)
     assert clean.returncode == 0, clean.stdout
-    planted = {
+    found_by_entropy = {
         "src/key.py": f'API_KEY = "{os.urandom(20).hex()}"\n',
-        "tests/test_key.py": f'KEY = "mcp_{"a1" * 5}_{"Zz9" * 16}Q"\n',
         "README.md": "-----BEGIN " + "PRIVATE KEY-----\n",
     }
-    for name, text in planted.items():
-        before = (project / name).read_bytes() if (project / name).exists() else b""
-        (project / name).write_text(text, encoding="utf-8")
+    found_by_form = {"tests/test_key.py": f'KEY = "mcp_{"a1" * 5}_{"Zz9" * 16}Q"\n'}
+    for planted in (found_by_entropy, found_by_form):
+        before = {name: (project / name).read_bytes() if (project / name).exists() else b"" for name in planted}
+        for name, text in planted.items():
+            (project / name).write_text(text, encoding="utf-8")
         run("git", "add", "-A", cwd=project)
         found = run("bash", "-e", "-c", secrets_step(), cwd=project)
-        assert found.returncode != 0, name
-        (project / name).write_bytes(before)
+        assert found.returncode != 0
+        assert [name for name in planted if name not in found.stdout] == []
+        for name, content in before.items():
+            (project / name).write_bytes(content)
         run("git", "add", "-A", cwd=project)
 
 

@@ -268,7 +268,7 @@ def racing(root: Path) -> Iterator[None]:
 
 
 @posix
-@pytest.mark.parametrize("seconds", [2, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_swapping_links_in_a_loop_wins_nothing(seconds: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     choose("descriptors", monkeypatch)
     root = SafeRoot(place / "root")

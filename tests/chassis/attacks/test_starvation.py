@@ -1,5 +1,6 @@
 """Keeping the server busy with one tool until no other caller is served."""
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -63,17 +64,23 @@ def quick_in_a_thread() -> str:
     return "done"
 
 
+HELD = threading.Event()
+"""Whether the two tools below may end."""
+
+
 @tool(read_only=True, max_concurrency=3)
 async def slow() -> str:
-    """Take half a second."""
-    await anyio.sleep(0.4)
+    """Take as long as the test likes."""
+    while not HELD.is_set():  # noqa: ASYNC110  (it is set by another thread)
+        await anyio.sleep(0.01)
     return "done"
 
 
 @tool(read_only=True, max_concurrency=3)
 async def slow_too() -> str:
-    """Take half a second."""
-    await anyio.sleep(0.4)
+    """Take as long as the test likes."""
+    while not HELD.is_set():  # noqa: ASYNC110  (it is set by another thread)
+        await anyio.sleep(0.01)
     return "done"
 
 
@@ -185,17 +192,24 @@ async def test_a_thread_that_hangs_keeps_its_own_slot_only(server: RunningServer
 # --- concurrency and rates ---
 
 
+async def filled(answers: list[str], number: int) -> None:
+    """Wait for a number of answers: those that are refused come at once, before any of the others."""
+    with anyio.fail_after(20):
+        while len(answers) < number:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+
+
 async def test_one_tool_has_its_own_slots_only(server: RunningServer) -> None:
     answers, others = list[str](), list[str]()
-    async with connected(server) as client:
-        started = time.monotonic()
-        async with anyio.create_task_group() as tasks:
-            for _ in range(8):
-                tasks.start_soon(ask, client, "slow", answers)
-            await anyio.sleep(0.2)
-            assert answers == ["slow is busy. Try again in a few seconds."] * 5  # at once: nothing piles up
-            tasks.start_soon(ask, client, "slow_too", others)
-        assert time.monotonic() - started < 2
+    HELD.clear()
+    async with connected(server) as client, anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(ask, client, "slow", answers)
+        await filled(answers, 5)
+        assert answers == ["slow is busy. Try again in a few seconds."] * 5  # nothing piles up
+        tasks.start_soon(ask, client, "slow_too", others)
+        assert text(await client.call_tool("quick", {})) == "done"
+        HELD.set()
     assert sorted(answers) == ["done"] * 3 + ["slow is busy. Try again in a few seconds."] * 5
     assert others == ["done"]
 
@@ -204,13 +218,16 @@ async def test_all_tools_together_have_a_number_of_slots() -> None:
     answers = list[str]()
     events = EventLog()
     mcp = GuardedServer("few", tools=TOOLS, events=events, max_concurrent_calls=4)
+    HELD.clear()
     with server_for({"alice": ()}, mcp) as few:
         async with connected(few) as client:
             async with anyio.create_task_group() as tasks:
                 for name in ("slow", "slow_too") * 3:
                     tasks.start_soon(ask, client, name, answers)
-            assert answers.count("done") == 4
-            assert sum("is busy" in answer for answer in answers) == 2
+                await filled(answers, 2)
+                HELD.set()
+            assert all("is busy" in answer for answer in answers[:2])
+            assert answers[2:] == ["done"] * 4
             assert text(await client.call_tool("quick", {})) == "done"
     assert [event["event"] for event in events.recent()] == ["rate_limit_exceeded"] * 2
 

@@ -12,10 +12,13 @@ from ..limits.client_address import parse_address
 _KINDS = {
     "authentication_failed": ("authentication", "start"),
     "rate_limit_exceeded": ("network", "denied"),
+    "input_validation_failed": ("web", "error"),
     "untrusted_origin_blocked": ("network", "denied"),
+    "tool_execution_failed": ("web", "error"),
+    "http_error": ("web", "error"),
     "key_expires": ("iam", "info"),
 }
-"""Of kinds of security events, the category and the type; of all others they are `web` and `error`."""
+"""Of each kind of security event, the category and the type."""
 
 
 def to_ecs(_: WrappedLogger, __: str, event: EventDict) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def to_ecs(_: WrappedLogger, __: str, event: EventDict) -> dict[str, Any]:
         "user.id": None if parse_address(user) or user in {"local", "unknown"} else user,
     }
     if logger == "security":
-        category, kind = _KINDS.get(event.get("kind", ""), ("web", "error"))
+        category, kind = _KINDS.get(event.get("kind", ""), ("web", "info"))
         line |= {"event.action": event.get("kind"), "event.category": [category], "event.type": [kind]}
         line["event.outcome"] = "unknown" if kind == "info" else "failure"
         line["event.severity"] = {"low": 21, "medium": 47, "high": 73}.get(event.get("severity", ""))  # as Elastic's
