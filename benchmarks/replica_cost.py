@@ -101,7 +101,7 @@ def cost(package: str, directory: Path, redis: tuple[int, int] | None) -> tuple[
 
 
 def main() -> None:
-    """Measure alone and with Redis in turn, three times, and print the least of each."""
+    """Measure alone and with Redis, interleaved, three times, and print the least of each."""
     package = next(path.parent.name for path in sorted(Path("src").glob("*/server.py")))
     os.environ["PYTHONPATH"] = str(Path("src").resolve())
     port = free_port()

@@ -86,7 +86,7 @@ ROOMS: dict[str, tuple[Room, ...]] = {
     ),
     "http": (
         Room(("http/framing.py",), ("test_strict_http.py", "test_http_differential.py")),
-        Room(("middleware/strict_json.py",), ("middleware/test_strict_json.py",)),
+        Room(("http/strict_json.py",), ("test_strict_json.py",)),
     ),
     "approval": (Room(("approval/lock.py",), ("policy/test_lock.py", "policy/test_lock_properties.py")),),
     "calls": (Room(("calls/confirmation.py",), ("policy/test_confirmation.py", "policy/test_asking.py")),),

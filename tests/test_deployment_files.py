@@ -97,6 +97,15 @@ def run(*command: str | Path, env: dict[str, str] | None = None) -> str:
     return done.stdout + done.stderr
 
 
+def follow_kubernetes(objects: list[Manifest], older: int, place: Path) -> None:
+    """Read objects with the OpenAPI schemas of a minor version that is so much older than the newest there is."""
+    made = place / "objects.yaml"
+    made.write_text(yaml.safe_dump_all(objects), encoding="utf-8")
+    minor = int(latest_version().split(".")[1]) - older
+    said = run(program("kubernetes-validate"), "--kubernetes-version", f"1.{minor}.0", "--strict", made)
+    assert said.count("passed") == len(objects)
+
+
 # --- what programs say ------------------------------------------------------------------------------------------------
 
 
@@ -124,11 +133,7 @@ def test_the_schemas_of_kubernetes_accept_what_production_is_made_of(
     older: int, kubernetes_project: Path, tmp_path: Path
 ) -> None:
     """The OpenAPI schemas of the newest minor version that the package `kubernetes-validate` has, and of two before."""
-    made = tmp_path / "production.yaml"
-    made.write_text(yaml.safe_dump_all(build(kubernetes_project / "deploy/kubernetes/production")), encoding="utf-8")
-    minor = int(latest_version().split(".")[1]) - older
-    said = run(program("kubernetes-validate"), "--kubernetes-version", f"1.{minor}.0", "--strict", made)
-    assert said.count("passed") == len(build(kubernetes_project / "deploy/kubernetes/production"))
+    follow_kubernetes(build(kubernetes_project / "deploy/kubernetes/production"), older, tmp_path)
 
 
 @linux_only

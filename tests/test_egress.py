@@ -19,10 +19,9 @@ from typing import Any
 import pytest
 import yaml
 from baking import bake
-from kubernetes_validate.utils import latest_version
 from manifests import Manifest, build, find
-from proxies import free_port, listens, needs, program, running, wait_until
-from test_deployment_files import kubernetes_faults, run
+from proxies import free_port, listens, needs, running, wait_until
+from test_deployment_files import follow_kubernetes, kubernetes_faults
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the programs are installed on Linux only")
 
@@ -137,11 +136,7 @@ def test_every_file_is_used(project: Path) -> None:
 @linux_only
 @pytest.mark.parametrize("older", [0, 2], ids=["newest", "two-before"])
 def test_the_schemas_of_kubernetes_accept_it(older: int, project: Path, tmp_path: Path) -> None:
-    made = tmp_path / "egress.yaml"
-    made.write_text(yaml.safe_dump_all(build(project / "deploy/egress")), encoding="utf-8")
-    minor = int(latest_version().split(".")[1]) - older
-    said = run(program("kubernetes-validate"), "--kubernetes-version", f"1.{minor}.0", "--strict", made)
-    assert said.count("passed") == len(build(project / "deploy/egress"))
+    follow_kubernetes(build(project / "deploy/egress"), older, tmp_path)
 
 
 # --- the proxy itself -------------------------------------------------------------------------------------------------

@@ -224,11 +224,13 @@ def test_that_there_is_nothing_to_show_is_said_beside_the_list(capsys: pytest.Ca
 
 
 def test_a_server_that_is_unavailable_or_answers_nonsense_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    away = f"http://127.0.0.1:{free_port()}"
+    unavailable = f"http://127.0.0.1:{free_port()}"
     with telling(status=500) as broken:
-        assert cli.run(SERVER, ["events", "--url", away, "--url", broken.url]) == 1
+        assert cli.run(SERVER, ["events", "--url", unavailable, "--url", broken.url]) == 1
     said = capsys.readouterr().err
-    assert f"{away}: does not answer. Is the server running there? --host, --port or --url name another.\n" in said
+    assert (
+        f"{unavailable}: does not answer. Is the server running there? --host, --port or --url name another.\n" in said
+    )
     assert "Error" not in said, "the name of an exception helps no operator"
     assert f"{broken.url}: does not answer with events (500)" in said
 

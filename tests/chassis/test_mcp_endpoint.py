@@ -180,7 +180,7 @@ async def test_a_client_that_stays_is_not_disturbed(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_body_that_is_read_late_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy server the watcher would be there before the reader, and throw the body away."""
+    """On a busy server the watcher would be there before the reader, and discard the body."""
     monkeypatch.setattr(mcp_endpoint, "_WATCH_AFTER", 0)
     received = list[Message]()
 

@@ -103,7 +103,7 @@ async def test_the_table_of_callers_does_not_grow_beyond_its_size() -> None:
 
 
 async def _allowed(*limiters: RateLimiter, hits: int) -> int:
-    """Return how many of `hits` were allowed, with the limiters asked in turn."""
+    """Return how many of `hits` were allowed, with the limiters asked alternately."""
     decisions = [await limiters[number % len(limiters)].hit("alice") for number in range(hits)]
     return sum(decision.allowed for decision in decisions)
 

@@ -112,7 +112,7 @@ def test_so_are_a_blocked_address_and_an_unavailable_issuer() -> None:
         blocked = server.get("/livez")
     issuer = f"http://127.0.0.1:{free_port()}"
     with running_server(auth_mode="oauth", oauth_issuer=issuer, oauth_allow_http_issuer=True) as server:
-        away = server.get("/mcp", headers={"Authorization": "Bearer eyJhbGciOiJFUzI1NiJ9.e30.AA"})
-    assert (blocked.status_code, away.status_code) == (403, 503)
+        unavailable = server.get("/mcp", headers={"Authorization": "Bearer eyJhbGciOiJFUzI1NiJ9.e30.AA"})
+    assert (blocked.status_code, unavailable.status_code) == (403, 503)
     assert explained(403, blocked.json()["detail"])
-    assert explained(503, away.json()["detail"])
+    assert explained(503, unavailable.json()["detail"])

@@ -8,20 +8,17 @@ import json
 import re
 import shlex
 import sys
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mcp_chassis.cli import run
+from mcp_chassis.cli import run_script
 from mcp_chassis.cli.terminal import HTTP_OPTIONS, Commands
 from mcp_chassis.rooms import needs_key
-from mcp_chassis.service import Service, imported_service
+from mcp_chassis.service import Service
 from mcp_chassis.settings import Settings, SettingsError
 
-PROJECT = Path(__file__).resolve().parent.parent
 _PORT = 33419  # at which Claude Code listens while its user logs in: a registered redirect URI names one
 
 
@@ -155,13 +152,6 @@ def _client_id(text: str) -> str:
     return text
 
 
-def main() -> int:
-    """Print the text, with the options and exit codes of the server's command."""
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    package = project["scripts"][project["name"]].partition(".")[0]
-    return run(imported_service(f"{package}.server"), ["client-config", *sys.argv[1:]], add_command)
-
-
 def add_command(commands: Commands) -> None:
     """Add the command."""
     client = commands.add_parser("client-config", parents=[HTTP_OPTIONS], help="print how a client finds this server")
@@ -198,4 +188,4 @@ def _print(options: argparse.Namespace, service: Service, settings: Settings) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(__file__, add_command))

@@ -38,7 +38,7 @@ def write_private(path: Path, text: str) -> None:
     """Create `path`, readable by its owner only, and write all of `text` or leave no file.
 
     O_EXCL makes this one step: no other program can put a file, or a symbolic link to elsewhere, in between. The
-    mode is right from the start: others could keep a file open that they could read for a moment.
+    mode is right from the start: others could open a file that they may read until its mode is set, and keep it open.
 
     Raises:
         FileExistsError: if there is anything at `path`, a dangling link included.

@@ -5,27 +5,19 @@ The server's command `settings` does the same. The texts are the descriptions of
 
 import argparse
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from mcp_chassis.cli import run
+from mcp_chassis.cli import run_script
 from mcp_chassis.cli.terminal import Commands
-from mcp_chassis.service import Service, imported_service
+from mcp_chassis.service import Service
 from mcp_chassis.settings import team_fields
 
 PROJECT = Path(__file__).resolve().parent.parent
 _TABLE = "## Your own"
 _LINES = "# --- Your own ---"
-
-
-def main() -> int:
-    """Write the files, with the options and exit codes of the server's command."""
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    package = project["scripts"][project["name"]].partition(".")[0]
-    return run(imported_service(f"{package}.server"), ["settings", *sys.argv[1:]], add_command)
 
 
 def add_command(commands: Commands) -> None:
@@ -70,4 +62,4 @@ def _written(default: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(__file__, add_command))

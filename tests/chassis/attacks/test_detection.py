@@ -105,7 +105,7 @@ def matches(condition: Any, line: dict[str, Any]) -> bool:
         case conditions.ConditionFieldEqualsValueExpression(field=field, value=types.SigmaString() as text):
             pattern = ".*".join(map(re.escape, str(text).split("*")))
             return re.fullmatch(pattern, str(value_of(line, field)), re.IGNORECASE) is not None
-    raise NotImplementedError(condition)
+    raise AssertionError(f"the rules use what is not evaluated here: {condition}")
 
 
 def alerts(lines: list[dict[str, Any]]) -> dict[str, int]:
@@ -248,6 +248,7 @@ def test_lines_have_the_fields_of_ecs_and_the_original_beside_them(attacked: lis
         ["start"],
         "failure",
     )
+    assert wrong["client.address"] == wrong["source.ip"]
     assert (wrong["source.ip"], wrong["url.path"], wrong["event.severity"]) == ("198.51.100.1", "/mcp", 73)
     assert wrong["mcp"]["details"]["reason"] == wrong["event.reason"]
     assert "user.id" not in wrong
@@ -256,6 +257,16 @@ def test_lines_have_the_fields_of_ecs_and_the_original_beside_them(attacked: lis
     assert access["event.duration"] > 0
     called = next(line for line in attacked if line["message"] == "tool_call" and line["mcp"]["tool"] == "crash")
     assert called["event.outcome"] == "failure"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [("ok", "success"), ("asked", "success"), ("cancelled", "unknown"), ("declined", "failure"), ("error", "failure")],
+)
+def test_a_call_has_the_outcome_that_the_audit_trail_gives_it(outcome: str, expected: str) -> None:
+    call = {"event": "tool_call", "logger": "audit", "level": "info", "principal": "key:ci", "outcome": outcome}
+    line = to_ecs(None, "", call)
+    assert (line["event.outcome"], line["event.category"]) == (expected, ["api"])
 
 
 def test_no_credential_is_in_the_log(attacked: list[dict[str, Any]]) -> None:

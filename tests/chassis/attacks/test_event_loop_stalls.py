@@ -117,7 +117,7 @@ def stalls(server: RunningServer, table: dict[str, bytes], version: str, named: 
             return WATCH.during(lambda: statuses.append(post(server, version, body, named, seconds=seconds)))  # noqa: B023
 
         longest = turn()
-        if longest > LONGEST:  # once is not enough: neighbours on the machine take caches away
+        if longest > LONGEST:  # once is not enough: other programs use the same caches
             longest = min(longest, turn(), turn())
         if (longest > LONGEST and longest > LONGEST + 10 * seconds_to_parse(body)) or max(statuses) >= 500:
             found.append(f"{what}, {version}: {longest:.2f} s, status {statuses[0]}")

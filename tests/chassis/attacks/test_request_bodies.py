@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcp_chassis.middleware.strict_json import InvalidJson, parse_json
+from mcp_chassis.http.strict_json import InvalidJson, parse_json
 
 from ..support.running import RunningServer, running_server
 from .wire import ACCEPT, JSON, Header, key_of, post, request_text, send

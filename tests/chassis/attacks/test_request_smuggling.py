@@ -324,7 +324,7 @@ def test_an_unwanted_body_is_not_read_without_limit(server: RunningServer) -> No
 def test_who_sends_too_large_a_body_to_its_end_before_reading_still_gets_the_answer(
     server: RunningServer, length: Callable[[int], int]
 ) -> None:
-    """As proxies do: a reset because of what was not read would throw the answer away (RFC 9112, section 9.6)."""
+    """As proxies do: a reset because of what was not read would discard the answer (RFC 9112, section 9.6)."""
     size = length(server.settings.max_body_bytes)
     request = request_text(server, "POST /mcp HTTP/1.1", [*with_key(server), f"Content-Length: {size}"])
     for _ in range(5):

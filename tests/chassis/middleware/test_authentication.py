@@ -33,7 +33,7 @@ class KnowsAlice(Verifier):
     """A second verifier, asked after the key's."""
 
     async def verify(self, token: str) -> Principal:
-        if token == "away":
+        if token == "unavailable":
             raise IssuerUnavailable
         if token == "bob":
             raise InvalidCredential("revoked", Principal("key:bob", "key", name="bob"))
@@ -128,7 +128,7 @@ async def test_two_credentials_are_a_400_even_if_one_is_right() -> None:
 async def test_while_the_issuer_is_unavailable_it_is_a_503_and_no_failed_attempt() -> None:
     setup = Setup(failures=1)
     for _ in range(3):
-        answer = await setup.ask("Bearer away")
+        answer = await setup.ask("Bearer unavailable")
         assert answer.status == 503
         assert answer.header("retry-after") == "30"
     assert setup.reasons == []

@@ -253,7 +253,7 @@ async def test_the_issuers_key_changes_while_a_client_is_connected(
         before = memory.tokens.access_token
         authorization_server.rotate()
         await client.call_tool("who_am_i", {})
-        assert memory.tokens.access_token == before, "the key is withdrawn, but the server has not heard of it"
+        assert memory.tokens.access_token == before, "the key is withdrawn, but the server does not know it"
         monkeypatch.setattr(jwks, "_FRESH", 0.0)
         assert "oauth:alice" in text(await client.call_tool("who_am_i", {}))
         assert memory.tokens.access_token != before, "the verdict must fall with the key"

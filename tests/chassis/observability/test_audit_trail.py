@@ -94,7 +94,7 @@ def test_a_restart_goes_on_with_the_chain(tmp_path: Path) -> None:
 @pytest.mark.parametrize("torn", [b"{", b'{"@timestamp":"2026-01-01', b'{"@timestamp":"2026", "x": "' + b"y" * 9000])
 @pytest.mark.parametrize("before", [(), ("one", "two")])
 def test_so_it_does_after_a_line_that_was_cut_off(tmp_path: Path, torn: bytes, before: tuple[str, ...]) -> None:
-    """What a crash has cut is taken away, and the trail says so."""
+    """A record that a crash has cut is removed, and the trail has a line about it."""
     path = tmp_path / "audit.jsonl"
     write(path, *before)
     path.write_bytes(path.read_bytes() + torn)

@@ -23,8 +23,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield running
 
 
-def guesses_heard(site: Site, address: str) -> int:
-    """Return how many of forty wrong credentials from one address are looked at, with the replicas asked in turn."""
+def judged_guesses(site: Site, address: str) -> int:
+    """Return how many of forty wrong credentials of one address are judged; the replicas are asked alternately."""
     headers = [("Authorization", "Bearer wrong"), forwarded_for(address)]
     statuses = Counter(
         send(site.replicas[number % 2].running, "GET", "/security/events", headers).status for number in range(40)
@@ -46,7 +46,7 @@ def test_a_redis_that_is_killed_hung_or_restarted_fails_no_request(site: Site) -
         site.redis.kill()
         wait_until(lambda: site.state_of_replicas == DEGRADED, seconds=20)
         load.more(100)
-        in_outage = guesses_heard(site, "203.0.113.1")
+        in_outage = judged_guesses(site, "203.0.113.1")
         allowed = [call_tool(replica.running, "six_a_minute", {})[0] for replica in site.replicas for _ in range(6)]
         site.redis.start()
         wait_until(lambda: site.state_of_replicas == READY, seconds=20)
@@ -68,7 +68,7 @@ def shared_again(site: Site) -> None:
     deadline = time.monotonic() + 30
     for attempt in range(100):
         started = time.monotonic()
-        heard = guesses_heard(site, f"198.51.100.{attempt}")
+        heard = judged_guesses(site, f"198.51.100.{attempt}")
         if 20 <= heard <= 21 + (time.monotonic() - started) // 3:
             return
         assert time.monotonic() < deadline, f"{heard} of 40 were looked at, and 20 should have been"

@@ -81,7 +81,7 @@ async def test_the_limit_is_exact_whichever_replica_is_asked(site: Site, key: st
                 seen.add(text(await client.call_tool("who", {})))
             except MCPError:
                 refused += 1
-    assert len(seen) == 2, "nginx asks them in turn"
+    assert len(seen) == 2, "nginx asks them alternately"
     assert refused >= 5
     # Connecting takes places too, so what counts is what the servers have let in.
     lines = [json.loads(line) for replica in site.replicas for line in replica.written().splitlines()]

@@ -43,7 +43,7 @@ async def record_slowly(number: Id) -> str:
 
 @tool()
 async def destroy(number: Id) -> str:
-    """Leave a trace, after a person has agreed."""
+    """Leave a trace, after the user has confirmed."""
     return await record(number)
 
 

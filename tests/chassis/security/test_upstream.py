@@ -205,14 +205,14 @@ async def test_a_value_is_one_segment(service: Service, value: str) -> None:
 
 async def test_no_redirect_is_followed_with_the_credential(service: Service) -> None:
     async with Upstream(service.url, authorization=credential) as upstream:
-        for status, away in [
+        for status, location in [
             (302, "items/8/"),
             (301, "/admin"),
             (307, "//other.example/api"),
             (308, "http://127.0.0.1:1/"),
         ]:
             for method in ("GET", "POST"):
-                service.script = [(status, {"Location": away}, b"")]
+                service.script = [(status, {"Location": location}, b"")]
                 with pytest.raises(UpstreamError) as error:
                     await upstream.request(method, "/items")
                 assert f"redirects, with status {status}" in error.value.cause

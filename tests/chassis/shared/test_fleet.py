@@ -196,7 +196,7 @@ async def test_a_flood_is_one_event_with_a_count(fleets: Two) -> None:
 # --- change notifications ---
 
 
-async def test_changes_are_heard_once_by_everybody_and_again_after_an_outage(fleets: Two) -> None:
+async def test_changes_are_received_once_by_each_replica_and_again_after_an_outage(fleets: Two) -> None:
     here: list[ServerEvent] = []
     there: list[ServerEvent] = []
     fleets.one.bus.subscribe(here.append)
@@ -214,7 +214,7 @@ async def test_changes_are_heard_once_by_everybody_and_again_after_an_outage(fle
     here.clear()
     await fleets.one.bus.publish(ToolsListChanged())
     await until(lambda: there == [ToolsListChanged()])
-    assert here == [ToolsListChanged()], "its own message is not heard twice"
+    assert here == [ToolsListChanged()], "its own message is not received twice"
     await outage(fleets)
     await fleets.one.bus.publish(ResourceUpdated(uri="a://2"))
     assert ResourceUpdated(uri="a://2") in here, "an unavailable Redis does not keep this replica's clients waiting"
@@ -226,15 +226,15 @@ async def test_changes_are_heard_once_by_everybody_and_again_after_an_outage(fle
     "nonsense", ["", "[]", "no json", '["x", "Unknown", {}]', '["x", "ResourceUpdated", {"a": 1}]']
 )
 async def test_nonsense_on_the_channel_is_left_out(fleets: Two, nonsense: str) -> None:
-    heard: list[ServerEvent] = []
-    fleets.one.bus.subscribe(heard.append)
+    received: list[ServerEvent] = []
+    fleets.one.bus.subscribe(received.append)
     channel = fleets.one.redis.channel("changes")
     with anyio.fail_after(20):
-        while not heard:
+        while not received:
             await fleets.other.redis.ask(lambda client: client.publish(channel, nonsense))
             await fleets.other.bus.publish(ToolsListChanged())
             await anyio.sleep(0.05)
-    assert set(heard) == {ToolsListChanged()}
+    assert set(received) == {ToolsListChanged()}
 
 
 # --- wrong credentials ---

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from ..calls.tools import GuardedTool
-from ..middleware.strict_json import InvalidJson, parse_json
+from ..http.strict_json import InvalidJson, parse_json
 
 
 class LockError(Exception):

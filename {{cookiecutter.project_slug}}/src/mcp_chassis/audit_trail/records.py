@@ -9,10 +9,9 @@ from typing import Any
 from opentelemetry.trace import format_trace_id, get_current_span
 
 from ..calls.record import Recorder
+from ..events.ecs import outcome_of
 from ..http.current_request import RequestContext, current_request
 from .trail import AuditTrail, Record
-
-_GOOD = frozenset({"ok", "asked"})
 
 
 class TrailRecorder(Recorder):
@@ -40,7 +39,7 @@ class TrailRecorder(Recorder):
             "event.action": action,
             "event.category": ["api"],
             "event.type": ["access"],
-            "event.outcome": "unknown" if outcome == "cancelled" else "success" if outcome in _GOOD else "failure",
+            "event.outcome": outcome_of(outcome),
             "event.duration": round(seconds * 1e9),
             "user.id": facts["principal"],
             "mcp.outcome": outcome,

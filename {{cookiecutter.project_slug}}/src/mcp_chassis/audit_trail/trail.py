@@ -19,10 +19,10 @@ from typing import Any
 import structlog
 
 from ..counters import count_audit_lines
+from ..events import ecs
 from ..locks import locked
 from .chain import Head, derived_key, head_of, sealed
 
-_ECS_VERSION = "9.0.0"
 _MAX_TAIL_BYTES = 131_072  # more than the longest line
 _MAX_WAITING = 10_000  # records; more are lost, and counted
 _BATCH = 500  # records
@@ -52,7 +52,7 @@ class AuditTrail:
         self._key = derived_key(secret, "audit chain")
         self._value_key = derived_key(secret, "audit values")
         self._common: Record = {
-            "ecs.version": _ECS_VERSION,
+            "ecs.version": ecs.VERSION,
             "event.kind": "event",
             "service.name": service,
             "event.dataset": f"{service}.audit",

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from ..calls.exact import InvalidTool
 from ..rooms import rooms
-from ..service import Service
+from ..service import Service, imported_service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
 from ..state import EXIT_UNAVAILABLE, StartError
 from . import chassis, check, dev, events, keys, serve, terminal, tools
@@ -50,6 +51,15 @@ def run(
     except (StartError, InvalidTool) as error:
         print(error, file=sys.stderr)
         return EXIT_UNAVAILABLE if isinstance(error, StartError) else EXIT_CONFIG
+
+
+def run_script(file: str, add_command: Callable[[terminal.Commands], None]) -> int:
+    """Run the one command of a script of the project, `client-config` of `scripts/client_config.py`."""
+    path = Path(file).resolve()
+    project = tomllib.loads((path.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    package = project["scripts"][project["name"]].partition(".")[0]
+    arguments = [path.stem.replace("_", "-"), *sys.argv[1:]]
+    return run(imported_service(f"{package}.server"), arguments, add_command)
 
 
 def _parser(service: Service, script: Callable[[terminal.Commands], None] | None) -> argparse.ArgumentParser:

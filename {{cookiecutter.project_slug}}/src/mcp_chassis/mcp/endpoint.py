@@ -184,7 +184,7 @@ class _Watched:
             return {"type": "http.disconnect"}
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
-            # Not before the whole body has been read: a watcher would throw away what it receives of it.
+            # Not before the whole body has been read: a watcher would discard what it receives of it.
             self._unwatched.add(self)
         return message
 

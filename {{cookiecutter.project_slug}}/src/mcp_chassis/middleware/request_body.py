@@ -9,8 +9,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..events.log import EventLog
+from ..http.strict_json import InvalidJson, has_more_nodes, parse_json
 from .responses import Refusal, json_rpc_error
-from .strict_json import InvalidJson, has_more_nodes, parse_json
 
 _LARGE_BYTES = 65_536  # that count as a further request
 _MANY_NODES = 1000  # values (members, items, objects, arrays) that any message may hold

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_chassis.middleware.strict_json import InvalidJson, has_more_nodes, parse_json
+from mcp_chassis.http.strict_json import InvalidJson, has_more_nodes, parse_json
 
 VALUES = st.recursive(
     st.one_of(
