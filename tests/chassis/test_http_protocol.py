@@ -171,3 +171,71 @@ def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collector(
                 connection.sendall(head(server, length=length) + b"0123456789")
                 assert connection.recv(65536).startswith(b"HTTP/1.1 400 ") or length == 1000
         wait_until(lambda: len(seen) == 2 and not any(protocol() for protocol in seen))
+
+
+CALL = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "quick", "arguments": {}}}'
+ACCEPT = b"\r\nAccept: application/json, text/event-stream\r\n\r\n"
+
+
+@tool(read_only=True)
+async def quick() -> str:
+    """Return at once."""
+    return "done"
+
+
+def ask(connection: socket.socket, request: bytes) -> bytes:
+    """Send a request on a connection that is kept, and return the response."""
+    connection.sendall(request)
+    received = connection.recv(65536)
+    start, _, body = received.partition(b"\r\n\r\n")
+    length = next(line for line in start.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    while len(body) < int(length.split(b":")[1]):
+        body += connection.recv(65536)
+    return body
+
+
+@pytest.fixture(scope="module")
+def quick_server() -> Iterator[RunningServer]:
+    with running_server(GuardedServer("test", tools=(quick,), events=EventLog())) as running:
+        yield running
+
+
+def test_the_head_and_the_body_of_a_response_are_sent_together(
+    quick_server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system call wakes the client up: the second one costs as much as the first."""
+    written: list[bytes] = []
+    made = DeadlineProtocol.connection_made
+
+    class Watched:
+        def __init__(self, transport: asyncio.Transport) -> None:
+            self._transport = transport
+
+        def write(self, data: bytes) -> None:
+            written.append(data)
+            self._transport.write(data)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._transport, name)
+
+    monkeypatch.setattr(DeadlineProtocol, "connection_made", lambda self, transport: made(self, Watched(transport)))
+    request = head(quick_server, length=len(CALL)).replace(b"\r\n\r\n", ACCEPT) + CALL
+    with socket.create_connection(("127.0.0.1", quick_server.port), timeout=5) as connection:
+        for _ in range(3):
+            assert b'"done"' in ask(connection, request)
+        ask(connection, head(quick_server, "GET /livez", length=0))
+    assert len(written) == 4
+
+
+def test_served_calls_leave_nothing_to_the_garbage_collector(quick_server: RunningServer) -> None:
+    """Each collection stops all calls, and until then what a call has used stays."""
+    request = head(quick_server, length=len(CALL)).replace(b"\r\n\r\n", ACCEPT) + CALL
+    with socket.create_connection(("127.0.0.1", quick_server.port), timeout=5) as connection:
+        for _ in range(5):
+            ask(connection, request)
+        with no_collection():
+            gc.collect()
+            for _ in range(50):
+                ask(connection, request)
+            left = gc.collect()
+    assert left < 50, f"{left / 50} objects for each call"

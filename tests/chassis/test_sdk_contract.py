@@ -93,6 +93,7 @@ def test_only_the_seam_imports_what_is_less_documented() -> None:
 PARAMETERS: dict[str, str] = {
     "_SingleExchangeDispatchContext": "transport request_id message_metadata cancel_requested",
     "CacheHint": "ttl_ms scope",
+    "Connection": "outbound protocol_version client_params",
     "Connection.from_envelope": "protocol_version client_info client_capabilities",
     "Context.elicit": "message schema",
     "FuncMetadata.convert_result": "result",
@@ -125,6 +126,9 @@ PARAMETERS: dict[str, str] = {
     "Server.get_capabilities": "protocol_version",
     "ServerMessageMetadata": "request_context can_send_request",
     "ServerRunner": "server connection lifespan_state",
+    "ServerRunner._on_request": "dctx method params",
+    "ServerRunner._serialize": "method version result",
+    "ServerRunner._stamp_server_info": "version result",
     "StreamableHTTPSessionManager": "app stateless max_request_body_size security_settings",
     "StreamableHTTPSessionManager.handle_request": "scope receive send",
     "StreamableHTTPSessionManager.run": "",

@@ -5,11 +5,12 @@ from enum import Enum
 from typing import Annotated, Any
 
 import pytest
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel, Field, ValidationError
 
 from mcp_chassis import tool
-from mcp_chassis.calls.arguments import Arguments, rejection
+from mcp_chassis.calls.arguments import Arguments, InvalidResult, rejection
 from mcp_chassis.calls.tools import guarded_tool
 from mcp_chassis.sinks import InvalidInput
 
@@ -139,6 +140,32 @@ def test_half_a_surrogate_pair_is_an_invalid_input() -> None:
 def test_more_broken_rules_than_can_be_listed_are_counted() -> None:
     assert refused({str(number): 1 for number in range(500)}).count("not permitted") == 10
     assert refused({str(number): 1 for number in range(501)}) == "501 values break their rules, too many to list"
+
+
+class Word(str):
+    """Text with something more."""
+
+
+@tool(read_only=True)
+def short() -> Annotated[str, Field(max_length=3)]:
+    """Return a short text."""
+    return ""
+
+
+@pytest.mark.parametrize(
+    "result", ["", "a\u2028\U0001f600", "x" * 100_000, Word("word"), 7, None, ["a"], {"result": "a"}]
+)
+@pytest.mark.parametrize("function", [everything, short])
+def test_text_is_converted_as_by_the_sdk(function: Any, result: object) -> None:
+    """Plain text has a shorter way. What is not what the function declares has none."""
+    metadata = guarded_tool(function).tool.fn_metadata
+    try:
+        expected = FuncMetadata.convert_result(metadata, result)
+    except ValidationError:
+        with pytest.raises(InvalidResult):
+            metadata.convert_result(result)
+    else:
+        assert metadata.convert_result(result) == expected
 
 
 @pytest.mark.parametrize(("number", "blocks"), [(1000, 1000), (1001, 1)])

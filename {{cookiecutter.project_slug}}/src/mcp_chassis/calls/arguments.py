@@ -66,6 +66,8 @@ class StrictMetadata(sdk.FuncMetadata):
     """The field of the model behind each parameter: an alias has another name, or a name that pydantic reserves."""
     validator: SchemaValidator
     """Accepts exactly what the published schema describes."""
+    returns_text: bool
+    """Whether the function declares plain text: nothing has to be converted then."""
 
     def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments as the function takes them.
@@ -92,6 +94,10 @@ class StrictMetadata(sdk.FuncMetadata):
         Raises:
             InvalidResult: if it is not of the type that the function declares.
         """
+        if self.returns_text and type(result) is str:
+            return CallToolResult(
+                content=[TextContent(type="text", text=result)], structured_content={"result": result}
+            )
         try:
             converted = super().convert_result(result)
         except ValidationError as error:

@@ -69,7 +69,10 @@ def _described(function: Callable[..., Any], policy: ToolPolicy) -> sdk.Tool:
         named, given = inspect.signature(function).parameters, tool.fn_metadata.arg_model.model_fields
         fields = {field if field in named else info.alias or field: field for field, info in given.items()}
         tool.parameters, validator = exact(tool.fn_metadata.arg_model)
-        tool.fn_metadata = StrictMetadata(**dict(tool.fn_metadata), fields=fields, validator=validator)
+        returns_text = inspect.signature(function, eval_str=True).return_annotation is str
+        tool.fn_metadata = StrictMetadata(
+            **dict(tool.fn_metadata), fields=fields, validator=validator, returns_text=returns_text
+        )
     except Inexact as error:
         raise InvalidTool(f"the tool {name} cannot be served: {error}.") from None
     except (PydanticUserError, sdk.InvalidSignature, NameError, SchemaError) as error:

@@ -12,6 +12,7 @@ from .framing import BadRequest, RequestReader
 from .uvicorn_parts import HttpToolsProtocol
 
 _REFUSED_TIMEOUT_SECONDS = 1.0  # in which a connection beyond the limits may ask, to get its error response
+_MAX_HELD_BYTES = 65_536  # to join more costs more than a second system call
 _MIN_TAKEN_BYTES = 65_536  # that a client has to take within the send time-out, if a response is larger
 
 _CLOSE = (b"connection", b"close")
@@ -27,19 +28,39 @@ _BAD_REQUEST = (*SECURITY_HEADERS, (b"content-type", b"text/plain; charset=utf-8
 
 
 class _Transport:
-    """What uvicorn writes to and closes; closing is left to the protocol."""
+    """What uvicorn writes to and closes. Head and body are sent together; closing is left to the protocol.
+
+    A system call that wakes a client up is a twentieth of what an ordinary call costs.
+    """
 
     def __init__(self, transport: asyncio.Transport, protocol: "DeadlineProtocol") -> None:
         self._transport = transport
         # Weak: a cycle would keep the last message of a connection until the next garbage collection.
         self._protocol = weakref.ref(protocol)
-        self.write = transport.write
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        """Send what is written twice in a row at once; what stays alone at the next turn of the event loop."""
+        if not self._held and len(data) <= _MAX_HELD_BYTES:
+            self._held = data
+            asyncio.get_running_loop().call_soon(self._flush)
+            return
+        if len(data) <= _MAX_HELD_BYTES:
+            data, self._held = self._held + data, b""
+        self._flush()
+        self._transport.write(data)
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held)
 
     def is_closing(self) -> bool:
         protocol = self._protocol()
         return protocol is None or protocol.is_closing()
 
     def close(self) -> None:
+        self._flush()
         if (protocol := self._protocol()) is not None:
             protocol.close()
 

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..middleware.request_body import replayed
 from . import sdk
+from .direct_runner import DirectRunner, connect
 
 _METHODS = frozenset(
     {
@@ -80,7 +81,7 @@ class DirectEntry:
             if isinstance(route, sdk.InboundLadderRejection) or (method == "tools/call" and self._is_marked(params)):
                 return False
             envelope = (route.protocol_version, route.client_info, route.client_capabilities)
-        connection = sdk.Connection.from_envelope(*envelope)
+        connection = connect(*envelope)
         # The body is kept for a tool that wants to see it; only the client's disconnect is left to receive.
         request = Request(scope, replayed(await receive(), receive))
         context = sdk._SingleExchangeDispatchContext(
@@ -94,8 +95,9 @@ class DirectEntry:
         status = 200
         try:
             try:
-                runner = sdk.ServerRunner(self._server, connection, lifespan_state)
-                result = await runner.on_request(context, method, params)
+                result = await DirectRunner(self._server, connection, lifespan_state)._on_request(
+                    context, method, params
+                )
             finally:
                 # To close an empty one takes a twentieth of a call.
                 if connection.exit_stack._exit_callbacks:  # type: ignore[attr-defined]  # of Python's own

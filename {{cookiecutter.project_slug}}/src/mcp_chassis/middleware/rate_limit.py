@@ -34,6 +34,7 @@ class RateLimitLayer(Gate):
             return None
         caller = authenticated()
         key = f"address:{client_key(client_of_request())}" if caller is None else caller.id
+        path = scope["path"]  # not the scope itself: it will hold the function, and a cycle lives until a collection
 
         async def take_places(places: int) -> Refusal | None:
             """Take places, all or none, and return the refusal if they are not there."""
@@ -51,7 +52,7 @@ class RateLimitLayer(Gate):
             headers.append((b"retry-after", b"%d" % seconds))
             principal = current_principal.get()
             identifier = principal.id if principal is not None else None
-            self.events.record("rate_limit_exceeded", identifier, path=scope["path"], retry_after=decision.retry_after)
+            self.events.record("rate_limit_exceeded", identifier, path=path, retry_after=decision.retry_after)
             return _TOO_MANY
 
         if self.limiter.burst > 1:
