@@ -3,10 +3,12 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -85,22 +87,22 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
     assert "usage: " in capsys.readouterr().out
 
 
-def test_code_does_not_change_in_production(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_code_does_not_change_in_production(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("ENVIRONMENT", "production")
     for command in (["serve", "--reload"], ["dev"], ["dev", "--inspector"]):
         assert cli.run(SERVER, command) == EXIT_CONFIG
-        assert "ENVIRONMENT: is production" in capsys.readouterr().err
+        assert "ENVIRONMENT: is production" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("how", [["serve", "--reload"], ["dev"]], ids=" ".join)
 def test_serve_starts_again_when_the_code_changes(how: list[str], tmp_path: Path) -> None:
-    """With a copy of the package, whose code the test may change."""
-    package, port = PROJECT / "src" / PACKAGE, free_port()
-    shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    """With a copy of the project, whose code the test may change."""
+    package, port = tmp_path / "src" / PACKAGE, free_port()
+    shutil.copytree(PROJECT / "src" / PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PROJECT / "scripts", tmp_path / "scripts")
+    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
     environment = os.environ | {
-        "PYTHONPATH": f"{tmp_path}{os.pathsep}{CHASSIS}",
+        "PYTHONPATH": f"{package.parent}{os.pathsep}{CHASSIS}",
         "ENABLE_AUTH": "false",
         "SECRETS_DIR": os.devnull,
     }
@@ -120,7 +122,7 @@ def test_serve_starts_again_when_the_code_changes(how: list[str], tmp_path: Path
     ):
         try:
             wait_until(lambda: "Hello, World!" in greeting(), seconds=60)
-            tool = tmp_path / package.name / "tools" / "hello.py"
+            tool = package / "tools" / "hello.py"
             tool.write_text(tool.read_text(encoding="utf-8").replace("Hello, ", "Welcome, "), encoding="utf-8")
             wait_until(lambda: "Welcome, World!" in greeting(), seconds=60)
         finally:
@@ -162,12 +164,40 @@ def test_dev_prints_what_a_client_needs_and_the_inspector_gets_no_key(tmp_path: 
 
 
 def test_dev_says_where_npx_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("LOG_FORMAT", "")  # which `dev` sets for the processes that it starts
     assert cli.run(SERVER, ["dev", "--inspector"]) == EXIT_CONFIG
-    assert "Install Node.js" in capsys.readouterr().err
+    assert "Install Node.js" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("stop", "number"),
+    [(os.killpg, signal.SIGINT), (os.killpg, signal.SIGTERM), (os.kill, signal.SIGTERM)],
+    ids=["Ctrl-C in a terminal", "a terminal that closes", "the command alone"],
+)
+def test_a_script_stops_with_its_command(stop: Callable[[int, int], None], number: int, tmp_path: Path) -> None:
+    """The command ends without a traceback, and the script does not go on alone."""
+    port = str(free_port())
+    command = [sys.executable, "-m", PACKAGE, "dev"]
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment(api_key=KEY, port=port),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        ) as process,
+    ):
+        wait_until(lambda: "Uvicorn running on" in (tmp_path / "log").read_text(), seconds=60)
+        stop(process.pid, number)
+        assert process.wait(30) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(port))) != 0, "the server still runs"
 
 
 def test_serve_on_a_port_that_is_taken_ends_with_one_sentence(tmp_path: Path) -> None:
@@ -185,7 +215,7 @@ def test_serve_on_a_port_that_is_taken_ends_with_one_sentence(tmp_path: Path) ->
     assert "address already in use" not in done.stderr, "uvicorn's own line"
 
 
-@pytest.mark.parametrize("command", cli.dev.SCRIPTS)
+@pytest.mark.parametrize("command", cli.SCRIPTS)
 def test_an_installed_wheel_says_that_scripts_work_in_the_checkout(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,7 +225,7 @@ def test_an_installed_wheel_says_that_scripts_work_in_the_checkout(
     assert capsys.readouterr().err == f"{command}: {sentence}\n"
 
 
-@pytest.mark.parametrize("command", cli.dev.SCRIPTS)
+@pytest.mark.parametrize("command", cli.SCRIPTS)
 def test_every_script_of_a_command_is_in_the_project(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run(SERVER, [command, "--help"]) == 0
     assert "usage: " in capfd.readouterr().out

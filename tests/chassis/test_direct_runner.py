@@ -13,8 +13,8 @@ from mcp.server.runner import ServerRunner
 from mcp.types import Annotations, CallToolResult, ImageContent, InputRequiredResult, TextContent
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
-from mcp_chassis.mcp import direct_runner
-from mcp_chassis.mcp.direct_runner import DirectRunner, connect
+from mcp_chassis.mcp import fast_path
+from mcp_chassis.mcp.fast_path import DirectRunner, connect
 
 VERSIONS = [*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS]
 SERVER: Server[Any] = Server("runner", version="1")
@@ -107,13 +107,13 @@ def test_requests_of_one_client_share_nothing_that_changes() -> None:
 
 
 def test_clients_with_long_descriptions_are_not_remembered() -> None:
-    direct_runner._client.cache_clear()
+    fast_path._client.cache_clear()
     for _ in range(3):
         connect("2026-07-28", {"name": "a" * 3000, "version": secrets.token_hex(4)}, {})
-    assert direct_runner._client.cache_info().currsize == 0
+    assert fast_path._client.cache_info().currsize == 0
 
 
 def test_no_more_than_256_clients_are_remembered() -> None:
     for number in range(400):
         connect("2026-07-28", {"name": "a", "version": str(number)}, {})
-    assert direct_runner._client.cache_info().currsize == 256
+    assert fast_path._client.cache_info().currsize == 256

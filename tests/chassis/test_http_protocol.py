@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import anyio
 import pytest
@@ -218,7 +219,10 @@ def test_the_head_and_the_body_of_a_response_are_sent_together(
         def __getattr__(self, name: str) -> object:
             return getattr(self._transport, name)
 
-    monkeypatch.setattr(DeadlineProtocol, "connection_made", lambda self, transport: made(self, Watched(transport)))
+    def watch(self: DeadlineProtocol, transport: asyncio.Transport) -> None:
+        made(self, cast(asyncio.Transport, Watched(transport)))
+
+    monkeypatch.setattr(DeadlineProtocol, "connection_made", watch)
     request = head(quick_server, length=len(CALL)).replace(b"\r\n\r\n", ACCEPT) + CALL
     with socket.create_connection(("127.0.0.1", quick_server.port), timeout=5) as connection:
         for _ in range(3):

@@ -95,9 +95,8 @@ class StrictMetadata(sdk.FuncMetadata):
             InvalidResult: if it is not of the type that the function declares.
         """
         if self.returns_text and type(result) is str:
-            return CallToolResult(
-                content=[TextContent(type="text", text=result)], structured_content={"result": result}
-            )
+            text = TextContent(type="text", text=result)
+            return CallToolResult(content=[text], structured_content={"result": result})
         try:
             converted = super().convert_result(result)
         except ValidationError as error:

@@ -19,16 +19,8 @@ from .exact import FORMATS, after, choice
 
 _NOTES = frozenset(
     {
-        "title",
-        "description",
-        "default",
-        "examples",
-        "deprecated",
-        "readOnly",
-        "writeOnly",
-        "$defs",
-        "$comment",
-        "$schema",
+        *("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"),
+        *("$defs", "$comment", "$schema"),
     }
 )
 _ANY = " any"  # no definition of a schema has this name

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import signal
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
@@ -14,10 +16,19 @@ from ..rooms import rooms
 from ..service import Service, imported_service
 from ..settings import EXIT_CONFIG, SettingsError, load_settings
 from ..state import EXIT_UNAVAILABLE, StartError
-from . import chassis, check, dev, events, keys, serve, terminal, tools
+from . import chassis, check, events, keys, serve, terminal, tools
 
-_MODULES = (serve, dev, check, tools, keys, events, chassis)
+_MODULES = (serve, check, tools, keys, events, chassis)
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
+SCRIPTS = {
+    "dev": "serve, and start again when the code changes",
+    "new": "make a tool, a resource or a prompt, with its listing and its test",
+    "call": "call a tool of the running server",
+    "bundle": "write dist/NAME-VERSION.mcpb, which desktop clients install",
+    "client-config": "print how a client finds this server",
+    "settings": "write your own settings into .env.example and docs/settings.md",
+}
+"""Commands for development. No server needs them: they are in `scripts/`, and explain their own options."""
 
 
 def run(
@@ -27,8 +38,8 @@ def run(
     opened, 78 for settings that cannot be used. A script passes what adds its own command, in place of all others.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    if script is None and arguments and arguments[0] in dev.SCRIPTS:
-        return dev.run_script(service, arguments[0], arguments[1:])
+    if script is None and arguments and arguments[0] in SCRIPTS:
+        return run_as_script(service, arguments[0], arguments[1:])
     parser = _parser(service, script)
     options = parser.parse_args(arguments)
     try:
@@ -62,6 +73,27 @@ def run_script(file: str, add_command: Callable[[terminal.Commands], None]) -> i
     return run(imported_service(f"{package}.server"), arguments, add_command)
 
 
+def run_as_script(service: Service, name: str, arguments: Sequence[str]) -> int:
+    """Run a script with arguments of its own, and return its exit code."""
+    file = f"scripts/{name.replace('-', '_')}.py"
+    script = service.project / file if service.project is not None else None
+    if script is None or not script.is_file():
+        print(f"{name}: works in the project's checkout. An installed wheel holds no scripts.", file=sys.stderr)
+        return 1
+    # A script imports the code that runs here, installed or not.
+    path = os.pathsep.join(filter(None, (str(service.directory.parent), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, str(script), *arguments]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}) as process:  # noqa: S603
+        # A terminal sends Ctrl-C to the script as well.
+        handlers: dict[int, Any] = {signal.SIGTERM: lambda *_: process.terminate(), signal.SIGINT: signal.SIG_IGN}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            return process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 def _parser(service: Service, script: Callable[[terminal.Commands], None] | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=service.name, description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=service.version)
@@ -72,6 +104,8 @@ def _parser(service: Service, script: Callable[[terminal.Commands], None] | None
         return parser
     for module in _MODULES:
         module.add_commands(commands)
+    for name, text in SCRIPTS.items():
+        commands.add_parser(name, help=text)
     for room in rooms().values():
         room.add_commands(commands)
     completion = commands.add_parser("completion", help="print a completion script for a shell")

@@ -5,19 +5,18 @@ import socket
 import sys
 import threading
 from contextlib import ExitStack
-from functools import partial
 from importlib.util import find_spec
 
 import httpx2
 
 from ..app import create_app
 from ..events.logging import configure_logging, log_thread_crash
-from ..http.server import serve, serve_and_reload
+from ..http.server import serve
 from ..mcp.stdio import serve_stdio
 from ..parts import Parts
 from ..rooms import rooms
 from ..service import Service, build_server
-from ..settings import Settings, SettingsError
+from ..settings import Settings
 from .terminal import ENV_OPTIONS, HTTP_OPTIONS, Commands
 
 _ON_THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
@@ -26,7 +25,7 @@ _ON_THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 def add_commands(commands: Commands) -> None:
     """Add the commands."""
     serving = commands.add_parser("serve", parents=[HTTP_OPTIONS], help="serve over HTTP until stopped")
-    serving.add_argument("--reload", action="store_true", help="start again when the code changes (development)")
+    serving.add_argument("--reload", action="store_true", help="as `dev`, for development")
     serving.set_defaults(run=_serve)
     stdio = commands.add_parser(
         "stdio", parents=[ENV_OPTIONS], help="serve the parent process over standard input and output"
@@ -69,7 +68,11 @@ def own_url(settings: Settings) -> tuple[str, dict[str, str]]:
 
 def _serve(options: argparse.Namespace, service: Service, settings: Settings) -> int:
     if options.reload:
-        return serve_again_on_change(options, service, settings)
+        from . import run_as_script  # noqa: PLC0415  (which imports this module)
+
+        given = [(name, getattr(options, name)) for name in ("host", "port", "env_file")]
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in given if value is not None]
+        return run_as_script(service, "dev", words)
     processes = max((room.processes(settings) for room in rooms().values()), default=1)
     with ExitStack() as stack:
         for room in rooms().values():
@@ -77,23 +80,6 @@ def _serve(options: argparse.Namespace, service: Service, settings: Settings) ->
         if not any(room.serve(service, settings) for room in rooms().values()):
             serve_one(service, settings)
     return 0
-
-
-def serve_again_on_change(options: argparse.Namespace, service: Service, settings: Settings) -> int:
-    """Serve in a process of its own, and in a new one after every change of the package's code."""
-    if settings.environment == "production":
-        raise SettingsError(["ENVIRONMENT: is production, where code does not change. Leave out --reload."])
-    given = [(name, getattr(options, name)) for name in ("host", "port", "env_file")]
-    again = ["serve", *(f"--{name.replace('_', '-')}={value}" for name, value in given if value is not None)]
-    serve_and_reload(partial(_serve_again, service, again), service.package)
-    return 0
-
-
-def _serve_again(service: Service, arguments: list[str], sockets: object = None) -> None:
-    """Run in a process of its own, with its own socket and fresh settings, until the code changes."""
-    from . import run  # noqa: PLC0415  (which imports this module)
-
-    raise SystemExit(run(service, arguments))
 
 
 def _stdio(_: argparse.Namespace, service: Service, settings: Settings) -> int:

@@ -10,8 +10,6 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -178,13 +176,6 @@ def serve(app: Application, settings: Settings, sockets: list[socket.socket] | N
     gc.collect()
     gc.freeze()
     server.run(sockets)
-
-
-def serve_and_reload(serve_again: Callable[[list[socket.socket] | None], None], package: str) -> None:
-    """Call `serve_again` in a new process now and after every change of the package's code, until stopped."""
-    directory = str(Path(str(import_module(package).__file__)).parent)
-    config = uvicorn.Config(directory, reload=True, reload_dirs=[directory], log_config=None)
-    uvicorn.ChangeReload(config, target=serve_again, sockets=[]).run()
 
 
 def _is_no_event(record: logging.LogRecord) -> bool:

@@ -1,38 +1,34 @@
-"""For development: `dev` serves while you write, and prints what a client needs. The others are scripts."""
+"""Serve while you write, and print what a client needs: `python scripts/dev.py`.
+
+The server's command `dev` does the same.
+"""
 
 import argparse
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
-from ..service import Service
-from ..settings import Settings, SettingsError, all_fields
-from .serve import log_to_stderr, own_url, serve_again_on_change
-from .terminal import HTTP_OPTIONS, Commands
+from mcp_chassis.cli import run, run_script
+from mcp_chassis.cli.serve import log_to_stderr, own_url
+from mcp_chassis.cli.terminal import HTTP_OPTIONS, Commands
+from mcp_chassis.http.uvicorn_parts import ChangeReload, Config
+from mcp_chassis.service import Service
+from mcp_chassis.settings import Settings, SettingsError, all_fields
 
 INSPECTOR = "@modelcontextprotocol/inspector"
 _STOP_SECONDS = 5
-SCRIPTS = {
-    "new": "make a tool, a resource or a prompt, with its listing and its test",
-    "call": "call a tool of the running server",
-    "bundle": "write dist/NAME-VERSION.mcpb, which desktop clients install",
-    "client-config": "print how a client finds this server",
-    "settings": "write your own settings into .env.example and docs/settings.md",
-}
-"""The scripts in `scripts/`, which explain their own options: no server needs them, so they are not in the chassis."""
 
 
-def add_commands(commands: Commands) -> None:
-    """Add `dev`, and list the scripts in the help."""
+def add_command(commands: Commands) -> None:
+    """Add the command."""
     dev = commands.add_parser("dev", parents=[HTTP_OPTIONS], help="serve, and start again when the code changes")
     dev.add_argument("--inspector", action="store_true", help="start the MCP Inspector as well (needs Node.js)")
     dev.set_defaults(run=_dev)
-    for name, text in SCRIPTS.items():
-        commands.add_parser(name, help=text)
 
 
 def _dev(options: argparse.Namespace, service: Service, settings: Settings) -> int:
@@ -46,7 +42,22 @@ def _dev(options: argparse.Namespace, service: Service, settings: Settings) -> i
         os.environ["LOG_FORMAT"] = "console"  # for the processes that serve
         log_to_stderr(settings.model_copy(update={"log_format": "console"}))
     with _running(command, service) if options.inspector else nullcontext():
-        return serve_again_on_change(options, service, settings)
+        serve_again_on_change(options, service)
+    return 0
+
+
+def serve_again_on_change(options: argparse.Namespace, service: Service) -> None:
+    """Serve in a process of its own, and in a new one after every change of the package's code, until stopped."""
+    given = [(name, getattr(options, name)) for name in ("host", "port", "env_file")]
+    again = ["serve", *(f"--{name.replace('_', '-')}={value}" for name, value in given if value is not None)]
+    directory = str(service.directory)
+    config = Config(directory, reload=True, reload_dirs=[directory], log_config=None)
+    ChangeReload(config, target=partial(serve_again, service, again), sockets=[]).run()
+
+
+def serve_again(service: Service, arguments: list[str], sockets: object = None) -> None:
+    """Run in a process of its own, with its own socket and fresh settings, until the code changes."""
+    raise SystemExit(run(service, arguments))
 
 
 def _place_of_key(settings: Settings) -> str:
@@ -76,14 +87,5 @@ def _running(command: tuple[str, ...], service: Service) -> Iterator[None]:
             process.kill()
 
 
-def run_script(service: Service, name: str, arguments: Sequence[str]) -> int:
-    """Run a script with arguments of its own, and return its exit code."""
-    file = f"scripts/{name.replace('-', '_')}.py"
-    script = service.project / file if service.project is not None else None
-    if script is None or not script.is_file():
-        print(f"{name}: works in the project's checkout. An installed wheel holds no scripts.", file=sys.stderr)
-        return 1
-    # A script imports the code that runs here, installed or not.
-    path = os.pathsep.join(filter(None, (str(service.directory.parent), os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, str(script), *arguments]
-    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False).returncode  # noqa: S603
+if __name__ == "__main__":
+    sys.exit(run_script(__file__, add_command))
