@@ -33,6 +33,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -272,6 +273,7 @@ class Environment:
             return
         self.remember(busy=True)
         pip: list[str | Path] = [self.python, "-m", "pip", "install", "--disable-pip-version-check"]
+        pip.append("--no-compile")  # Python compiles what is imported, which is a part of it
         command = [*pip, "-c", constraints, *requirements]
         self.installed.pop(name, None)
         try:
@@ -734,12 +736,14 @@ def test_environment(checkout: Checkout) -> Environment:
 
 
 def test(checkout: Checkout, pytest_arguments: Sequence[str]) -> int:
-    """Lint, type check, then pytest, whose summary is the last line. A failed check fails the run but stops nothing.
+    """Lint, type check and run pytest, whose summary is the last line. A failed check fails the run but stops nothing.
 
     Without arguments the tests share the processors; with arguments pytest gets exactly those.
     """
-    # A file of the chassis's tests shares one server, so it stays in one process.
-    together = ["-n", "auto", "--dist", "loadgroup", "--maxschedchunk", "1", "--durations", "25"]
+    # Many tests wait, for a container or a deadline. A file of the chassis's tests shares one server, so it stays in
+    # one process.
+    processes = str((os.cpu_count() or 1) + 1)
+    together = ["-n", processes, "--dist", "loadgroup", "--maxschedchunk", "1", "--durations", "25"]
     pytest_arguments = pytest_arguments or together
     python = str(test_environment(checkout).python)
     checks: list[list[str]] = [
@@ -747,19 +751,25 @@ def test(checkout: Checkout, pytest_arguments: Sequence[str]) -> int:
         ["ruff", "format", "--check", "."],
         ["mypy", "--strict", "dev.py", "docs", "hooks", "benchmarks", "tests"],
     ]
-    failed = False
-    for check in checks:
-        say(f"$ {' '.join(check)}")
-        if subprocess.run([python, "-m", *check], cwd=checkout.root, check=False).returncode != 0:
-            failed = True
-            say(f"`{' '.join(check)}` failed: this run ends with exit code 1, whatever the tests say.")
-    say(f"$ {' '.join(['pytest', *pytest_arguments])}")
-    code = subprocess.run([python, "-m", "pytest", *pytest_arguments], cwd=checkout.root, check=False).returncode
-    return code or int(failed)
+
+    def passes(check: list[str]) -> bool:
+        command, text = [python, "-m", *check], " ".join(check)
+        done = subprocess.run(command, cwd=checkout.root, check=False, capture_output=True, encoding="utf-8")
+        failed = (
+            f"`{text}` failed: this run ends with exit code 1, whatever the tests say.\n" if done.returncode else ""
+        )
+        say(f"\n$ {text}\n{done.stdout}{done.stderr}{failed}")
+        return not failed
+
+    with ThreadPoolExecutor(1) as aside:  # to check the types takes half a minute
+        passed = aside.map(passes, checks)
+        say(f"$ {' '.join(['pytest', *pytest_arguments])}")
+        code = subprocess.run([python, "-m", "pytest", *pytest_arguments], cwd=checkout.root, check=False).returncode
+        return code or int(not all(passed))
 
 
 def containers(checkout: Checkout) -> int:
-    """Run every test with containers, those that `test` leaves out for their length among them."""
+    """Run the tests with containers. `test` leaves them out: they take minutes and need root."""
     command = [str(test_environment(checkout).python), "-m", "pytest", "-s", "tests/containers"]
     return subprocess.run(
         command, cwd=checkout.root, env={**os.environ, "CONTAINER_TESTS": "all"}, check=False

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first: one that starts last keeps the other processes waiting."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Long tests first, those with containers before all: one that starts last keeps the other processes waiting."""
+    items.sort(
+        key=lambda item: (item.get_closest_marker("slow") is None, not item.nodeid.startswith("tests/containers/"))
+    )
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

@@ -493,24 +493,31 @@ def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> No
     assert "serve" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("failing", "code", "expected"), [("", 0, 0), ("", 5, 5), ("ruff", 0, 1), ("mypy", 0, 1), ("mypy", 2, 2)]
-)
+@pytest.mark.parametrize("case", [("", 0, 0), ("", 5, 5), ("ruff", 0, 1), ("mypy", 0, 1), ("mypy", 2, 2)])
 def test_the_test_command_checks_passes_arguments_on_and_keeps_the_exit_code(
-    checkout: dev.Checkout, monkeypatch: pytest.MonkeyPatch, failing: str, code: int, expected: int
+    checkout: dev.Checkout,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    case: tuple[str, int, int],
 ) -> None:
+    failing, code, expected = case
     ran: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         ran.append(command[2:])
-        return subprocess.CompletedProcess(command, code if command[2] == "pytest" else int(command[2] == failing))
+        ended_with = code if command[2] == "pytest" else int(command[2] == failing)
+        return subprocess.CompletedProcess(command, ended_with, f"{command[2]} says\n", "")
 
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(dev, "test_environment", lambda checkout: dev.Environment(checkout.scratch / "venv"))
     assert dev.main(["test", "-k", "this and that", "--force"], checkout.root) == expected
-    assert [words[0] for words in ran] == ["ruff", "ruff", "mypy", "pytest"]
-    assert "--strict" in ran[2]
-    assert ran[3] == ["pytest", "-k", "this and that", "--force"]
+    assert ["pytest", "-k", "this and that", "--force"] in ran
+    checks = [words for words in ran if words[0] != "pytest"]
+    assert [words[0] for words in checks] == ["ruff", "ruff", "mypy"]
+    assert "--strict" in checks[2]
+    said = capsys.readouterr().out
+    assert said.count("ruff says") == 2
+    assert ("failed: this run ends with exit code 1" in said) is bool(failing)
 
 
 # --- the whole way of a newcomer --------------------------------------------------------------------------------------

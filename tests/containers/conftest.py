@@ -11,8 +11,9 @@ import pytest
 from baking import bake
 from engine import Engine, engine
 
-ON_DEMAND = pytest.mark.skipif(
-    os.environ.get("CONTAINER_TESTS") != "all", reason="takes minutes: python dev.py containers"
+WITH_ROOT = pytest.mark.skipif(
+    os.environ.get("CONTAINER_TESTS") != "all",
+    reason="takes minutes, and needs root: python dev.py containers, or .ci/run with everything else",
 )
 IMAGE = "localhost/secure-mcp-server:0.1.0"
 """As compose.yaml calls it."""

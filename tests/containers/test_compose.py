@@ -22,9 +22,9 @@ from engine import Engine
 from mcp.client.streamable_http import streamable_http_client
 from proxies import free_port, program, wait_until
 
-from .conftest import ON_DEMAND, secrets_of
+from .conftest import WITH_ROOT, secrets_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio, ON_DEMAND]
+pytestmark = [pytest.mark.slow, pytest.mark.anyio, WITH_ROOT]
 
 SERVERS = ("server-1", "server-2")
 PER_MINUTE = 60

@@ -10,10 +10,10 @@ import pytest
 from engine import Engine
 from proxies import free_port, wait_until
 
-from .conftest import ON_DEMAND
+from .conftest import WITH_ROOT
 from .test_compose import Stack, copied
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio, ON_DEMAND]
+pytestmark = [pytest.mark.slow, pytest.mark.anyio, WITH_ROOT]
 
 INDEX = "pypi" + ".org"
 ALLOWED, OTHER = f"https://{INDEX}/simple/six/", "https://files.python" + "hosted.org/"

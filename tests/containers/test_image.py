@@ -18,9 +18,9 @@ import pytest
 from engine import Engine
 from proxies import wait_until
 
-from .conftest import ON_DEMAND, secrets_of
+from .conftest import WITH_ROOT, secrets_of
 
-pytestmark = [pytest.mark.slow, ON_DEMAND]
+pytestmark = [pytest.mark.slow, WITH_ROOT]
 
 NAME = "mcp.example.com"
 JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}

@@ -15,9 +15,9 @@ import pytest
 from engine import AUTHORITIES, Engine
 from proxies import wait_until
 
-from .conftest import ON_DEMAND, secrets_of
+from .conftest import WITH_ROOT, secrets_of
 
-pytestmark = [pytest.mark.slow, ON_DEMAND]
+pytestmark = [pytest.mark.slow, WITH_ROOT]
 
 MACHINE = (
     "FROM debian:13.2-slim\n"
