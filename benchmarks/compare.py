@@ -287,9 +287,10 @@ def starts(project: Path, names: list[str], fastmcp: str | None, *, turns: int) 
 
 
 def refusals(project: Path, *, quick: bool) -> None:
-    """Compare refusals, and a long listing, with a served call of the same server."""
+    """Compare refusals, and a long listing, with a served call of the same server, and with a bare 401."""
     few = {"MAX_REQUESTS_PER_MINUTE": "1", "RATE_LIMIT_BURST": "1"}
     with (
+        start("raw on httptools", project, None, HTTP="httptools") as bare,
         start("ours", project, None, "100") as server,
         start("ours", project, None, "100", **few) as limited,
     ):
@@ -297,6 +298,7 @@ def refusals(project: Path, *, quick: bool) -> None:
         load(limited, call(limited, NEWER), clients=1, requests=1)
         kinds = {
             "served": (server, served, "200"),
+            "401 of a bare function on httptools": (bare, post(bare, {}, {"Authorization": ""}), "401"),
             "401": (server, post(server, {}, {"Authorization": ""}), "401"),
             "403": (server, post(server, {}, {"Origin": "https://evil.example"}), "403"),
             # Closing, because the server takes some of a body it has refused: what follows would be that.
@@ -310,9 +312,10 @@ def refusals(project: Path, *, quick: bool) -> None:
         for _ in range(5 if quick else 9):
             for kind, (target, request, status) in kinds.items():
                 costs[kind].append(load(target, request, clients=1, requests=400, status=status)["cpu"])
-        print("\n| Request | CPU, of a served call |\n| --- | --- |")
+        print("\n| Request | CPU, of a served call | of a bare 401 |\n| --- | --- | --- |")
+        least = costs["401 of a bare function on httptools"]
         for kind, found in costs.items():
-            print(f"| {kind} | {ratio(found, costs['served']):.2f} |")
+            print(f"| {kind} | {ratio(found, costs['served']):.2f} | {ratio(found, least):.2f} |")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
     python benchmarks/servers.py ours PORT PROJECT [TOOLS]
     python benchmarks/servers.py fastmcp PORT          (by an interpreter that has fastmcp)
 
-`raw` is what uvicorn itself costs: it parses the body and answers with one JSON document. `sdk` is the SDK's
-application as it comes, without sessions, in its JSON mode. Both use uvicorn's own h11 protocol, which is what the SDK
-installs, or what HTTP names (`HTTP=httptools`); what the class of our server adds is counted as ours. `ours` has every
-layer on. `fastmcp` has its own token verification, rate limit and structured log.
+`raw` is what uvicorn itself costs: it parses the body and answers with one JSON document, or refuses with 401 what has
+no credential. `sdk` is the SDK's application as it comes, without sessions, in its JSON mode. Both use uvicorn's own
+h11 protocol, which is what the SDK installs, or what HTTP names (`HTTP=httptools`); what the class of our server adds
+is counted as ours. `ours` has every layer on. `fastmcp` has its own token verification, rate limit and structured log.
 """
 
 import importlib
@@ -36,6 +36,13 @@ def raw(port: int) -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
+            return
+        if not any(name == b"authorization" for name, _ in scope["headers"]):
+            text = b'{"title":"Unauthorized"}'
+            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(text)).encode())]
+            headers.append((b"www-authenticate", b"Bearer"))
+            await send({"type": "http.response.start", "status": 401, "headers": headers})
+            await send({"type": "http.response.body", "body": text})
             return
         body, more = b"", True
         while more:

@@ -37,6 +37,13 @@ class AuthorizationLayer(Gate):
     asked_for: Callable[[str], str] = str
     open: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        # Without `error`: no credential was sent that could be wrong (RFC 6750, section 3.1).
+        challenge = (b"www-authenticate", self.first_challenge.encode())
+        self._missing = Refusal(
+            401, "Authentication is needed: send `Authorization: Bearer <key>`.", headers=[challenge]
+        )
+
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         path, needed = scope["path"], self.protected.get(scope["path"])
         principal = current_principal.get() if needed is None else authenticated()
@@ -44,9 +51,7 @@ class AuthorizationLayer(Gate):
             return None
         if principal is None:
             self.events.record("authentication_failed", path=path, reason="missing")
-            # Without `error`: no credential was sent that could be wrong (RFC 6750, section 3.1).
-            headers = [(b"www-authenticate", self.first_challenge.encode())]
-            return Refusal(401, "Authentication is needed: send `Authorization: Bearer <key>`.", headers=headers)
+            return self._missing
         if needed is None or principal.may(needed):
             return None
         self.events.record("http_error", principal.id, status=403, reason="insufficient_scope", scopes=[needed])
