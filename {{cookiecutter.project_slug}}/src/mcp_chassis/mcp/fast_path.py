@@ -155,24 +155,16 @@ class DirectRunner(sdk.ServerRunner[Any]):
     """Writes the ordinary result of a tool, texts and perhaps a structure, as the SDK does after two more models."""
 
     def _serialize(self, method: str, version: str, result: sdk.HandlerResult) -> dict[str, Any]:
-        if type(result) is not CallToolResult or (texts := _plain_texts(result)) is None:
+        if type(result) is not CallToolResult or None in (result.meta or {}).values():
+            return super()._serialize(method, version, result)
+        plain = (one for one in result.content if type(one) is TextContent)
+        texts = [one for one in plain if one.annotations is None and one.meta is None]
+        if len(texts) < len(result.content):
             return super()._serialize(method, version, result)
         document: dict[str, Any] = {"_meta": result.meta} if result.meta is not None else {}
-        document |= {"content": texts, "isError": result.is_error}
+        document |= {"content": [{"text": one.text, "type": one.type} for one in texts], "isError": result.is_error}
         if version in sdk.MODERN_PROTOCOL_VERSIONS:
             document["resultType"] = result.result_type
         if result.structured_content is not None:
             document["structuredContent"] = result.structured_content
         return self._stamp_server_info(version, document)
-
-
-def _plain_texts(result: CallToolResult) -> list[dict[str, str]] | None:
-    """Return the content as it is sent; None if it is more than texts."""
-    if result.meta is not None and None in result.meta.values():
-        return None
-    texts = []
-    for block in result.content:
-        if type(block) is not TextContent or block.annotations is not None or block.meta is not None:
-            return None
-        texts.append({"text": block.text, "type": block.type})
-    return texts
