@@ -350,10 +350,10 @@ def page(scores: dict[str, Score], seed: int, listed: dict[tuple[str, str, str],
 
 _HEAD = """# Mutation tests
 
-`python dev.py mutate` checks whether the tests notice faults. It makes a small fault in a security-relevant module of the
-chassis (another comparison, `and` for `or`, a number that is one off, an exception that is not caught) and runs the tests
-of that module, which must fail. A fault that they do not notice is a survivor. The command prints survivors as patches. It
-exits with 1 if a survivor is not in `tests/mutation.toml` with a reason.
+`python dev.py mutate` checks whether the tests notice faults. It makes a small fault in a security-relevant module of
+the chassis (another comparison, `and` for `or`, a number that is one off, an exception that is not caught) and runs
+the tests of that module, which must fail. A fault that they do not notice is a survivor. The command prints survivors
+as patches. It exits with 1 if a survivor is not in `tests/mutation.toml` with a reason.
 
 ```
 python dev.py mutate                           # every fault of every room: an hour or more
@@ -361,12 +361,12 @@ python dev.py mutate --seed 7 --seconds 600    # a sample; the seed determines t
 python dev.py mutate http limits               # only some rooms
 ```
 
-`ROOMS` in `tests/mutation.py` groups the modules and their tests into rooms. The workflow `proof` runs a sample of ten minutes
-every week, with the number of the week as its seed. The command runs on Linux and macOS.
+`ROOMS` in `tests/mutation.py` groups the modules and their tests into rooms. The workflow `proof` runs a sample of
+ten minutes every week, with the number of the week as its seed. The command runs on Linux and macOS.
 
-[cosmic-ray](https://cosmic-ray.readthedocs.io/) makes the faults, used as a library. Its own runner changes the files in
-place and starts pytest for each fault. `dev.py mutate` forks a process for each fault instead, in which only the faulty
-module differs. mutmut 3.8 does not work here: it derives a module's name from its path
+[cosmic-ray](https://cosmic-ray.readthedocs.io/) makes the faults, used as a library. Its own runner changes the files
+in place and starts pytest for each fault. `dev.py mutate` forks a process for each fault instead, in which only the
+faulty module differs. mutmut 3.8 does not work here: it derives a module's name from its path
 (`{{cookiecutter.project_slug}}.src.mcp_chassis...`), finds that no test imports this name, and stops.
 
 ## Last recorded run

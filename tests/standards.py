@@ -11,9 +11,9 @@ SOURCE = ROOT / "tests" / "standards.toml"
 PAGE = ROOT / "docs" / "standards.md"
 _HEAD = """# Standards
 
-This page maps the entries of public catalogues to the promises in a project's `docs/promises.md`, and names the remaining
-risks. It is the project's own assessment, not a certificate. [SCORECARD.md](../SCORECARD.md) shows the tests of every promise
-and their latest result. The page is generated from `tests/standards.toml`.
+This page maps the entries of public catalogues to the promises in a project's `docs/promises.md`, and names the
+remaining risks. It is the project's own assessment, not a certificate. [SCORECARD.md](../SCORECARD.md) shows the
+tests of every promise and their latest result. The page is generated from `tests/standards.toml`.
 """
 
 
