@@ -85,6 +85,13 @@ def test_the_same_files_make_the_same_bytes(project: Path) -> None:
     assert len(package["fileSha256"]) == 64
 
 
+@pytest.mark.parametrize("wrong", ["notes", "an org/notes", "an-org/..", "an-org/notes/x", "https://github.com/a/b"])
+def test_what_is_no_repository_is_refused(project: Path, wrong: str) -> None:
+    done = command(project, "scripts/bundle.py", "--repository", wrong)
+    assert done.returncode == 2
+    assert "is not of the form OWNER/NAME" in done.stderr
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
 def test_a_link_that_leads_out_of_the_project_is_refused(project: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret", encoding="utf-8")

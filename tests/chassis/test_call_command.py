@@ -75,6 +75,11 @@ def test_a_failed_call_is_exit_code_1_and_controls_no_terminal(call: Call) -> No
         (("hello_world", "World"), "World: write key=value, with one of the keys name."),
         (("hello_world", "who=World"), "who=World: write key=value"),
         (("hello_world", "--url", "http://mcp.example.com/mcp"), "the key would be readable on the way. Use https."),
+        *(
+            (("hello_world", "--url", url), "is not a URL such as https://mcp.example.com/mcp.")
+            for url in ("http://[", "http://127.0.0.1:99999", "http://localhost:abc/", "localhost:8080")
+        ),
+        (("hello_world", "name=\udcff"), "A value is not UTF-8"),
     ],
 )
 def test_a_mistake_is_explained(call: Call, arguments: tuple[str, ...], reason: str) -> None:
@@ -116,9 +121,10 @@ def test_a_value_is_read_as_the_schema_says(
     assert script._value("key", text, schema, definitions) == value
 
 
-def test_what_is_no_json_is_explained(script: ModuleType) -> None:
+@pytest.mark.parametrize("text", ["five", "[" * 100_000, ""])
+def test_what_is_no_json_is_explained(script: ModuleType, text: str) -> None:
     with pytest.raises(script.Failure, match="amount: is no JSON"):
-        script._value("amount", "five", {"type": "integer"}, {})
+        script._value("amount", text, {"type": "integer"}, {})
 
 
 @pytest.mark.parametrize(("typed", "action", "content"), [("y", "accept", {"confirm": True}), ("", "cancel", None)])

@@ -215,6 +215,21 @@ def test_serve_on_a_port_that_is_taken_ends_with_one_sentence(tmp_path: Path) ->
     assert "address already in use" not in done.stderr, "uvicorn's own line"
 
 
+def test_serve_on_a_host_that_is_no_address_here_names_the_setting(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", PACKAGE, "serve", "--host=nosuch.invalid", f"--port={free_port()}"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment(api_key=KEY, public_url="https://mcp.example.com"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == EXIT_CONFIG
+    sentence = "HOST: nosuch.invalid is no address or name of this machine."
+    assert done.stderr.endswith(f"These settings cannot be used:\n  {sentence}\n")
+
+
 @pytest.mark.parametrize("command", cli.SCRIPTS)
 def test_an_installed_wheel_says_that_scripts_work_in_the_checkout(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -12,6 +12,7 @@ from mcp_chassis.auth.keys.days import KeyDays
 from mcp_chassis.auth.keys.format import digest, id_of
 from mcp_chassis.auth.keys.store import KeySource, changing_keys, read_keys
 from mcp_chassis.auth.keys.verifier import KeyVerifier
+from mcp_chassis.auth.verifier import InvalidCredential
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.settings import load_settings
 from secure_mcp_server.server import SERVER
@@ -237,6 +238,27 @@ def test_the_old_secret_does_not_outlive_itself(run: Run, path: Path) -> None:
     run("rotate", id_of(old), "--overlap", "7d")
     (record,) = read_keys(path).values()
     assert record.previous_until == before.expires
+
+
+@pytest.mark.anyio
+async def test_a_second_rotation_does_not_end_a_secret_that_was_promised(run: Run, path: Path) -> None:
+    first = run(*CREATE)[1].strip()
+    assert run("rotate", id_of(first), "--overlap", "2h")[0] == 0
+    code, out, err = run("rotate", id_of(first), "--overlap", "2h")
+    assert (code, out) == (1, "")
+    assert "--overlap 0m" in err
+    judge = KeyVerifier(lambda: read_keys(path))
+    assert await judge.verify(first) is not None
+    last = run("rotate", id_of(first), "--overlap", "0m")[1].strip()
+    assert await judge.verify(last) is not None
+    with pytest.raises(InvalidCredential):
+        await judge.verify(first)
+
+
+def test_a_key_can_be_rotated_again_once_the_secret_before_has_ended(run: Run, path: Path) -> None:
+    key = run(*CREATE)[1].strip()
+    run("rotate", id_of(key), "--overlap", "0m")
+    assert run("rotate", id_of(key), "--overlap", "2h")[0] == 0
 
 
 def test_rotating_a_key_whose_end_was_written_by_hand_as_never(run: Run, path: Path) -> None:

@@ -1,6 +1,7 @@
 """The switches: safe as they come, and every problem named at once."""
 
 import os
+import secrets
 import sys
 from ipaddress import ip_network
 from pathlib import Path
@@ -23,6 +24,15 @@ KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 
 
 SECRET, OLD_SECRET = "sYb1q8Vr5nEw2kTz7mXc4jLp9dGf6hAu3oQi", "u3Wk9Zt1xHv6cBn4sJy8eRm2aPd7gLf5qTo0"
+
+
+UNUSABLE_REDIS = (
+    "redis://:hunter2/s3cret@127.0.0.1:6379/0",
+    "redis://:hunter2#s3cret@127.0.0.1:6379/0",
+    "redis://:hunter2?s3cret@127.0.0.1:6379/0",
+    *("redis://[", "redis://h:99999", "redis://h:abc", "redis://h/abc"),
+    *("redis://h:6379/0?db=x", "redis://h?socket_timeout=abc", "redis://h?nosuch=1", "redis://h/0#part"),
+)
 
 
 def load(**changes: Any) -> Settings:
@@ -168,6 +178,8 @@ EVERYBODY = (
         ({"trusted_origins": "https://app.example.com:0443"}, "TRUSTED_ORIGINS"),
         ({"redis_url": "localhost:6379", "state_secret": SECRET}, "REDIS_URL"),
         ({"redis_url": "https://cache.example.com", "state_secret": SECRET}, "REDIS_URL"),
+        *(({"redis_url": url, "state_secret": SECRET}, "REDIS_URL") for url in UNUSABLE_REDIS),
+        ({"eval_url": "http://[", "eval_model": "m"}, "EVAL_URL"),
         ({"redis_url": "redis://127.0.0.1"}, "STATE_SECRET"),
         ({"state_secret": "short"}, "STATE_SECRET"),
         ({"state_secret": f"{SECRET},short"}, "STATE_SECRET"),
@@ -217,6 +229,8 @@ def test_what_is_unsafe_or_contradicts_itself_is_refused_by_name(changes: dict[s
         {"auth_mode": "oauth", "oauth_issuer": "https://login.example.com/", "api_key": None},
         {"auth_mode": "oauth", "oauth_issuer": "http://localhost:9000", "oauth_allow_http_issuer": True},
         {"redis_url": "rediss://:secret@cache.example.com:6380/1", "state_secret": SECRET},
+        {"redis_url": "redis://user:a%2Fb%23c%40d@[::1]:6379/0?health_check_interval=5", "state_secret": SECRET},
+        {"redis_url": "unix:///run/redis.sock?db=1", "state_secret": SECRET},
         {"mcp_endpoint": "/api/v1/mcp"},
         {"trusted_proxies": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7,173.245.48.0/20"} | PRODUCTION,
         {"trusted_proxies": "0.0.0.0/0"},
@@ -549,6 +563,56 @@ def test_files_without_the_right_to_be_read_are_sentences(tmp_path: Path, monkey
     assert problems(_env_file=tmp_path / ".env") == [
         f"{tmp_path / '.env'}: cannot be read (Permission denied). Correct its rights."
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such rights")
+@pytest.mark.parametrize("name", ["keys_file", "tools_lock", "events_file"])
+@pytest.mark.parametrize("method", ["exists", "is_file"])
+def test_a_file_behind_a_closed_directory_is_a_sentence(
+    name: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rights are faked, because root may do everything."""
+    (tmp_path / "file").touch()
+    original = getattr(Path, method)
+
+    def refuse(self: Path, **options: Any) -> bool:
+        if self == tmp_path / "file":
+            raise PermissionError(13, "Permission denied", str(self))
+        return bool(original(self, **options))
+
+    monkeypatch.setattr(Path, method, refuse)
+    assert problems(**{name: tmp_path / "file"}) == [
+        f"{name.upper()}: cannot be reached: Permission denied. Correct the path, or the rights on the way to it"
+    ]
+
+
+def test_a_directory_of_secrets_behind_a_closed_one_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert problems() == [f"SECRETS_DIR: {tmp_path} cannot be reached (Permission denied)."]
+
+
+def test_a_name_of_a_file_that_is_too_long_is_a_sentence(tmp_path: Path) -> None:
+    (problem,) = problems(tools_lock=tmp_path / ("a" * 300))
+    assert problem.startswith("TOOLS_LOCK: cannot be reached: ")
+
+
+@pytest.mark.parametrize("name", ["redis_url", "eval_url", "oauth_proxy", "oauth_jwks_url"])
+@given(text=st.text(min_size=1, max_size=40) | st.from_regex(r"[a-z]{2,6}://[^ ]{0,30}", fullmatch=True))
+def test_any_text_as_a_url_is_one_or_a_sentence_without_its_password(name: str, text: str) -> None:
+    password = secrets.token_hex(8)
+    for url in (text, text.replace("://", f"://u:{password}@"), f"redis://:{password}/{text}@127.0.0.1/0"):
+        said = ""
+        try:
+            load(**{name: url, "state_secret": SECRET, "eval_model": "m"})
+        except SettingsError as error:
+            said = str(error)
+        assert password not in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFO in the file system")

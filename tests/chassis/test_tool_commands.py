@@ -149,6 +149,12 @@ def test_the_table_and_the_lock_say_whether_a_tool_asks(
     assert locked == options.get("confirm", True)
 
 
+def test_a_lock_that_cannot_be_written_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = tmp_path / "missing" / "tools.lock.json"
+    assert lock_tools({"greet": guarded_tool(greet)}, lock, {}) == 1
+    assert capsys.readouterr().err.startswith(f"{lock}: cannot be written: No such file or directory.")
+
+
 def test_a_refused_lock_leaves_the_old_one(lock: Path) -> None:
     lock_tools(tools(greet), lock, {})
     before = lock.read_bytes()

@@ -12,6 +12,7 @@ of a bundle that is published as a release `vVERSION` of that repository on GitH
 import argparse
 import hashlib
 import json
+import re
 import sys
 import tomllib
 import zipfile
@@ -37,6 +38,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--repository", metavar="OWNER/NAME", help="on GitHub; also writes dist/server.json")
     repository = parser.parse_args().repository
+    if repository and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*/(?!\.+$)[A-Za-z0-9._-]+", repository):
+        parser.error(f"--repository: {repository!r} is not of the form OWNER/NAME, as GitHub has them")
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     try:
         target = _bundle(project)

@@ -70,7 +70,14 @@ async def _call(options: argparse.Namespace, refusals: list[str]) -> int:
     url = options.url or own + settings.mcp_endpoint
     if options.url:
         headers = {}
-        if not url.startswith("https:") and not is_loopback(urlsplit(url).hostname or ""):
+        try:
+            parts = urlsplit(url)
+            is_url = bool(parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0)
+        except ValueError:
+            is_url = False
+        if not is_url:
+            raise Failure(f"{url}: is not a URL such as https://mcp.example.com/mcp.")
+        if not url.startswith("https:") and not is_loopback(parts.hostname or ""):
             raise Failure(f"{url}: the key would be readable on the way. Use https.")
     if settings.api_key is not None:
         headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
@@ -113,6 +120,8 @@ def _arguments(values: list[str], schema: Mapping[str, Any]) -> dict[str, Any]:
     known = schema.get("properties", {})
     arguments: dict[str, Any] = {}
     for pair in values:
+        if pair != pair.encode(errors="replace").decode():  # the terminal sent other bytes
+            raise Failure("A value is not UTF-8, which JSON needs.")
         name, equals, text = pair.partition("=")
         if not equals or name not in known:
             raise Failure(f"{pair}: write key=value, with one of the keys {', '.join(known) or '(it has none)'}.")
@@ -125,7 +134,7 @@ def _value(name: str, text: str, schema: Mapping[str, Any], definitions: Mapping
         return text
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Failure(f"{name}: is no JSON, such as 1, true, null, [1, 2] or a quoted text.") from None
 
 

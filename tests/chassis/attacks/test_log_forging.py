@@ -114,6 +114,35 @@ def test_the_key_is_in_no_answer_wherever_a_client_puts_it(attacked: ServerProce
         assert attacked.running.key not in answer.text + str(answer.headers)
 
 
+@pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
+def test_no_message_is_answered_with_the_key_that_is_in_it(attacked: ServerProcess, version: str) -> None:
+    """But for the id of a message, which JSON-RPC repeats."""
+    key, meta = attacked.running.key, "io.modelcontextprotocol/"
+    envelope = {f"{meta}protocolVersion": version, f"{meta}clientCapabilities": {}}
+    messages: list[tuple[str, dict[str, object]]] = [
+        (key, {"method": key, "params": {"_meta": envelope}}),
+        ("tools/list", {"method": "tools/list", "params": {"_meta": envelope | {f"{meta}protocolVersion": key}}}),
+        ("tools/list", {"method": "tools/list", "params": {"_meta": {key: key}, key: key}}),
+        ("tools/call", {"method": "tools/call", "params": {"name": key, "arguments": {key: key}, "_meta": envelope}}),
+        ("tools/call", {"method": "tools/call", "params": {"name": "crash", "arguments": {key: 1}, "_meta": envelope}}),
+        ("resources/read", {"method": "resources/read", "params": {"uri": f"a://{key}", "_meta": envelope}}),
+        ("initialize", {"method": "initialize", "params": {"protocolVersion": key, "capabilities": {key: key}}}),
+        ("", {"error": {key: key}}),
+        ("", {"error": {"code": 1, "message": key, "data": key}}),
+        ("", {"result": {key: key}}),
+        ("", {"result": {}, "error": {key: key}, key: key}),
+    ]
+    for method, message in messages:
+        for named in (version, key):
+            headers: list[Header] = [key_of(attacked.running), JSON, ACCEPT, ("MCP-Protocol-Version", named)]
+            headers += [("Mcp-Method", method), ("Mcp-Name", key)]
+            body = json.dumps({"jsonrpc": "2.0", "id": 1, **message}).encode()
+            answer = send(attacked.running, "POST", "/mcp", headers, body)
+            assert key[:20] not in answer.text, (method, answer.status)
+            assert answer.status < 500
+            assert "pydantic" not in answer.text
+
+
 def test_a_query_is_not_logged(attacked: ServerProcess) -> None:
     """Clients have put tokens into queries."""
     send(attacked.running, "GET", "/nothing?access_token=another-callers-secret")

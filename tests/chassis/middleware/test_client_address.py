@@ -12,6 +12,7 @@ from mcp_chassis.limits.client_address import (
     holds_most_addresses,
     is_in_networks,
     parse_address,
+    parse_network,
 )
 
 PROXIES = [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8:f::/48")]
@@ -92,6 +93,8 @@ def test_without_trusted_proxies_the_header_is_not_looked_at(peer: str, value: b
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("2001:db8:1:2::", "2001:db8:1:2::/64"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("64:ff9b::1.1.1.1", "1.1.1.1"),
+        ("64:ff9b::10.0.0.1", "64:ff9b::/64"),
         ("fe80::1%eth0", "fe80::/64"),
         ("unknown", "unknown"),
     ],
@@ -102,12 +105,30 @@ def test_limits_count_ipv4_addresses_and_ipv6_customers(address: str, key: str) 
 
 @given(st.ip_addresses(v=6), st.integers(0, 2**64 - 1))
 def test_all_addresses_of_one_64_are_one_client_and_no_others(address: ipaddress.IPv6Address, host: int) -> None:
-    if int(address) >> 64 == 0:
-        return  # where IPv4 is mapped
+    if int(address) >> 64 in {0, int(ipaddress.IPv6Address("64:ff9b::")) >> 64}:
+        return  # where IPv4 is mapped, or translated
     other = ipaddress.IPv6Address(int(address) >> 64 << 64 | host)
     assert client_key(str(other)) == client_key(str(address))
     neighbour = ipaddress.IPv6Address(int(address) ^ 1 << 64)
     assert client_key(str(neighbour)) != client_key(str(address))
+
+
+@pytest.mark.parametrize(
+    ("network", "held", "others"),
+    [
+        ("::ffff:203.0.113.0/120", ["203.0.113.7", "::ffff:203.0.113.7"], ["203.0.114.7"]),
+        ("::ffff:0:0/96", ["203.0.113.7", "10.0.0.1"], ["2001:db8::1"]),
+        ("64:ff9b::1.1.1.0/120", ["1.1.1.1", "64:ff9b::1.1.1.1"], ["1.1.2.1"]),
+        ("1.1.1.1", ["64:ff9b::1.1.1.1", "::ffff:1.1.1.1"], ["64:ff9b::1.1.1.2"]),
+        ("10.0.0.0/8", ["10.0.0.1", "::ffff:10.0.0.1"], ["64:ff9b::10.0.0.1"]),
+        ("2001:db8::/32", ["2001:db8::1"], ["203.0.113.7"]),
+    ],
+)
+def test_every_form_of_an_address_is_in_the_same_networks(network: str, held: list[str], others: list[str]) -> None:
+    """A blocked address must not come back in another form, and a translator must not make all its clients one."""
+    networks = [parse_network(network)]
+    assert [address for address in held if not is_in_networks(address, networks)] == []
+    assert [address for address in others if is_in_networks(address, networks)] == []
 
 
 def test_networks_hold_addresses_of_their_own_family() -> None:

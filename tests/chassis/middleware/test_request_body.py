@@ -15,6 +15,10 @@ JSON = (b"content-type", b"application/json")
 MESSAGE = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}'
 
 
+ERRORS = [b"{}", b'{"SECRET": 1}', b'{"code": "1", "message": "no"}', b'{"code": 1}', b'{"code": 1.5, "message": "no"}']
+VERSION_OF_KEY = b"io.modelcontextprotocol/protocolVersion", b"k" * 32
+
+
 class Setup:
     """The layer with a limit of 1,000 bytes."""
 
@@ -142,6 +146,8 @@ async def test_half_a_message_is_not_acted_upon() -> None:
         (b'{"jsonrpc": "2.0", "method": "ping", "id": 1.5}', -32600),
         (b'{"jsonrpc": "2.0", "method": "ping", "params": [1]}', -32600),
         (b'{"jsonrpc": "2.0", "id": 1}', -32600),
+        *((b'{"jsonrpc": "2.0", "id": 1, "error": %b}' % error, -32600) for error in ERRORS),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"_meta": {"%b": "%b"}}}' % VERSION_OF_KEY, -32600),
     ],
 )
 async def test_what_is_not_one_strict_json_object_is_a_json_rpc_error(body: bytes, code: int) -> None:

@@ -131,6 +131,15 @@ def test_no_input_can_forge_a_line(configure: Configure, log_format: str, evil: 
     assert "\x00" not in text
 
 
+def test_what_the_sdk_logs_of_clients_has_its_own_words_only(configure: Configure) -> None:
+    stream = configure()
+    logging.getLogger("mcp.server").warning("%s refused on %-10r, %d%%", "SECRET", "SECRET", 5)
+    (line,) = lines(stream)
+    assert line["event"] == "… refused on …, …%%"
+    logging.getLogger("mcp.server.request_state").warning("requestState rejected on %s: %s", "tools/call", "expired")
+    assert len(lines(stream)) == 1, "that is a security event"
+
+
 def test_a_traceback_in_the_console_cannot_be_mistaken_for_lines(configure: Configure) -> None:
     stream = configure("console")
     try:

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+from baking import TEMPLATE, load_module
 from pydantic import BaseModel, Field
 
-from mcp_chassis import tool
-from mcp_chassis.approval.model_apis import shown_to_model, tokens, unportable
+from mcp_chassis import Service, tool
 from mcp_chassis.calls.tools import GuardedTool, guarded_tool
 from mcp_chassis.cli import run
 from secure_mcp_server.server import SERVER
+
+SCRIPT = load_module(TEMPLATE / "scripts" / "model_apis.py")
+shown_to_model, tokens, unportable = SCRIPT.shown_to_model, SCRIPT.tokens, SCRIPT.unportable
 
 Text = Annotated[str, Field(max_length=50)]
 ALL = ("openai", "anthropic", "gemini")
@@ -214,3 +217,13 @@ def test_what_several_apis_lack_fails_by_the_name_of_the_tool(checked: Callable[
 def test_an_unknown_api_is_an_error_of_the_settings(checked: Callable[..., tuple[int, str, str]]) -> None:
     with pytest.raises(AssertionError):
         checked(small, MODEL_APIS="mistral")
+
+
+def test_without_scripts_only_the_approval_is_checked(
+    checked: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed wheel has none."""
+    monkeypatch.setattr(Service, "project", None)
+    code, out, err = checked(small, mapped)
+    assert (code, err) == (0, "")
+    assert out.count("\n") == 1

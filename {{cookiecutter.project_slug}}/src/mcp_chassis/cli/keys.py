@@ -137,6 +137,12 @@ def _rotate(path: Path, options: argparse.Namespace, *_: object) -> int:
         record = _find(keys, options.key)
         if record.revoked is not None:
             raise KeysError(f"{record.id} is revoked already")
+        if options.overlap and record.previous_until is not None and now < record.previous_until:
+            until = _time(record.previous_until)
+            raise KeysError(
+                f"{record.id} was rotated, and its secret before that is valid until {until}. A second rotation would "
+                "end it now: wait until then, or end both earlier secrets with --overlap 0m"
+            )
         key, expires, end = new_key(record.id), record.expires, now + options.overlap
         keys[record.id] = rotated = record.model_copy(
             update={

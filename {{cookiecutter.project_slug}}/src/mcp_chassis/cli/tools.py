@@ -1,8 +1,9 @@
 """`tools list`, `tools lock` and `tools check`: what is served, and whether it is as approved."""
 
 import argparse
+import runpy
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 from ..approval.bounds import unreachable
 from ..approval.lint import approval_problems, lint_problems, unconfirmed
 from ..approval.lock import LockError, definition, digest, locked_digests, write_lock
-from ..approval.model_apis import shown_to_model, tokens, unportable
 from ..calls.tools import GuardedTool
 from ..service import Service, unchecked_server
 from ..settings import Settings
@@ -36,7 +36,9 @@ def add_commands(commands: Commands) -> None:
 def _run(command: Callable[..., int], _: argparse.Namespace, service: Service, settings: Settings) -> int:
     server = unchecked_server(service)
     code = command(server.guarded_tools, settings.tools_lock, server.other_texts)
-    if command is check_tools:
+    script = service.project / "scripts" / "model_apis.py" if service.project is not None else None
+    if command is check_tools and script is not None and script.is_file():  # not in an installed wheel
+        check_for_models = runpy.run_path(str(script))["check_for_models"]
         code |= check_for_models(server.guarded_tools, settings.tools_token_budget, settings.model_apis)
     if command is not list_tools:
         limits = settings.max_body_bytes, settings.max_body_nodes
@@ -62,7 +64,11 @@ def lock_tools(tools: Mapping[str, GuardedTool], lock: Path, other_texts: Mappin
     if problems := lint_problems(tools, other_texts):
         print("Not locked:", *(f"  {line}" for line in problems), sep="\n", file=sys.stderr)
         return 1
-    write_lock(lock, tools)
+    try:
+        write_lock(lock, tools)
+    except OSError as error:
+        print(f"{lock}: cannot be written: {error.strerror}. Correct TOOLS_LOCK, or the rights there.", file=sys.stderr)
+        return 1
     print(f"{lock}: {len(tools)} tool{'s' if len(tools) != 1 else ''} locked. Commit it with the change.")
     return 0
 
@@ -74,26 +80,6 @@ def check_tools(tools: Mapping[str, GuardedTool], lock: Path, other_texts: Mappi
         return 1
     print(f"{len(tools)} tool{'s' if len(tools) != 1 else ''} as approved in {lock}.")
     return 0
-
-
-def check_for_models(tools: Mapping[str, GuardedTool], budget: int, apis: Collection[str]) -> int:
-    """Print what the definitions cost a model, and what model APIs do not take of them. Return the exit code."""
-    costs = {name: tokens(shown_to_model(guarded)) for name, guarded in tools.items()}
-    whole, code = sum(costs.values()), 0
-    by_cost = sorted(costs.items(), key=lambda item: -item[1])
-    print(table([("TOOL", "TOKENS"), *((name, str(cost)) for name, cost in (*by_cost, ("all", whole)))]))
-    for name, guarded in tools.items():
-        for is_common, text in unportable(guarded, apis):
-            print(f"{'' if is_common else 'Note: '}{name}: {text}", file=sys.stderr)
-            code |= is_common
-    if whole > budget:
-        print(
-            f"The definitions take about {whole} tokens of a model's context, more than "
-            f"TOOLS_TOKEN_BUDGET of {budget}. Shorten those that cost most, split the server, or raise the budget.",
-            file=sys.stderr,
-        )
-        code = 1
-    return code
 
 
 def _row(guarded: GuardedTool, locked: Mapping[str, str]) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ..approval.lock import digest
-from ..approval.model_apis import shown_to_model
 from ..cli.terminal import table
 from ..service import Service, unchecked_server
 from ..settings import Settings, SettingsError
@@ -47,7 +46,8 @@ def run_evals(directory: Path, options: argparse.Namespace, service: Service, se
     """Judge every case and print a table. Return 1 if an answer is not as expected."""
     server, own = unchecked_server(service), settings.room(EvalSettings)
     cases = _cases(options.files or sorted(directory.glob("*.yaml")), server.guarded_tools)
-    tools = [shown_to_model(guarded) for guarded in server.guarded_tools.values()]
+    offered = [guarded.tool for guarded in server.guarded_tools.values()]
+    tools = [{"name": one.name, "description": one.description, "input_schema": one.parameters} for one in offered]
     recording = directory / "recorded.json"
     kept = _kept(recording)
 

@@ -22,7 +22,10 @@ class EvalSettings(RoomSettings):
         if self.eval_url is None:
             return []
         problems = []
-        parts = urlsplit(self.eval_url)
+        try:
+            parts = urlsplit(self.eval_url)
+        except ValueError:
+            return ["EVAL_URL: is not a URL such as https://api.example.com/v1."]
         if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
             problems.append("EVAL_URL: must begin with https://, or be http:// on this machine: it gets EVAL_KEY.")
         if self.eval_model is None:

@@ -10,6 +10,7 @@ import functools
 import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ _SECRET_NAMES = frozenset(
     {"authorization", "api_key", "x-api-key", "cookie", "set-cookie", "password", "secret", "token", "access_token"}
 )
 _PACKAGE = __name__.partition(".")[0]
+_PLACES = re.compile(r"%[-+ #0]*[0-9.]*[a-zA-Z]")  # of values in a message
 _REPEATING_VALUES = frozenset({"mcp", "asyncio"})
 """Loggers of libraries whose messages repeat what clients send, or what tools raise."""
 
@@ -81,6 +83,7 @@ def configure_logging(
     logging.getLogger(_PACKAGE).setLevel(level)
     for name in ("httpx2", "httpcore2", "mcp"):  # they narrate every request and every session; warnings stay
         logging.getLogger(name).setLevel(_at_least("WARNING", level))
+    logging.getLogger("mcp.server.request_state").setLevel("ERROR")  # a refused state is a security event
     logging.getLogger("uvicorn.access").propagate = False  # our access line replaces it
 
 
@@ -139,7 +142,7 @@ class _Handler(logging.Handler):
         """Write one record."""
         record.__dict__.pop("color_message", None)  # uvicorn's second copy of its message
         if record.name.partition(".")[0] in _REPEATING_VALUES:
-            record.msg, record.args = str(record.msg).partition("\n")[0], ()
+            record.msg, record.args = _PLACES.sub("…", str(record.msg).partition("\n")[0]), ()
         try:
             line = self.format(record)
         except Exception as error:  # whatever a library has logged

@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 _UNKNOWN = "unknown"
+_MAPPED, _NAT64 = IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96")
 _CACHE_SIZE = 1024  # addresses: to parse one costs more than all other checks of a request together
 
 
@@ -54,12 +55,29 @@ def client_key(address: str) -> str:
 
 @functools.lru_cache(_CACHE_SIZE)
 def parse_address(text: str) -> Address | None:
-    """Return an address in its plain form: without a zone, and IPv4 where IPv6 only wraps it (`::ffff:192.0.2.1`)."""
+    """Return an address in its plain form: without a zone, and IPv4 where IPv6 only wraps it (`::ffff:192.0.2.1`, and
+    `64:ff9b::192.0.2.1` of a translator, RFC 6052).
+    """
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+    wrapped = IPv4Address(int(address) & 0xFFFFFFFF)
+    # A translator writes public addresses only (RFC 6052, section 3.1).
+    is_wrapper = address in _MAPPED or (address in _NAT64 and wrapped.is_global)
+    return wrapped if is_wrapper else address
+
+
+def parse_network(text: str) -> Network:
+    """Return a network in the form in which addresses are compared.
+
+    Raises:
+        ValueError: if it is none. Host bits (10.0.0.1/8) are a typing error; an address alone is a network of one.
+    """
+    network = ip_network(text)
+    if isinstance(network, IPv6Network) and any(network.subnet_of(wrapped) for wrapped in (_MAPPED, _NAT64)):
+        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+    return network
 
 
 def is_in_networks(address: str, networks: Sequence[Network]) -> bool:

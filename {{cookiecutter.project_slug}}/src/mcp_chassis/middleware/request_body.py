@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from mcp.types import PROTOCOL_VERSION_META_KEY
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,6 +15,7 @@ from .responses import Refusal, json_rpc_error
 
 _LARGE_BYTES = 65_536  # that count as a further request
 _MANY_NODES = 1000  # values (members, items, objects, arrays) that any message may hold
+_MAX_VERSION = 20  # characters: the SDK repeats it, and no key is so short
 _PLACES_OF_MANY = 4  # further requests that a message with more of them counts as
 
 _WRONG_TYPE = Refusal(415, "Send the body as `Content-Type: application/json`, not compressed.")
@@ -109,9 +111,7 @@ class RequestBodyLayer:
             await self._large_message.acquire()
             asyncio.get_running_loop().call_soon(self._large_message.release)
         try:
-            message: dict[str, Any] = parse_json(
-                body, max_nodes=self.max_nodes
-            )  # `_envelope_flaw` checks that it is one
+            message: dict[str, Any] = parse_json(body, max_nodes=self.max_nodes)  # an object: see `_envelope_flaw`
         except InvalidJson as error:
             raise self._invalid(-32700, f"Parse error: {error}") from None
         if flaw := _envelope_flaw(message) or _excess(message, len(body), has_many=has_many):
@@ -139,18 +139,20 @@ def _envelope_flaw(message: Any) -> str | None:
     """Return what keeps `message` from being JSON-RPC 2.0 as MCP uses it. The SDK would echo the message instead."""
     if not isinstance(message, dict):
         return "send one JSON-RPC message, not a batch"
-    if message.get("jsonrpc") != "2.0":
-        return '`jsonrpc` must be "2.0"'
-    if type(message.get("id", 0)) not in {str, int}:
-        return "`id` must be a string or an integer"
-    if not isinstance(message.get("method", ""), str):
-        return "`method` must be a string"
-    if not isinstance(message.get("params", {}), dict | None):
-        return "`params` must be an object"
-    is_complete = "method" in message or (
-        "id" in message and isinstance(message.get("result"), dict) != isinstance(message.get("error"), dict)
+    params, error = message.get("params"), message.get("error")
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    version = meta.get(PROTOCOL_VERSION_META_KEY, "") if isinstance(meta, dict) else ""
+    is_error = isinstance(error, dict) and type(error.get("code")) is int and isinstance(error.get("message"), str)
+    is_response = "id" in message and isinstance(message.get("result"), dict) != is_error
+    flaws = (
+        (message.get("jsonrpc") != "2.0", '`jsonrpc` must be "2.0"'),
+        (type(message.get("id", 0)) not in {str, int}, "`id` must be a string or an integer"),
+        (not isinstance(message.get("method", ""), str), "`method` must be a string"),
+        (not isinstance(params, dict | None), "`params` must be an object"),
+        (len(str(version)) > _MAX_VERSION, f"`{PROTOCOL_VERSION_META_KEY}` is no version of the protocol"),
+        ("method" not in message and not is_response, "it is neither a request, a notification nor a response"),
     )
-    return None if is_complete else "it is neither a request, a notification nor a response"
+    return next((text for is_flawed, text in flaws if is_flawed), None)
 
 
 def _excess(message: dict[str, Any], size: int, *, has_many: bool) -> str | None:

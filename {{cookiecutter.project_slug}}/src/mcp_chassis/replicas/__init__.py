@@ -3,10 +3,12 @@
 import argparse
 import asyncio
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
+
+from pydantic import SecretStr
 
 from ..rooms import Room
 from .settings import ReplicaSettings
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from ..parts import Parts
     from ..service import Service
     from ..settings import Settings
+    from .connection import SharedRedis
+
+_Answer = TypeVar("_Answer")
 
 
 class Replicas(Room):
@@ -77,18 +82,13 @@ class Replicas(Room):
 
     def revoker(self, service: "Service", settings: "Settings") -> Callable[[str], bool] | None:
         """Return what revokes a key on all replicas, and returns whether Redis could be reached."""
-        own = settings.room(ReplicaSettings)
-        if own.redis_url is None:
+        if settings.room(ReplicaSettings).redis_url is None:
             return None
-        url, seconds = own.redis_url.get_secret_value(), own.redis_timeout
-        return lambda key_id: asyncio.run(_revoke(key_id, url, service.name, seconds))
+        return lambda key_id: _asked(service, settings, partial(_revoke, key_id=key_id), otherwise=False)
 
     def days_of_use(self, service: "Service", settings: "Settings") -> Mapping[str, str]:
         """Return the day on which each key was last used on any replica; none if Redis does not answer."""
-        own = settings.room(ReplicaSettings)
-        if own.redis_url is None:
-            return {}
-        return asyncio.run(_days_of_use(own.redis_url.get_secret_value(), service.name, own.redis_timeout))
+        return _asked(service, settings, _days_of_use, otherwise={})
 
     def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
         """Report whether Redis answers."""
@@ -109,31 +109,37 @@ class Replicas(Room):
             yield Finding("OK", "Redis", f"{host}:{port} answers")
 
 
-async def _revoke(key_id: str, url: str, project: str, seconds: float) -> bool:
+def _asked(
+    service: "Service", settings: "Settings", ask: "Callable[[SharedRedis], Awaitable[_Answer]]", *, otherwise: _Answer
+) -> _Answer:
+    """Return what `ask` finds out in Redis; `otherwise` if there is none, or it does not answer."""
     from .connection import RedisUnavailable, SharedRedis  # noqa: PLC0415
+
+    own = settings.room(ReplicaSettings)
+
+    async def answer(url: SecretStr) -> _Answer:
+        redis = SharedRedis(url.get_secret_value(), project=service.name, timeout=own.redis_timeout)
+        try:
+            return await ask(redis)
+        except RedisUnavailable:
+            return otherwise
+        finally:
+            await redis.close()
+
+    return asyncio.run(answer(url)) if (url := own.redis_url) is not None else otherwise
+
+
+async def _revoke(redis: "SharedRedis", key_id: str) -> bool:
     from .knowledge import Revocations  # noqa: PLC0415
 
-    redis = SharedRedis(url, project=project, timeout=seconds)
-    try:
-        await Revocations(redis).add(key_id)
-    except RedisUnavailable:
-        return False
-    finally:
-        await redis.close()
+    await Revocations(redis).add(key_id)
     return True
 
 
-async def _days_of_use(url: str, project: str, seconds: float) -> dict[str, str]:
-    from .connection import RedisUnavailable, SharedRedis  # noqa: PLC0415
+async def _days_of_use(redis: "SharedRedis") -> Mapping[str, str]:
     from .knowledge import KeyUse  # noqa: PLC0415
 
-    redis = SharedRedis(url, project=project, timeout=seconds)
-    try:
-        return await KeyUse(redis).days()
-    except RedisUnavailable:
-        return {}
-    finally:
-        await redis.close()
+    return await KeyUse(redis).days()
 
 
 ROOM = Replicas()

@@ -4,11 +4,12 @@ import hmac
 import re
 from importlib.util import find_spec
 from typing import Annotated, Literal
-from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr
 
-from ..settings.fields import MAKE_KEY, RoomSettings, SettingsFields, parts, weakness
+from ..settings.fields import MAKE_KEY, RoomSettings, SettingsFields, parts, unsecret, weakness
+
+_URL = re.compile(r"rediss?://[^/?#]*(/[0-9]*)?(\?[^#]*)?|unix://[^#]*")
 
 
 class ReplicaSettings(RoomSettings):
@@ -34,8 +35,8 @@ class ReplicaSettings(RoomSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be logged. Of the URL only its password: the rest is in ordinary lines as well."""
-        password = unquote(urlsplit(self.redis_url.get_secret_value()).password or "") if self.redis_url else ""
-        return tuple(filter(None, (password, *self.state_secrets)))
+        has_password = self.redis_url is not None and "@" in self.redis_url.get_secret_value()
+        return (*((unsecret(self.redis_url),) if self.redis_url and has_password else ()), *self.state_secrets)
 
     def problems(self, settings: SettingsFields) -> list[str]:
         """Return what several processes lack to act as one server."""
@@ -45,9 +46,10 @@ class ReplicaSettings(RoomSettings):
                 problems.append(
                     "REDIS_URL: needs the redis client. Install the project again: `uv sync`, or `pip install -e .`."
                 )
-            if re.match(r"(rediss?|unix)://", self.redis_url.get_secret_value()) is None:
+            elif not _is_usable(self.redis_url.get_secret_value()):
                 problems.append(
-                    "REDIS_URL: must start with redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0."
+                    "REDIS_URL: is not a URL such as redis://127.0.0.1:6379/0, rediss://:password@host:6379/0 or "
+                    "unix:///run/redis.sock. In a password write %2F for /, %23 for #, %3F for ? and %40 for @."
                 )
             if not self.state_secret:
                 problems.append(
@@ -64,3 +66,13 @@ class ReplicaSettings(RoomSettings):
         if len(set(self.state_secrets)) < len(self.state_secrets):
             problems.append("STATE_SECRET: names one secret twice. To rotate, write the new one and the old one.")
         return problems
+
+
+def _is_usable(url: str) -> bool:
+    from redis.asyncio import ConnectionPool  # noqa: PLC0415  (slow, and used only where a Redis is set)
+
+    try:
+        ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]  # it connects later
+    except (ValueError, TypeError):  # an option that is unknown, or has no such value
+        return False
+    return _URL.fullmatch(url) is not None

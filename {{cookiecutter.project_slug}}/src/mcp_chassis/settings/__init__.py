@@ -7,6 +7,7 @@ has a settings class of its own, which `Settings.room` returns.
 import errno
 import os
 import re
+import socket
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
@@ -46,6 +47,8 @@ class SettingsError(Exception):
 def cannot_listen(setting: str, host: str, port: int, error: OSError) -> SettingsError:
     """Return the error for an address that a port's setting names and that cannot be listened on."""
     if error.errno != errno.EADDRINUSE:
+        if isinstance(error, socket.gaierror):
+            return SettingsError([f"{setting.replace('PORT', 'HOST')}: {host} is no address or name of this machine."])
         return SettingsError([f"{setting}: {host}:{port} cannot be listened on: {os.strerror(error.errno or 0)}."])
     option = f"`--port {port % 65_535 + 1}`, or " if setting == "PORT" else ""
     advice = f"Stop it, or choose another port: {option}{setting} in .env."
@@ -137,7 +140,10 @@ def team_fields(kind: type[Settings]) -> Mapping[str, FieldInfo]:
 def secrets_directory() -> Path | None:
     """Return the directory of secrets, if there is one."""
     directory = Path(os.environ.get("SECRETS_DIR", "/run/secrets"))
-    return directory if directory.is_dir() else None
+    try:
+        return directory if directory.is_dir() else None
+    except OSError as error:
+        raise SettingsError([f"SECRETS_DIR: {directory} cannot be reached ({error.strerror})."]) from None
 
 
 def read_env_file(path: Path | None) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
@@ -12,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ..http.origins import host_name, is_path, normal_origin, page_origin, public_url
 from ..http.routes import WELL_KNOWN
-from ..limits.client_address import Network
+from ..limits.client_address import Network, parse_network
 from ..sinks.urls import DEFAULT_PORTS
 
 _TAKEN_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/security/events"})
@@ -32,7 +31,7 @@ def _networks(value: Any) -> Any:
 
 def _network(text: str) -> Network:
     try:
-        return ip_network(text)  # host bits (10.0.0.1/8) are a typing error; an address alone is a network of one
+        return parse_network(text)
     except ValueError:
         raise ValueError(f"{text!r} is not an address or network such as 192.0.2.7 or 10.0.0.0/8") from None
 
@@ -44,12 +43,17 @@ def _choice(kind: Any, **synonyms: str) -> BeforeValidator:
 
 
 def _regular(path: Path) -> Path:
-    if path.exists() and not path.is_file():
-        raise ValueError("is not a regular file. Name one, or one that does not exist yet")
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError("is not a regular file. Name one, or one that does not exist yet")
+    except OSError as error:
+        raise ValueError(
+            f"cannot be reached: {error.strerror}. Correct the path, or the rights on the way to it"
+        ) from None
     return path
 
 
-def _unsecret(secret: SecretStr | SecretBytes) -> str:
+def unsecret(secret: SecretStr | SecretBytes) -> str:
     """Return what must never be logged: of a URL with a password only that, the rest is in ordinary lines as well."""
     given = secret.get_secret_value()
     text = given if isinstance(given, str) else given.decode(errors="replace")
@@ -114,7 +118,7 @@ class _Sources(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be logged. `KEYS` holds digests, in a text whose pieces are in ordinary lines."""
-        return tuple(_unsecret(one) for name, value in self if name != "keys" for one in _secrets_in(value))
+        return tuple(unsecret(one) for name, value in self if name != "keys" for one in _secrets_in(value))
 
 
 class SettingsFields(_Sources):

@@ -388,7 +388,7 @@ def proxy_at(url: str | None, authorities: ssl.SSLContext) -> httpcore2.Proxy | 
         proxy = httpx2.Proxy(url)
         if proxy.url.scheme not in {"http", "https"} or not proxy.url.host:
             raise ValueError
+        context = authorities if proxy.url.scheme == "https" else None
+        return httpcore2.Proxy(str(proxy.url), proxy.raw_auth, ssl_context=context)
     except (ValueError, httpx2.InvalidURL):  # whose text would quote a password
         raise ConfigurationError("the URL of the proxy is not of the form http://host:port") from None
-    context = authorities if proxy.url.scheme == "https" else None
-    return httpcore2.Proxy(str(proxy.url), proxy.raw_auth, ssl_context=context)

@@ -4,16 +4,20 @@ A client hands the name, the description and the input schema of its tools to a 
 their strict modes where they have one: OpenAI (structured outputs: supported schemas), Anthropic (strict tool use: JSON
 Schema limitations) and Gemini (FunctionDeclaration). Keywords that only bound a value (`maxLength`, `minimum`,
 `uniqueItems`, `const`) are not reported: adapters drop them, and the server enforces them either way.
+
+`tools check` runs this in the checkout. No server needs it.
 """
 
 import json
 import re
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
-from ..calls.tools import GuardedTool
+from mcp_chassis.calls.tools import GuardedTool
+from mcp_chassis.cli.terminal import table
 
 _BYTES_PER_TOKEN = 4
 _MAX_DESCRIPTION = 1024  # characters: OpenAI's error `string_above_max_length`
@@ -36,6 +40,26 @@ _LACKED: Mapping[str, tuple[str, str]] = MappingProxyType(
         **dict.fromkeys(_RARE.split(), (_EVERY, "check it in the tool")),
     }
 )
+
+
+def check_for_models(tools: Mapping[str, GuardedTool], budget: int, apis: Collection[str]) -> int:
+    """Print what the definitions cost a model, and what model APIs do not take of them. Return the exit code."""
+    costs = {name: tokens(shown_to_model(guarded)) for name, guarded in tools.items()}
+    whole, code = sum(costs.values()), 0
+    by_cost = sorted(costs.items(), key=lambda item: -item[1])
+    print(table([("TOOL", "TOKENS"), *((name, str(cost)) for name, cost in (*by_cost, ("all", whole)))]))
+    for name, guarded in tools.items():
+        for is_common, text in unportable(guarded, apis):
+            print(f"{'' if is_common else 'Note: '}{name}: {text}", file=sys.stderr)
+            code |= is_common
+    if whole > budget:
+        print(
+            f"The definitions take about {whole} tokens of a model's context, more than "
+            f"TOOLS_TOKEN_BUDGET of {budget}. Shorten those that cost most, split the server, or raise the budget.",
+            file=sys.stderr,
+        )
+        code = 1
+    return code
 
 
 def shown_to_model(guarded: GuardedTool) -> dict[str, Any]:
