@@ -84,7 +84,7 @@ def ours(port: int) -> None:
             return text
 
         echo.__name__ = f"echo_{number}" if number else "echo"
-        return module("").tool(title="Echo", read_only=True)(echo)
+        return module("").tool(title="Echo", read_only=True, open_world=False)(echo)
 
     settings = module(".settings").load_settings(
         port=port, log_format="json", max_result_bytes=8 << 20, max_result_tokens=8 << 20
