@@ -13,7 +13,6 @@ import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
-from types import MappingProxyType
 from typing import Any
 
 from mcp_chassis.calls.tools import GuardedTool
@@ -29,17 +28,15 @@ _RARE = "not if contains dependentRequired dependentSchemas unevaluatedPropertie
 _MAP = "take a list of objects that have the key as a member, instead of a dict"
 
 # The APIs that lack a keyword, and what to write instead of the type that brings it.
-_LACKED: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "oneOf": ("openai anthropic", "write the union without a discriminator"),
-        "allOf": ("openai gemini", "write one type with all members"),
-        "prefixItems": ("openai anthropic", "take an object with named members instead of a tuple"),
-        "patternProperties": (_EVERY, _MAP),
-        "propertyNames": (_EVERY, _MAP),
-        "additionalProperties": ("openai anthropic", _MAP),
-        **dict.fromkeys(_RARE.split(), (_EVERY, "check it in the tool")),
-    }
-)
+_LACKED: Mapping[str, tuple[str, str]] = {
+    "oneOf": ("openai anthropic", "write the union without a discriminator"),
+    "allOf": ("openai gemini", "write one type with all members"),
+    "prefixItems": ("openai anthropic", "take an object with named members instead of a tuple"),
+    "patternProperties": (_EVERY, _MAP),
+    "propertyNames": (_EVERY, _MAP),
+    "additionalProperties": ("openai anthropic", _MAP),
+    **dict.fromkeys(_RARE.split(), (_EVERY, "check it in the tool")),
+}
 
 
 def check_for_models(tools: Mapping[str, GuardedTool], budget: int, apis: Collection[str]) -> int:

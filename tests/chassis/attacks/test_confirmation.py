@@ -1,5 +1,6 @@
 """Making a destructive tool run although no person has agreed to exactly that."""
 
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +13,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.server import request_state
 from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.resolve import Elicit, Resolve
 from mcp.types import (
     CallToolResult,
     ElicitRequest,
@@ -20,7 +22,7 @@ from mcp.types import (
     ElicitResult,
     InputRequiredResult,
 )
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from mcp_chassis import tool
 from mcp_chassis.calls import confirmation
@@ -77,11 +79,46 @@ async def ask_for_more(path: Path, ctx: Context[Any, Any]) -> str | InputRequire
     return InputRequiredResult(input_requests={"more": ElicitRequest(params=form)}, request_state="a state of its own")
 
 
+class Carrier(BaseModel):
+    """What a destructive tool asks for by itself."""
+
+    carrier: Literal["post", "courier"]
+
+
+def which_carrier() -> Elicit[Carrier]:
+    """Ask for the carrier."""
+    return Elicit("Which carrier?", Carrier)
+
+
+@tool(calls_per_minute=60)
+async def ship(path: Path, carrier: Annotated[Carrier, Resolve(which_carrier)]) -> str:
+    """Ship a note."""
+    RAN.append(path)
+    return f"shipped by {carrier.carrier}"
+
+
+@tool()
+async def ship_by_hand(path: Path, ctx: Context[Any, Any]) -> str | InputRequiredResult:
+    """Ship a note, and keep a state of its own."""
+    if ctx.request_state == "its own state":
+        RAN.append(path)
+        return "shipped"
+    form = ElicitRequestFormParams(message="How?", requested_schema={"type": "object", "properties": {}})
+    return InputRequiredResult(input_requests={"how": ElicitRequest(params=form)}, request_state="its own state")
+
+
+@tool()
+async def clean(path: Path = "/", recursive: Annotated[bool, Field(alias="all")] = True) -> str:
+    """Delete what is there."""
+    RAN.append(f"{path} {recursive}")
+    return "deleted"
+
+
 def make_server(events: EventLog | None = None) -> GuardedServer:
     """Return a server of everything above."""
     return GuardedServer(
         "confirm",
-        tools=(delete_note, delete_folder, tidy_up, ask_for_more, trim, trim_twice),
+        tools=(delete_note, delete_folder, tidy_up, ask_for_more, trim, trim_twice, ship, ship_by_hand, clean),
         events=events or EventLog(),
     )
 
@@ -135,6 +172,43 @@ async def test_what_a_person_has_agreed_to_runs_once(server: RunningServer, name
     assert RAN == ["/notes/a"]
     assert len(person.shown) == 1
     assert EVENTS.total == before
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_tool_that_is_confirmed_may_ask_a_question_of_its_own(server: RunningServer, mode: str) -> None:
+    shown: list[str] = []
+
+    async def person(context: object, params: ElicitRequestParams) -> ElicitResult:
+        shown.append(params.message.split("\n")[0])
+        return ElicitResult(
+            action="accept", content={"carrier": "post"} if "arrier" in shown[-1] else {"confirm": True}
+        )
+
+    if mode == "legacy":
+        connection = on_stdio(__name__, "make_server", mode=mode, elicitation_callback=person)
+    else:
+        connection = connected(server, mode=mode, elicitation_callback=person)
+    async with connection as client:
+        result = await client.call_tool("ship", {"path": "/notes/a"})
+    assert text(result) == "shipped by post"
+    assert shown == ["Run the tool ship with these arguments?", "Which carrier?"]
+
+
+async def test_a_tool_that_is_confirmed_gets_its_own_state_back(server: RunningServer) -> None:
+    async with connected(server, elicitation_callback=Person()) as client:
+        assert text(await client.call_tool("ship_by_hand", {"path": "/notes/a"})) == "shipped"
+    assert RAN == ["/notes/a"]
+
+
+async def test_defaults_that_will_apply_are_shown(server: RunningServer) -> None:
+    """Called with nothing, a tool may do the most."""
+    person = Person()
+    async with connected(server, elicitation_callback=person) as client:
+        await client.call_tool("clean", {})
+        await client.call_tool("clean", {"path": "/a", "all": False})
+    assert json.loads(person.shown[0].partition("\n")[2]) == {"path (default)": "/", "all (default)": True}
+    assert json.loads(person.shown[1].partition("\n")[2]) == {"path": "/a", "all": False}
+    assert RAN == ["/ True", "/a False"]
 
 
 REFUSALS = {
@@ -347,6 +421,25 @@ async def test_an_answer_counts_once(server: RunningServer, first: ElicitResult 
             assert again.is_error
     assert len(RAN) == before
     assert last_event("replayed")["severity"] == "medium"
+
+
+@pytest.mark.parametrize("name", ["ship", "ship_by_hand"])
+async def test_the_answer_to_a_further_question_counts_once(server: RunningServer, name: str) -> None:
+    """A client that repeats the last round would run the tool again on one confirmation."""
+    async with attacker(server) as client:
+        further = await answered(client, await asked(client, name), name=name)
+        assert isinstance(further, InputRequiredResult)
+        assert RAN == []
+        (key,) = further.input_requests or {}
+        answer = {key: ElicitResult(action="accept", content={"carrier": "post"})}
+        last: dict[str, Any] = {"input_responses": answer, "request_state": further.request_state}
+        assert not (await client.session.call_tool(name, {"path": "/notes/a"}, **last)).is_error
+        assert len(RAN) == 1
+        for _ in range(3):
+            assert (await client.session.call_tool(name, {"path": "/notes/a"}, **last)).is_error
+        with pytest.raises(MCPError):
+            await client.session.call_tool(name, {"path": "/notes/b"}, **last)
+    assert len(RAN) == 1
 
 
 async def test_an_answer_sent_twenty_times_at_once_counts_once(server: RunningServer) -> None:

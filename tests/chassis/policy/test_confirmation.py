@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 
@@ -43,6 +43,7 @@ class Call:
     request_state: str | None = None
     input_responses: dict[str, Any] | None = None
     answer: Any = None
+    _input_params: Any = field(default_factory=SimpleNamespace)
 
     async def elicit(self, question: str, form: type[Answer]) -> Any:
         """Answer as the person would."""

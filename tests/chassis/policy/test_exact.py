@@ -32,10 +32,14 @@ from pydantic import (
     Field,
     Json,
     NaiveDatetime,
+    OnErrorOmit,
+    SkipValidation,
     StringConstraints,
+    WithJsonSchema,
     create_model,
 )
 from pydantic import ValidationError as Refused
+from pydantic.json_schema import SkipJsonSchema
 from regress import Regex
 from typing_extensions import TypedDict
 
@@ -51,7 +55,7 @@ FORMATS = FormatChecker()
 def is_date_time(text: object) -> bool:
     if not isinstance(text, str):
         return True
-    shape = re.fullmatch(r"(?i)\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d(\.\d+)?(Z|[+-]\d\d:\d\d)", text, re.ASCII)
+    shape = re.fullmatch(r"(?i)\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d(\.\d+)?(Z|[+-]\d\d:[0-5]\d)", text, re.ASCII)
     return shape is not None and bool(datetime.datetime.fromisoformat(text.upper()))
 
 
@@ -109,6 +113,22 @@ class Pair:
     right: Colour = Colour.RED
 
 
+@dataclasses.dataclass
+class Derived:
+    left: Annotated[int, Field(ge=0, le=9)]
+    twice: int = dataclasses.field(init=False, default=0)
+
+
+class Red(BaseModel):
+    colour: Literal[Colour.RED]
+    depth: Annotated[int, Field(ge=0, le=3)]
+
+
+class Blue(BaseModel):
+    colour: Literal[Colour.BLUE]
+    depth: bool
+
+
 class Row(TypedDict, total=False):
     day: datetime.date
     flag: bool
@@ -118,7 +138,8 @@ LEAVES: list[Any] = [
     *(Annotated[int, Field(ge=-2, le=5)], Annotated[int, Field(gt=0, lt=50, multiple_of=7)], bool, type(None)),
     *(Annotated[float, Field(ge=-1, lt=2.5)], Annotated[str, Field(min_length=1, max_length=4)]),
     *(Annotated[str, Field(max_length=9, pattern="^[a-c]+(?:-[0-9.]{1,2})?$")], Annotated[str, AfterValidator(str)]),
-    *(Literal["a", "b"], Literal[1, "a", True], Literal[0, None], Mixed, Colour, datetime.date, AwareDatetime),
+    *(Literal["a", "b"], Literal[1, "a", True], Literal[0, None], Mixed, Colour),
+    *(Literal[Colour.RED, Colour.BLUE], Literal[Mixed.TEXT, Mixed.ONE, "b"], datetime.date, AwareDatetime),
     *(datetime.datetime, datetime.time, uuid.UUID, ipaddress.IPv4Address, ipaddress.IPv6Address),
     *(Annotated[Decimal, Field(max_digits=5, decimal_places=2)], Annotated[Decimal, Field(ge=0, le=Decimal("9.5"))]),
     *(Annotated[Decimal, Field(gt=0, max_digits=3, decimal_places=0)], Annotated[Colour, Field(description="Hue")]),
@@ -129,8 +150,12 @@ KEYS = [
     Annotated[str, Field(max_length=3, pattern="^[a-c]*$")],
     Literal["a", "b"],
     Colour,
+    Literal[Colour.BLUE],
 ]
-FIXED = [Node, Pair, Row, Annotated[Cat | Dog, Field(discriminator="kind")], Cat | Dog, Cat]
+FIXED = [
+    *(Node, Pair, Derived, Row, Annotated[Cat | Dog, Field(discriminator="kind")], Cat | Dog, Cat),
+    *(Annotated[Red | Blue, Field(discriminator="colour")], Red | Blue),
+]
 
 
 def larger(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -165,6 +190,7 @@ TEXTS = st.one_of(
     st.sampled_from(
         ["2026-02-28T12:00:00", "2026-02-28 12:00:00Z", "12:00", "12:00:00", "0123", "1.2.3.4", "1.2.3.04"]
     ),
+    st.sampled_from(["2026-02-28T12:00:00+00:60", "2026-02-28T12:00:00+01:59", "12:00:00+00:99", "12:00:00-23:59"]),
     st.sampled_from(["::1", "fe80::1%a", "123e4567e89b42d3a456426614174000", "a\n", "abc-1.", "+1", "１"]),
 )
 SCALARS = st.one_of(
@@ -277,6 +303,52 @@ class Choices(BaseModel):
     name: str = Field(validation_alias=AliasChoices("a", "b"))
 
 
+class ByName(BaseModel):
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=False)
+
+    name: str = Field(alias="a")
+
+
+class Described(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"properties": {}})
+
+    name: str
+
+
+class Dropped(BaseModel):
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.clear())
+
+    name: str
+
+
+class Rewritten(BaseModel):
+    name: str
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> Any:
+        return {**handler(core), "properties": {}}
+
+
+@dataclasses.dataclass
+class DescribedData:
+    __pydantic_config__ = ConfigDict(json_schema_extra={"required": []})
+
+    name: str
+
+
+class DescribedRow(TypedDict):
+    __pydantic_config__ = ConfigDict(json_schema_extra={"required": []})
+
+    name: str
+
+
+class Hidden(BaseModel):
+    name: SkipJsonSchema[int] = 3
+
+
+REMEDY = "json_schema_extra may hold remarks only"
+
+
 @pytest.mark.parametrize(
     ("annotation", "remedy"),
     [
@@ -304,9 +376,53 @@ class Choices(BaseModel):
         (Annotated[Decimal, Field(max_digits=5, decimal_places=2, le=3)], "decimal_places"),
         (Annotated[float, Field(multiple_of=0.1)], "in the tool"),
         (Annotated[str, StringConstraints(strip_whitespace=True)], "AfterValidator"),
+        (ByName, "one name each"),
+        (list[OnErrorOmit[int]], "no more"),
+        *((one, REMEDY) for one in (Described, Dropped, Rewritten, DescribedData, DescribedRow, Hidden)),
+        (Annotated[str, WithJsonSchema({"type": "string", "maxLength": 5})], REMEDY),
+        (Annotated[set[int], WithJsonSchema({"type": "array", "maxItems": 5})], REMEDY),
+        (Annotated[str, Field(json_schema_extra={"maxLength": 5})], REMEDY),
+        (Annotated[str, Field(json_schema_extra=lambda schema: schema.update(maxLength=5))], REMEDY),
+        (int | SkipJsonSchema[None], REMEDY),
+        (list[SkipValidation[int]], REMEDY),
+        (Annotated[str, SkipValidation, Field(max_length=3)], REMEDY),
+        (Annotated[Decimal, Field(ge=Decimal("0.1000000000000000055"), le=1)], "decimal_places"),
+        (Annotated[Decimal, Field(ge=0, le=Decimal(2**53 + 1))], "decimal_places"),
         *(
             (Annotated[str, Field(pattern=p)], r"\[0-9\]")
-            for p in (r"^\d$", "^a.$", "(?i)a", r"[\w-]", r"\bx", "[a&&b]")
+            for p in (
+                *(r"^\d$", "^a.$", "(?i)a", r"[\w-]", r"\bx", "[a&&b]", "[a||b]"),
+                *(
+                    r"\p{L}",
+                    r"[\p{L}]",
+                    r"\pL",
+                    r"\P{L}",
+                    "[]a]",
+                    "[^]a]",
+                    "[a]b]",
+                    "a]",
+                    "a}",
+                    r"\a",
+                    r"\U0001F600",
+                    r"\u{41}",
+                ),
+                *(
+                    r"[\u{41}]",
+                    r"\x{41}",
+                    r"\<a\>",
+                    "a++",
+                    "a*+",
+                    "a?+",
+                    "a{2}+",
+                    "a{2}{3}",
+                    "a**",
+                    "a+*",
+                    r"\-",
+                    r"\_",
+                    r"[\@]",
+                    r"\ ",
+                ),
+            )
         ),
     ],
     ids=repr,
@@ -314,6 +430,114 @@ class Choices(BaseModel):
 def test_a_type_that_json_schema_cannot_say_is_refused_by_name_with_the_remedy(annotation: Any, remedy: str) -> None:
     with pytest.raises(TypeError, match=f"the tool echo .*({remedy})"):
         served(annotation)
+
+
+@given(
+    pattern=st.lists(
+        st.sampled_from(
+            [
+                *"ab-_/@, 😀é]}[^$|*+?",
+                "[a-c]",
+                "[^a]",
+                r"[\]a]",
+                "[a^-]",
+                "(?:a|b)",
+                "(ab)",
+                r"\n",
+                r"\t",
+                r"\v",
+                r"\f",
+                r"\r",
+            ]
+            + [
+                r"\.",
+                r"\[",
+                r"\}",
+                r"\/",
+                r"[\-a]",
+                r"\x41",
+                r"\u00e9",
+                "{2}",
+                "{0,3}",
+                "{1,}",
+                "*?",
+                "}?",
+                "[]",
+                "[^]",
+            ]
+        ),
+        min_size=1,
+        max_size=5,
+    ).map("".join),
+    texts=st.lists(st.text("abcA-_/@]}{ \n\t.é😀", max_size=4), min_size=5, max_size=5),
+)
+@settings(max_examples=300, deadline=None)
+def test_every_pattern_that_is_served_means_the_same_everywhere(pattern: str, texts: list[str]) -> None:
+    """As ECMA-262 reads it with and without its flag u, and Python, apart from a line break at its end."""
+    try:
+        guarded = served(Annotated[str, Field(pattern=pattern)])
+    except TypeError:
+        return
+    unicode, python = Regex(pattern, "u"), re.compile(pattern)
+    for text in texts:
+        accepted = is_accepted(guarded, {"value": text})
+        assert (unicode.find(text) is not None) == accepted, (pattern, text)
+        assert text.endswith("\n") or (python.search(text) is not None) == accepted, (pattern, text)
+
+
+def test_common_patterns_are_served() -> None:
+    for pattern in (
+        *("^[A-Z]{2}-[0-9]{1,6}$", r"^[^\n]*$", r"^v[0-9]+(?:\.[0-9]+){2}$", "^(?:red|blue)$"),
+        *(
+            "^[a-z0-9._%+-]+@[a-z]+$",
+            r"^[\]\[\-]+$",
+            "^[À-ÿ' -]+$",
+            r"^\$[0-9]+?$",
+            "^[$&+,/:;=?@#]*$",
+            r"^\+[0-9]{3,}$",
+            "^😀+$",
+            "",
+            "a{0}b",
+        ),
+    ):
+        assert served(Annotated[str, Field(pattern=pattern)])
+
+
+def test_remarks_about_a_parameter_are_published() -> None:
+    class Remarked(BaseModel):
+        model_config = ConfigDict(json_schema_extra={"examples": [{"size": 3}], "title": "Box"})
+
+        size: Annotated[int, Field(json_schema_extra={"examples": [3], "x-unit": "cm"}, deprecated=True)]
+
+    guarded = served(Remarked)
+    published = guarded.tool.parameters["$defs"]["Remarked"]
+    assert published["examples"] == [{"size": 3}]
+    assert published["properties"]["size"]["x-unit"] == "cm"
+    assert is_accepted(guarded, {"value": {"size": 3}})
+
+
+def test_a_parameter_without_a_type_is_refused() -> None:
+    def untyped(value) -> str:  # type: ignore[no-untyped-def]
+        """Take anything."""
+        return str(value)
+
+    with pytest.raises(TypeError, match="annotate the type"):
+        guarded_tool(tool(read_only=True)(untyped))
+
+
+@pytest.mark.parametrize(("kind", "begin"), [(AwareDatetime, "2026-02-28T12:00:00."), (datetime.time, "12:00:00.")])
+def test_a_flood_of_digits_of_a_second_is_refused(kind: Any, begin: str) -> None:
+    guarded = served(kind)
+    assert tool_problems(guarded) == []
+    assert is_accepted(guarded, {"value": f"{begin}{'1' * 9}Z"})
+    assert not is_accepted(guarded, {"value": f"{begin}{'1' * 900_000}Z"})
+
+
+def test_a_choice_among_members_of_an_enum_reaches_the_tool_as_the_member() -> None:
+    one = served(Annotated[Red | Blue, Field(discriminator="colour")])
+    got = one.tool.fn_metadata.validate_arguments({"value": {"colour": "blue", "depth": True}})
+    assert got["value"] == Blue(colour=Colour.BLUE, depth=True)
+    assert served(Literal[Colour.RED]).tool.fn_metadata.validate_arguments({"value": "red"}) == {"value": Colour.RED}
 
 
 def test_any_inside_of_a_dictionary_is_refused_like_any_alone() -> None:

@@ -16,7 +16,8 @@ import pydantic_core
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AnyUrl, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from mcp.types import CallToolResult
+from pydantic import AnyUrl, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, computed_field
 from typing_extensions import TypedDict
 
 from mcp_chassis import tool
@@ -170,6 +171,48 @@ def test_a_keyword_that_pydantic_does_not_write_is_checked_too() -> None:
     check({"at": "2026-07-28T12:00:00Z", "n": None})
     for wrong in ({}, {"at": "2026-07-28T12:00:00"}, {"at": "2026-07-28T12:00:00Z", "secret": 1}, {"at": 1}):
         assert not accepts(check, wrong), wrong
+
+
+class Written(BaseModel):
+    model_config = ConfigDict(ser_json_timedelta="float")
+
+    inner: int = Field(serialization_alias="outer")
+    long: datetime.timedelta
+
+    @computed_field
+    def twice(self) -> int:
+        return 2 * self.inner
+
+
+def test_what_a_model_writes_under_other_names_and_types_is_what_is_published() -> None:
+    @tool(read_only=True)
+    def measure() -> Written:
+        """Measure."""
+        return Written(inner=1, long=datetime.timedelta(seconds=1.5))
+
+    guarded = guarded_tool(measure)
+    result = guarded.tool.fn_metadata.convert_result(measure())
+    assert isinstance(result, CallToolResult)
+    assert result.structured_content == {"outer": 1, "long": 1.5, "twice": 2}
+    guarded.check_result(result.structured_content)
+    assert jsonschema.Draft202012Validator(guarded.tool.output_schema or False).is_valid(result.structured_content)
+    assert not accepts(guarded.check_result, {"inner": 1, "long": "PT1.5S"})
+
+
+@pytest.mark.parametrize("pattern", [r"^\p{L}+$", r"^\u{41}$", r"\pL"])
+def test_a_result_with_a_pattern_that_no_client_reads_is_refused_at_the_start(pattern: str) -> None:
+    """Else every call would run, and end as a crash."""
+
+    class Named(BaseModel):
+        name: Annotated[str, Field(pattern=pattern)]
+
+    @tool(read_only=True)
+    def name() -> Named:
+        """Name."""
+        return Named(name="a")
+
+    with pytest.raises(TypeError, match=r"the tool name cannot be served: the result: .* is not a 'regex'"):
+        guarded_tool(name)
 
 
 def test_the_message_says_where_and_not_what() -> None:

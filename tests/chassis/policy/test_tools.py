@@ -2,11 +2,12 @@
 
 import functools
 import threading
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import anyio.to_thread
 import pytest
+from pydantic import Field
 
 from mcp_chassis import tool
 from mcp_chassis.calls.tools import guarded_tool
@@ -46,6 +47,53 @@ def test_the_schema_is_closed_and_the_arguments_are_strict() -> None:
     assert guarded.tool.parameters["additionalProperties"] is False
     with pytest.raises(ValueError, match="valid integer"):
         guarded.tool.fn_metadata.validate_arguments({"number": "7"})
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_parameter_named_as_a_property_of_a_model_is_refused() -> None:
+    """The tool would get the property in place of what the caller sent, and the user confirmed."""
+
+    @tool(read_only=True)
+    def car(model_extra: str) -> str:
+        """Return the model."""
+        return model_extra
+
+    @tool(read_only=True)
+    def cart(model_fields_set: str = "all") -> str:
+        """Return the model."""
+        return model_fields_set
+
+    for function, name in ((car, "model_extra"), (cart, "model_fields_set")):
+        with pytest.raises(TypeError, match=f"cannot be served: rename {name}"):
+            guarded_tool(function)
+
+
+def test_a_parameter_named_as_a_method_of_a_model_reaches_the_tool() -> None:
+    @tool(read_only=True)
+    def car(schema: str, copy: str, model_name: str) -> str:
+        """Return the model."""
+        return schema + copy + model_name
+
+    given = {"schema": "a", "copy": "b", "model_name": "c"}
+    assert guarded_tool(car).tool.fn_metadata.validate_arguments(given) == given
+
+
+@pytest.mark.parametrize(
+    ("annotation", "reason"),
+    [
+        (Annotated[int, Field(gt=1.5)], "number: ValueError: 'gt' must be coercible to an integer"),
+        (Annotated[int, Field(multiple_of=-3)], "number: ValueError: 'multiple_of' must be a finite number greater"),
+        (Annotated[str, Field(pattern="{a}")], "number: error: repetition operator missing expression"),
+        (Annotated[str, Field(pattern="[z-a]")], "number: error: invalid character class range"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused_with_its_reason(annotation: Any, reason: str) -> None:
+    def count(number: Any) -> None:
+        """Count."""
+
+    count.__annotations__["number"] = annotation
+    with pytest.raises(TypeError, match=f"the tool count cannot be served: {reason}"):
+        guarded_tool(tool(read_only=True)(count))
 
 
 def test_a_limit_is_made_only_where_one_is_declared() -> None:

@@ -69,6 +69,12 @@ class StrictMetadata(sdk.FuncMetadata):
     returns_text: bool
     """Whether the function declares plain text: nothing has to be converted then."""
 
+    def model_post_init(self, context: Any, /) -> None:
+        super().model_post_init(context)
+        if self.output_model is not None:  # the SDK publishes what the type reads, and not what it writes
+            writer, strict = self._output_adapter(self.output_model), sdk.StrictJsonSchema
+            self.output_schema = sdk._inline_root_ref(writer.json_schema(mode="serialization", schema_generator=strict))
+
     def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments as the function takes them.
 
@@ -102,9 +108,8 @@ class StrictMetadata(sdk.FuncMetadata):
         except ValidationError as error:
             raise InvalidResult(rejection(error)) from error
         if isinstance(result, CallToolResult) and result.structured_content is not None:
-            return result.model_copy(
-                update={"structured_content": pydantic_core.to_jsonable_python(result.structured_content)}
-            )
+            structure = pydantic_core.to_jsonable_python(result.structured_content)
+            return result.model_copy(update={"structured_content": structure})
         if isinstance(result, list) and isinstance(converted, CallToolResult) and len(converted.content) > _MAX_BLOCKS:
             texts = [block.text for block in converted.content if isinstance(block, TextContent)]
             if len(texts) == len(converted.content):

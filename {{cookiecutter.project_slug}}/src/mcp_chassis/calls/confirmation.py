@@ -10,7 +10,7 @@ import hashlib
 import re
 import secrets
 import time
-from typing import Any, Literal, Protocol, TypeGuard
+from typing import Any, Literal, Protocol, TypeGuard, cast
 
 import pydantic_core
 from mcp.server.mcpserver import Context
@@ -71,11 +71,14 @@ class Confirmations:
         if context.protocol_version not in sdk.MODERN_PROTOCOL_VERSIONS:
             return await _ask_directly(context, question)
         if context.request_state is None:
-            state = await self._shared.put() if self._shared is not None else None
-            state = _SHARED + state if state else self._mine + secrets.token_urlsafe(16)
             form = ElicitRequestFormParams(message=question, requested_schema=Answer.model_json_schema())
+            state = await self._opened()
             return InputRequiredResult(input_requests={_KEY: ElicitRequest(params=form)}, request_state=state)
-        refused = await self._closed(context.request_state)
+        state, is_further, rest = context.request_state.partition(" ")
+        refused = await self._closed(state)
+        cast(Any, context)._input_params.request_state = rest or None  # the tool's part of it
+        if is_further:
+            return refused or "accepted"
         answer = (context.input_responses or {}).get(_KEY)
         if refused is None and isinstance(answer, ElicitResult):
             return _outcome(answer.action, (answer.content or {}).get("confirm"))
@@ -85,8 +88,15 @@ class Confirmations:
         """Whether `ask` closes a question for this call, which brings its state along, sealed by the SDK."""
         if not _can_ask(context) or context.protocol_version not in sdk.MODERN_PROTOCOL_VERSIONS:
             return False
-        state = context.request_state
-        return state is not None and state.startswith((self._mine, _SHARED))
+        return (context.request_state or "").startswith((self._mine, _SHARED))
+
+    async def carried(self, state: str | None) -> str:
+        """Return the state of a question that the tool puts after the confirmation: it too is accepted once."""
+        return f"{await self._opened()} {state or ''}"
+
+    async def _opened(self) -> str:
+        state = await self._shared.put() if self._shared is not None else None
+        return _SHARED + state if state else self._mine + secrets.token_urlsafe(16)
 
     async def _closed(self, state: str) -> Literal["replayed", "cannot_check"] | None:
         """Close a question; if it was not open, say so."""

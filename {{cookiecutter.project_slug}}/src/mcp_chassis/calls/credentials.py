@@ -8,7 +8,6 @@ import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
 from string import ascii_letters, digits
-from types import MappingProxyType
 from typing import Any
 
 import pydantic_core
@@ -158,15 +157,13 @@ def _decoded(part: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-_CHECKS: Mapping[str, Callable[[bytes], bool]] = MappingProxyType(
-    {
-        "aws-access-key": lambda key: _is_varied(key) and not key.endswith(b"EXAMPLE"),
-        "aws-secret-key": lambda key: _is_mixed(key) and not key.endswith(b"EXAMPLEKEY"),
-        "github-token": _has_check_sum,
-        "jwt": _is_jwt,
-        "mcp-key": lambda key: check_sum(key[:-6].decode()) == key[-6:].decode(),
-        "npm-token": _has_check_sum,
-        "private-key": lambda key: _KEY_TEXT.search(key) is not None,
-        "url-password": lambda password: len(password) > 2 and not _PLACEHOLDERS.fullmatch(password),
-    }
-)
+_CHECKS: Mapping[str, Callable[[bytes], bool]] = {
+    "aws-access-key": lambda key: _is_varied(key) and not key.endswith(b"EXAMPLE"),
+    "aws-secret-key": lambda key: _is_mixed(key) and not key.endswith(b"EXAMPLEKEY"),
+    "github-token": _has_check_sum,
+    "jwt": _is_jwt,
+    "mcp-key": lambda key: check_sum(key[:-6].decode()) == key[-6:].decode(),
+    "npm-token": _has_check_sum,
+    "private-key": lambda key: _KEY_TEXT.search(key) is not None,
+    "url-password": lambda password: len(password) > 2 and not _PLACEHOLDERS.fullmatch(password),
+}

@@ -8,7 +8,6 @@ over the limit.
 import asyncio
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -22,12 +21,10 @@ from .arguments import InvalidResult, broken_rule, rejection
 from .output import ResultTooLarge
 from .record import caller
 
-_SEVERITY: Mapping[str, Severity] = MappingProxyType(
-    {
-        **{"rejected": "medium", "unknown": "medium", "too_large": "low", "failed": "low"},
-        **{"upstream_failed": "medium", "crashed": "high", "invalid_result": "high"},
-    }
-)
+_SEVERITY: Mapping[str, Severity] = {
+    **{"rejected": "medium", "unknown": "medium", "too_large": "low", "failed": "low"},
+    **{"upstream_failed": "medium", "crashed": "high", "invalid_result": "high"},
+}
 
 _KINDS = (InvalidInput, UpstreamError, ConfigurationError)
 

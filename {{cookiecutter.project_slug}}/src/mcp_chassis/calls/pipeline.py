@@ -32,6 +32,7 @@ _ASK_BY_RESOLVE = (
 )
 Result = CallToolResult | InputRequiredResult
 Run = Callable[[dict[str, Any]], Awaitable[Result]]
+Request = Context[Any, Any] | None
 
 _NOT_CONFIRMED = {
     "declined": "The person declined. Nothing was done.",
@@ -62,9 +63,7 @@ class ToolGuard:
     keeping: Keeping
     confirmations: Confirmations
 
-    async def call(
-        self, guarded: GuardedTool, given: dict[str, Any], context: Context[Any, Any] | None, run: Run
-    ) -> Result:
+    async def call(self, guarded: GuardedTool, given: dict[str, Any], context: Request, run: Run) -> Result:
         """Call a tool within its policy; `run` calls it by the SDK.
 
         Raises:
@@ -94,9 +93,7 @@ class ToolGuard:
                 text = outcome.message or f"The tool {name} failed. The server's log says why."
                 return self.output.error(text, guarded, by_tool=outcome.name == "failed")
 
-    async def _admitted(
-        self, guarded: GuardedTool, context: Context[Any, Any] | None, audit: dict[str, Any]
-    ) -> Slot | CallToolResult:
+    async def _admitted(self, guarded: GuardedTool, context: Request, audit: dict[str, Any]) -> Slot | CallToolResult:
         """Check scopes, rate and slots; return the slot, or the refusal."""
         name, policy = guarded.tool.name, guarded.policy
         require(policy.scopes, self.events, audit, {"tool": name})
@@ -116,15 +113,12 @@ class ToolGuard:
         return slot
 
     async def _confirmed(
-        self,
-        guarded: GuardedTool,
-        arguments: Arguments,
-        context: Context[Any, Any] | None,
-        run: Run,
-        audit: dict[str, Any],
+        self, guarded: GuardedTool, arguments: Arguments, context: Request, run: Run, audit: dict[str, Any]
     ) -> Result:
         name, policy = guarded.tool.name, guarded.policy
-        answer = await self.confirmations.ask(context, name, arguments) if policy.confirm else "accepted"
+        members = guarded.tool.parameters.get("properties", {}).items()
+        defaults = {f"{one} (default)": m["default"] for one, m in members if "default" in m and one not in arguments}
+        answer = await self.confirmations.ask(context, name, arguments | defaults) if policy.confirm else "accepted"
         if isinstance(answer, InputRequiredResult):
             audit["outcome"] = "asked"
             if context is not None and context.input_responses:
@@ -147,6 +141,8 @@ class ToolGuard:
             return self._refused(audit, "timeout", text, severity="medium")
         if isinstance(result, InputRequiredResult):
             audit["outcome"] = "asked"
+            if policy.confirm and audit.get("confirmed", True):
+                result.request_state = await self.confirmations.carried(result.request_state)
             return self.output.fit(result, {"tool": name}, redact=policy.redact)
         return self.output.of_tool(result, guarded)
 

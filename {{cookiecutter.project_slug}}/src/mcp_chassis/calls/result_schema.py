@@ -8,14 +8,14 @@ reads the schemas that hold a keyword not known here, such as the `oneOf` of a d
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 import pydantic_core
-from pydantic import ValidationError
+from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaError, SchemaValidator, core_schema
 
 from .arguments import InvalidResult, rejection
-from .exact import FORMATS, after, choice
+from .exact import FORMATS, Inexact, after, choice
 
 _NOTES = frozenset(
     {
@@ -23,7 +23,14 @@ _NOTES = frozenset(
         *("$defs", "$comment", "$schema"),
     }
 )
+_JSON: TypeAdapter[Any] = TypeAdapter(JsonValue, config=ConfigDict(allow_inf_nan=False))  # Python has other numbers
 _ANY = " any"  # no definition of a schema has this name
+_ANY_VALUE: CoreSchema = core_schema.custom_error_schema(
+    core_schema.no_info_plain_validator_function(_JSON.validate_python),
+    "json",
+    custom_error_message="Input should be a value of JSON, without NaN and Infinity",
+    ref=_ANY,
+)
 _KINDS = ("null", "boolean", "integer", "number", "string", "array", "object")
 _BOUNDS = {
     "minimum": "ge",
@@ -53,12 +60,10 @@ _VALUES: Mapping[str, CoreSchema] = {
 def result_check(schema: dict[str, Any] | None) -> Callable[[Any], None]:
     """Return what raises `InvalidResult` for a structure, as JSON is read into Python, that breaks a schema."""
     schema = schema or {}
-    definitions = [_any_value()]
     try:
         compiler = _Compiler()
-        for name, one in schema.get("$defs", {}).items():
-            definitions.append(cast(CoreSchema, {**compiler.compiled(one), "ref": name}))
-        whole = core_schema.definitions_schema(compiler.compiled(schema), definitions)
+        named: list[Any] = [{**compiler.compiled(one), "ref": name} for name, one in schema.get("$defs", {}).items()]
+        whole = core_schema.definitions_schema(compiler.compiled(schema), [_ANY_VALUE, *named])
         validate = SchemaValidator(whole).validate_python
     except (_Unknown, SchemaError, TypeError):
         return _checked_by_jsonschema(schema)
@@ -70,26 +75,6 @@ def result_check(schema: dict[str, Any] | None) -> Callable[[Any], None]:
             raise InvalidResult(rejection(error)) from None
 
     return check
-
-
-def _any_value() -> CoreSchema:
-    """Return the schema of any JSON. Python has numbers that JSON has not."""
-    any_value = core_schema.definition_reference_schema(_ANY)
-    return core_schema.union_schema(
-        [
-            core_schema.none_schema(),
-            core_schema.bool_schema(strict=True),
-            core_schema.int_schema(strict=True),
-            core_schema.float_schema(strict=True, allow_inf_nan=False),
-            core_schema.str_schema(strict=True),
-            core_schema.list_schema(any_value, strict=True),
-            core_schema.dict_schema(core_schema.str_schema(strict=True), any_value, strict=True),
-        ],
-        mode="left_to_right",
-        custom_error_type="json",
-        custom_error_message="Input should be a value of JSON, without NaN and Infinity",
-        ref=_ANY,
-    )
 
 
 class _Unknown(Exception):
@@ -198,8 +183,8 @@ class _Compiler:
 
 
 def _format(name: str) -> CoreSchema:
-    steps: list[CoreSchema] = [core_schema.str_schema(pattern=f"(?i)^(?:{_PATTERNS[name]})$")]
-    steps += [_VALUES[name]] if name in _VALUES else []
+    shape = core_schema.str_schema(pattern=f"(?i)^(?:{_PATTERNS[name]})$")
+    steps: list[CoreSchema] = [shape, _VALUES[name]] if name in _VALUES else [shape]
     said = f"Input should be a valid {_SHOWN.get(name, name)}"
     return core_schema.custom_error_schema(core_schema.chain_schema(steps), "format", custom_error_message=said)
 
@@ -216,7 +201,12 @@ def _checked_by_jsonschema(schema: dict[str, Any]) -> Callable[[Any], None]:
     for name in _PATTERNS:
         is_valid = SchemaValidator(_format(name)).isinstance_python
         formats.checks(name)(lambda value, is_valid=is_valid: not isinstance(value, str) or is_valid(value))
-    validator = jsonschema.validators.validator_for(schema)(schema, format_checker=formats)
+    dialect = jsonschema.validators.validator_for(schema)
+    try:
+        dialect.check_schema(schema)  # a pattern that is none would end every call
+    except jsonschema.SchemaError as error:
+        raise Inexact("the result", error.message, "str") from None
+    validator = dialect(schema, format_checker=formats)
     check_numbers = result_check(None)
 
     def check(structure: Any) -> None:

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from mcp import MCPError
@@ -21,9 +20,7 @@ INSUFFICIENT_SCOPE = -32003
 
 NO_SCOPES: frozenset[str] = frozenset()
 
-KINDS: Mapping[str, str] = MappingProxyType(
-    {"tools/call": "tool", "resources/read": "resource", "prompts/get": "prompt"}
-)
+KINDS: Mapping[str, str] = {"tools/call": "tool", "resources/read": "resource", "prompts/get": "prompt"}
 
 
 class Access:

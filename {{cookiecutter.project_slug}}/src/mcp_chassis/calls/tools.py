@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from mcp.types import ToolAnnotations
-from pydantic import PydanticUserError
+from pydantic import BaseModel, PydanticUserError
 from pydantic_core import SchemaError
 
 from ..limits.rate_limiter import LimiterFactory, RateLimiter
@@ -44,16 +45,16 @@ def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory =
         InvalidTool: if JSON Schema cannot describe one of its parameters.
     """
     policy = policy_of(function, ToolPolicy)
-    tool = _described(function, policy)
+    tool, check_result = _described(function, policy)
     blocking = not inspect.iscoroutinefunction(inspect.unwrap(function))
     if blocking:
         tool.fn, tool.is_async = _in_thread(function), True
     calls = policy.calls_per_minute
     limiter = make_limiter(f"tool:{tool.name}", per_minute=calls, burst=calls) if calls is not None else None
-    return GuardedTool(tool, policy, blocking, limiter, result_check(tool.output_schema))
+    return GuardedTool(tool, policy, blocking, limiter, check_result)
 
 
-def _described(function: Callable[..., Any], policy: ToolPolicy) -> sdk.Tool:
+def _described(function: Callable[..., Any], policy: ToolPolicy) -> tuple[sdk.Tool, Callable[[Any], None]]:
     name = getattr(function, "__name__", repr(function))
     # Python 3.13 removes the indentation of docstrings: what is locked must not depend on the interpreter.
     text = inspect.cleandoc(function.__doc__ or "")
@@ -67,19 +68,21 @@ def _described(function: Callable[..., Any], policy: ToolPolicy) -> sdk.Tool:
     try:
         tool = sdk.Tool.from_function(function, title=policy.title, description=text, annotations=hints)
         named, given = inspect.signature(function).parameters, tool.fn_metadata.arg_model.model_fields
+        if taken := given.keys() & set(dir(BaseModel)):  # the tool would get that attribute
+            raise InvalidTool(f"the tool {name} cannot be served: rename {', '.join(taken)}, which pydantic reserves.")
         fields = {field if field in named else info.alias or field: field for field, info in given.items()}
         tool.parameters, validator = exact(tool.fn_metadata.arg_model)
         returns_text = inspect.signature(function, eval_str=True).return_annotation is str
         tool.fn_metadata = StrictMetadata(
             **dict(tool.fn_metadata), fields=fields, validator=validator, returns_text=returns_text
         )
+        return tool, result_check(tool.output_schema)
     except Inexact as error:
         raise InvalidTool(f"the tool {name} cannot be served: {error}.") from None
     except (PydanticUserError, sdk.InvalidSignature, NameError, SchemaError) as error:
-        raise TypeError(
-            f"the tool {name} cannot be served: {str(error).splitlines()[0].rstrip('.')}. {_REMEDY}"
-        ) from error
-    return tool
+        lines, reason = str(error).splitlines(), re.findall('Field "(.+?)":', str(error))
+        reason.append(lines[-1].strip() if isinstance(error, SchemaError) else lines[0].rstrip("."))
+        raise TypeError(f"the tool {name} cannot be served: {': '.join(reason)}. {_REMEDY}") from error
 
 
 def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
