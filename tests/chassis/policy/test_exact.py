@@ -272,6 +272,17 @@ def is_accepted(guarded: GuardedTool, arguments: dict[str, Any]) -> bool:
 @given(data=st.data(), annotation=ANNOTATIONS)
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_guard_and_the_published_schema_agree(data: st.DataObject, annotation: Any) -> None:
+    compare(data, annotation)
+
+
+@pytest.mark.parametrize("annotation", [*LEAVES, *FIXED, dict[Literal[Colour.BLUE], int]], ids=repr)
+@given(data=st.data())
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+def test_they_agree_about_each_type_alone(data: st.DataObject, annotation: Any) -> None:
+    compare(data, annotation)
+
+
+def compare(data: st.DataObject, annotation: Any) -> None:
     guarded = served(annotation)
     schema = guarded.tool.parameters
     Draft202012Validator.check_schema(schema)
@@ -523,6 +534,14 @@ def test_a_parameter_without_a_type_is_refused() -> None:
 
     with pytest.raises(TypeError, match="annotate the type"):
         guarded_tool(tool(read_only=True)(untyped))
+
+
+@pytest.mark.parametrize(("kind", "begin"), [(AwareDatetime, "2026-02-28T12:00:00"), (datetime.time, "12:00:00")])
+def test_an_offset_of_sixty_minutes_is_refused(kind: Any, begin: str) -> None:
+    guarded = served(kind)
+    assert is_accepted(guarded, {"value": f"{begin}+05:59"})
+    for offset in ("+00:60", "-01:99", "+24:00"):
+        assert not is_accepted(guarded, {"value": begin + offset}), offset
 
 
 @pytest.mark.parametrize(("kind", "begin"), [(AwareDatetime, "2026-02-28T12:00:00."), (datetime.time, "12:00:00.")])
