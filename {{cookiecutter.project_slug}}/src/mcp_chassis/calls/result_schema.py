@@ -17,12 +17,10 @@ from pydantic_core import CoreSchema, PydanticCustomError, SchemaError, SchemaVa
 from .arguments import InvalidResult, rejection
 from .exact import FORMATS, Inexact, after, choice
 
-_NOTES = frozenset(
-    {
-        *("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"),
-        *("$defs", "$comment", "$schema"),
-    }
-)
+_NOTES = {
+    *("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"),
+    *("$defs", "$comment", "$schema"),
+}
 _JSON: TypeAdapter[Any] = TypeAdapter(JsonValue, config=ConfigDict(allow_inf_nan=False))  # Python has other numbers
 _ANY = " any"  # no definition of a schema has this name
 _ANY_VALUE: CoreSchema = core_schema.custom_error_schema(
@@ -57,9 +55,8 @@ _VALUES: Mapping[str, CoreSchema] = {
 }
 
 
-def result_check(schema: dict[str, Any] | None) -> Callable[[Any], None]:
+def result_check(schema: dict[str, Any]) -> Callable[[Any], None]:
     """Return what raises `InvalidResult` for a structure, as JSON is read into Python, that breaks a schema."""
-    schema = schema or {}
     try:
         compiler = _Compiler()
         named: list[Any] = [{**compiler.compiled(one), "ref": name} for name, one in schema.get("$defs", {}).items()]
@@ -207,7 +204,7 @@ def _checked_by_jsonschema(schema: dict[str, Any]) -> Callable[[Any], None]:
     except jsonschema.SchemaError as error:
         raise Inexact("the result", error.message, "str") from None
     validator = dialect(schema, format_checker=formats)
-    check_numbers = result_check(None)
+    check_numbers = result_check({})
 
     def check(structure: Any) -> None:
         check_numbers(structure)

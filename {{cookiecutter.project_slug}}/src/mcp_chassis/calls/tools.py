@@ -76,7 +76,7 @@ def _described(function: Callable[..., Any], policy: ToolPolicy) -> tuple[sdk.To
         tool.fn_metadata = StrictMetadata(
             **dict(tool.fn_metadata), fields=fields, validator=validator, returns_text=returns_text
         )
-        return tool, result_check(tool.output_schema)
+        return tool, result_check(tool.output_schema or {})
     except Inexact as error:
         raise InvalidTool(f"the tool {name} cannot be served: {error}.") from None
     except (PydanticUserError, sdk.InvalidSignature, NameError, SchemaError) as error:
