@@ -28,7 +28,7 @@ _BEGINNINGS = {
     "databricks-token": rb"dapi[0-9a-f]{32}(?![0-9A-Za-z])",
     "digitalocean-token": rb"do[opr]_v1_[0-9a-f]{64}",
     "docker-token": rb"dckr_[po]at_[\w-]{27,}",
-    "github-token": rb"github_pat_[0-9A-Za-z]{22}_[0-9A-Za-z]{59}",
+    "github-token": rb"gh[oprsu]_[0-9A-Za-z]{36}(?![0-9A-Za-z])|github_pat_[0-9A-Za-z]{22}_[0-9A-Za-z]{59}",
     "gitlab-token": rb"gl(?:pat|dt|rt|ptt|cbt|oas|agent)-[\w-]{20,}",
     "google-api-key": rb"AIza[\w-]{35}(?![0-9A-Za-z])",
     "google-token": rb"(?<=ya29\.)[\w-]{50,}",
@@ -36,6 +36,8 @@ _BEGINNINGS = {
     "groq-key": rb"gsk_[0-9A-Za-z]{52}",
     "hugging-face-token": rb"hf_[A-Za-z]{34}(?![0-9A-Za-z])",
     "jwt": rb"eyJ[\w-]{17,}\.eyJ[\w-]{8,}\.[\w-]{20,}",
+    "mcp-key": rb"mcp_[0-9a-z]{10}_[0-9A-Za-z]{49}(?![0-9A-Za-z])",
+    "npm-token": rb"npm_[0-9A-Za-z]{36}(?![0-9A-Za-z])",
     "openai-key": rb"sk-[\w-]{20,200}T3BlbkFJ[\w-]{20,}",
     "pypi-token": rb"pypi-AgE[\w-]{50,}",
     "sendgrid-key": rb"(?<=SG\.)[\w-]{22}\.[\w-]{43}",
@@ -52,13 +54,14 @@ _BEGINNING = re.compile(
     b"(" + _FORMS + b")",
     re.ASCII,
 )
-_INSIDE = re.compile(b"[_-](" + _FORMS + b")", re.ASCII)
+# Those with a check sum are known behind any letter: by the fourth and last character of their prefix.
+_INSIDE = re.compile(rb"[_-](?:(" + _FORMS + rb")|(?<=gh[oprsu]_|npm_|mcp_)[0-9A-Za-z]{10})", re.ASCII)
 _NAMED = re.compile(
     b"|".join(b"(?P<%s>%s)" % (name.replace("-", "_").encode(), pattern) for name, pattern in _BEGINNINGS.items()),
     re.ASCII,
 )
 _NAMED_KEY = rb"(?i:secret_?access_?key)[^A-Za-z0-9/+]{1,20}([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"
-# What is no such run, or is known by its check sum: what is looked for first, the name, the form with the secret's group.
+# What is no such run: what is looked for first, the name, the form, whose group is the secret.
 _SPELLED = tuple(
     (word, name, re.compile(pattern, re.ASCII))
     for word, name, pattern in (
@@ -68,15 +71,9 @@ _SPELLED = tuple(
             rb"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
             rb"(?:(?!-----)[A-Za-z0-9+/=:,.()\s\\\"-])++(?:-----END (?:[A-Z]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----)?",
         ),
-        *((b"gh%c_" % kind, "github-token", rb"gh%c_[0-9A-Za-z]{36}(?![0-9A-Za-z])" % kind) for kind in b"oprsu"),
-        (b"npm_", "npm-token", rb"npm_[0-9A-Za-z]{36}(?![0-9A-Za-z])"),
-        (b"mcp_", "mcp-key", rb"mcp_[0-9a-z]{10}_[0-9A-Za-z]{49}(?![0-9A-Za-z])"),
         (b"Key=", "azure-key", rb"(?:Account|SharedAccess)Key=([A-Za-z0-9+/]{40,100}={0,2})"),
         (b"hooks.slack.com/", "slack-webhook", rb"hooks\.slack\.com/services/(T\w{8,20}/B\w{8,20}/\w{20,40})"),
-        *(
-            (name, "aws-secret-key", _NAMED_KEY)
-            for name in (b"ecret_access_key", b"ecretAccessKey", b"ECRET_ACCESS_KEY")
-        ),
+        *((name, "aws-secret-key", _NAMED_KEY) for name in (b"ecret_access_key", b"ecretAccessKey", b"ECRET_ACCESS")),
         (
             b"@",
             "url-password",
@@ -140,7 +137,7 @@ def _places(data: bytes) -> Iterator[int]:
             yield jwt
         if max(data.find(b"_", start, end), data.find(b"-", start, end)) >= 0:
             for inside in _INSIDE.finditer(data, first.end() if first else start, end):
-                yield inside.start(1)
+                yield inside.start(1) if inside[1] else inside.start() - 3
         start = shape.find(_RUN, end)
 
 

@@ -18,7 +18,7 @@ import re
 import sys
 from collections.abc import Container, Iterable, Iterator
 from itertools import chain
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import quote, quote_plus, unquote, unquote_to_bytes
 
 from ..http.current_request import current_request
 from ..sinks.hidden import escape_hidden
@@ -30,10 +30,14 @@ _SHORTEST = 7  # characters of a secret that is looked for: a shorter one is a p
 _MAX_ENCODINGS = 3  # times that percent-escapes are undone
 # API keys and JWTs, whole or cut: nothing else looks like them.
 _TOKENS = re.compile(r"mcp_(?:[0-9a-z]{10}_[0-9A-Za-z]{8,}|[\w-]{43})|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
+_ESCAPE = re.compile(rb"\\(x|u00)([0-9A-Fa-f]{2})")
+_ONE_BASE64 = bytes.maketrans(b"-_", b"+/")
 _DIGEST_KEY = os.urandom(16)  # of this process, so that short names cannot be found by trying
 
 _secrets: set[str] = set()  # each in every form in which it can stand in a line
-_encoded: tuple[str, ...] = ()  # each in every form in which it can stand in a result, the longest first
+_forms: tuple[str, ...] = ()  # each as it can stand in a result, the longest first
+_folded_forms: tuple[bytes, ...] = ()  # the same, each as `_folded` makes it
+_joined_forms: tuple[bytes, ...] = ()  # each in hex and base64, as `_joined` makes it
 _pieces: frozenset[str] = frozenset()  # of the secrets
 _blocks: set[int] = set()  # all four bytes that follow one another in a secret
 _declared: set[str] = set()
@@ -43,13 +47,14 @@ def add_secrets(secrets: Iterable[str]) -> None:
     """Keep `secrets` out of every output of this process, also pieces of 8 characters or more. Those shorter
     than 7 characters are not looked for.
     """
-    global _pieces, _encoded  # noqa: PLW0603  (secrets are the process's, whatever writes a line)
-    known = set(_encoded)
-    for secret in secrets:
-        if len(secret) >= _SHORTEST:
-            _secrets.update((secret, json.dumps(secret)[1:-1], quote(secret, safe="")))
-            known.update(_forms(secret))
-    _encoded = tuple(sorted(known, key=len, reverse=True))
+    global _pieces, _forms, _folded_forms, _joined_forms  # noqa: PLW0603  (secrets are the process's)
+    known = [secret for secret in secrets if len(secret) >= _SHORTEST]
+    _secrets.update(*((secret, json.dumps(secret)[1:-1], quote(secret, safe="")) for secret in known))
+    in_text = {*_secrets, *map(quote_plus, known), *(json.dumps(one, ensure_ascii=False)[1:-1] for one in known)}
+    coded = {form for secret in known for form in _in_hex_and_base64(secret.encode())}
+    _forms = tuple(sorted({*_forms, *in_text, *coded}, key=len, reverse=True))
+    _folded_forms = tuple({*_folded_forms, *(_folded(form.encode()) for form in in_text)})
+    _joined_forms = tuple({*_joined_forms, *(_joined(form.encode()) for form in coded)})
     _pieces = frozenset(piece for secret in _secrets for piece in _pieces_of(secret))
     _blocks.update(*(_windows(secret.encode(), 4) for secret in _secrets))
 
@@ -96,23 +101,42 @@ def redact(text: str) -> str:
 
 
 def without_secrets(text: str, mark: str) -> str:
-    """Return what is to be sent with `mark` for each secret of the process: plain, escaped, in base64, hex or a URL.
+    """Return what is to be sent with `mark` for each secret of the process: plain, in JSON, a URL, base64 or hex.
 
-    Pieces of a secret are not looked for: they may be words of a result.
+    `mark` is all that is left of a text which holds one with other escapes, or in base64 or hex with white space or
+    colons in it. Pieces of a secret are not looked for: they may be words of a result.
     """
-    for form in _encoded:
-        if form in text:
-            text = text.replace(form, mark)
-    return text
+    if not _holds_secret(text):
+        return text
+    for form in _forms:
+        text = text.replace(form, mark)
+    return mark if _holds_secret(text) else text
 
 
-def _forms(secret: str) -> Iterator[str]:
-    plain = secret.encode()
-    in_url = {quote(secret, safe=""), quote_plus(secret), "".join(f"%{byte:02X}" for byte in plain)}
-    texts = {secret, *in_url, *(re.sub("%..", lambda escape: escape[0].lower(), text) for text in in_url)}
-    for _ in range(2):  # in a JSON text, which may stand in a JSON document
-        texts |= {json.dumps(text, ensure_ascii=is_ascii)[1:-1] for text in texts for is_ascii in (True, False)}
-    yield from texts
+def _holds_secret(text: str) -> bool:
+    folded = _folded(text.encode(errors="surrogatepass"))
+    joined = _joined(folded)
+    return any(form in folded for form in _folded_forms) or any(form in joined for form in _joined_forms)
+
+
+def _folded(data: bytes) -> bytes:
+    """Undo escapes of URLs, also twice, and of JSON and programs below U+0100, and drop backslashes."""
+    for _ in range(2 if b"%" in data else 0):
+        data = unquote_to_bytes(data)
+    return _ESCAPE.sub(_unescaped, data).translate(None, b"\\") if b"\\" in data else data
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    code = int(escape[2], 16)
+    return bytes((code,)) if escape[1] == b"x" else chr(code).encode()
+
+
+def _joined(folded: bytes) -> bytes:
+    """Drop what may stand between the lines of base64 or the bytes of hex. The letters are those of `\\n` and `\\r`."""
+    return folded.translate(_ONE_BASE64, b" \t\r\n:nr")
+
+
+def _in_hex_and_base64(plain: bytes) -> Iterator[str]:
     yield from (plain.hex(), plain.hex().upper())
     for before in range(3):  # bytes of other text that share the first characters with it
         coded = base64.b64encode(bytes(before) + plain).decode()
