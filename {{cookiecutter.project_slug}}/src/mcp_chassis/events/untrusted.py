@@ -30,14 +30,12 @@ _SHORTEST = 7  # characters of a secret that is looked for: a shorter one is a p
 _MAX_ENCODINGS = 3  # times that percent-escapes are undone
 # API keys and JWTs, whole or cut: nothing else looks like them.
 _TOKENS = re.compile(r"mcp_(?:[0-9a-z]{10}_[0-9A-Za-z]{8,}|[\w-]{43})|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
-_ESCAPE = re.compile(rb"\\(x|u00)([0-9A-Fa-f]{2})")
 _ONE_BASE64 = bytes.maketrans(b"-_", b"+/")
 _DIGEST_KEY = os.urandom(16)  # of this process, so that short names cannot be found by trying
 
 _secrets: set[str] = set()  # each in every form in which it can stand in a line
-_forms: tuple[str, ...] = ()  # each as it can stand in a result, the longest first
-_folded_forms: tuple[bytes, ...] = ()  # the same, each as `_folded` makes it
-_joined_forms: tuple[bytes, ...] = ()  # each in hex and base64, as `_joined` makes it
+_folded: tuple[bytes, ...] = ()  # the same, each as `_fold` makes it
+_joined: tuple[bytes, ...] = ()  # each in hex and base64, as `_join` makes it
 _pieces: frozenset[str] = frozenset()  # of the secrets
 _blocks: set[int] = set()  # all four bytes that follow one another in a secret
 _declared: set[str] = set()
@@ -47,14 +45,15 @@ def add_secrets(secrets: Iterable[str]) -> None:
     """Keep `secrets` out of every output of this process, also pieces of 8 characters or more. Those shorter
     than 7 characters are not looked for.
     """
-    global _pieces, _forms, _folded_forms, _joined_forms  # noqa: PLW0603  (secrets are the process's)
-    known = [secret for secret in secrets if len(secret) >= _SHORTEST]
-    _secrets.update(*((secret, json.dumps(secret)[1:-1], quote(secret, safe="")) for secret in known))
-    in_text = {*_secrets, *map(quote_plus, known), *(json.dumps(one, ensure_ascii=False)[1:-1] for one in known)}
-    coded = {form for secret in known for form in _in_hex_and_base64(secret.encode())}
-    _forms = tuple(sorted({*_forms, *in_text, *coded}, key=len, reverse=True))
-    _folded_forms = tuple({*_folded_forms, *(_folded(form.encode()) for form in in_text)})
-    _joined_forms = tuple({*_joined_forms, *(_joined(form.encode()) for form in coded)})
+    global _pieces, _folded, _joined  # noqa: PLW0603  (secrets are the process's, whatever writes a line)
+    coded = set[str]()
+    for secret in secrets:
+        if len(secret) >= _SHORTEST:
+            _secrets.update((secret, quote(secret, safe=""), quote_plus(secret)))
+            _secrets.update(json.dumps(secret, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False))
+            coded.update(_in_hex_and_base64(secret.encode()))
+    _folded = tuple({_fold(form.encode()) for form in _secrets})
+    _joined = tuple({*_joined, *(_join(form.encode()) for form in coded)})
     _pieces = frozenset(piece for secret in _secrets for piece in _pieces_of(secret))
     _blocks.update(*(_windows(secret.encode(), 4) for secret in _secrets))
 
@@ -101,37 +100,33 @@ def redact(text: str) -> str:
 
 
 def without_secrets(text: str, mark: str) -> str:
-    """Return what is to be sent with `mark` for each secret of the process: plain, in JSON, a URL, base64 or hex.
+    """Return what is to be sent with `mark` for each secret of the process that is plain, or escaped for JSON or a URL.
 
-    `mark` is all that is left of a text which holds one with other escapes, or in base64 or hex with white space or
-    colons in it. Pieces of a secret are not looked for: they may be words of a result.
+    `mark` is all that is left of a text which holds one with other escapes, or in base64 or hex, also with white space
+    or colons in it. Pieces of a secret are not looked for: they may be words of a result.
     """
     if not _holds_secret(text):
         return text
-    for form in _forms:
+    for form in sorted(_secrets, key=len, reverse=True):
         text = text.replace(form, mark)
     return mark if _holds_secret(text) else text
 
 
 def _holds_secret(text: str) -> bool:
-    folded = _folded(text.encode(errors="surrogatepass"))
-    joined = _joined(folded)
-    return any(form in folded for form in _folded_forms) or any(form in joined for form in _joined_forms)
+    folded = _fold(text.encode(errors="surrogatepass"))
+    joined = _join(folded)
+    return any(form in folded for form in _folded) or any(form in joined for form in _joined)
 
 
-def _folded(data: bytes) -> bytes:
+def _fold(data: bytes) -> bytes:
     """Undo escapes of URLs, also twice, and of JSON and programs below U+0100, and drop backslashes."""
+    data = data.replace(b"\\u00", b"%").replace(b"\\x", b"%") if b"\\" in data else data
     for _ in range(2 if b"%" in data else 0):
         data = unquote_to_bytes(data)
-    return _ESCAPE.sub(_unescaped, data).translate(None, b"\\") if b"\\" in data else data
+    return data.translate(None, b"\\")
 
 
-def _unescaped(escape: re.Match[bytes]) -> bytes:
-    code = int(escape[2], 16)
-    return bytes((code,)) if escape[1] == b"x" else chr(code).encode()
-
-
-def _joined(folded: bytes) -> bytes:
+def _join(folded: bytes) -> bytes:
     """Drop what may stand between the lines of base64 or the bytes of hex. The letters are those of `\\n` and `\\r`."""
     return folded.translate(_ONE_BASE64, b" \t\r\n:nr")
 
@@ -140,8 +135,7 @@ def _in_hex_and_base64(plain: bytes) -> Iterator[str]:
     yield from (plain.hex(), plain.hex().upper())
     for before in range(3):  # bytes of other text that share the first characters with it
         coded = base64.b64encode(bytes(before) + plain).decode()
-        whole = coded[(0, 2, 3)[before] : (before + len(plain)) * 8 // 6]  # what the secret alone decides
-        yield from (whole, whole.replace("+", "-").replace("/", "_"))
+        yield coded[(0, 2, 3)[before] : (before + len(plain)) * 8 // 6]  # what the secret alone decides
 
 
 def escape_controls(text: str) -> str:
