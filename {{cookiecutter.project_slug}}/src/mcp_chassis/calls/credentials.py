@@ -42,18 +42,14 @@ _BEGINNINGS = {
     "pypi-token": rb"pypi-AgE[\w-]{50,}",
     "sendgrid-key": rb"(?<=SG\.)[\w-]{22}\.[\w-]{43}",
     "shopify-token": rb"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}",
-    "slack-token": rb"xox[abeoprs]-[0-9]{6,}-[0-9A-Za-z-]{20,}|xox[bep]-[0-9]-[0-9A-Za-z]{40,}|"
-    rb"xapp-[0-9]-[0-9A-Z]{8,}-[0-9A-Za-z-]{40,}",
+    "slack-token": rb"xox[abeoprs]-[0-9]+-[0-9A-Za-z-]{20,}|xapp-[0-9]-[0-9A-Z]{8,}-[0-9A-Za-z-]{40,}",
     "stripe-key": rb"[rs]k_(?:live|test)_[0-9A-Za-z]{24,}|whsec_[0-9A-Za-z]{32}",
     "vault-token": rb"(?<=hv[bs]\.)(?:[\w-]{90,}|[0-9A-Za-z]{24}(?![\w-]))",
 }
 _FORMS = b"|".join(pattern for name, pattern in _BEGINNINGS.items() if name != "jwt")
 # In front of it the rest of an escape may stand (JSON, Python, URL, quoted-printable), or of a terminal's colour.
-_BEGINNING = re.compile(
-    rb"(?:(?<=[\\%=\[;])(?:[bfnrtv]|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|(?:25){0,3}[0-9A-Fa-f]{2}|[0-9]{1,3}m?))?"
-    b"(" + _FORMS + b")",
-    re.ASCII,
-)
+_ESCAPE = rb"(?<=[\\%=\[;])(?:[bfnrtv]|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|(?:25){0,3}[0-9A-Fa-f]{2}|[0-9]{1,3}m?)"
+_BEGINNING = re.compile(b"(?:" + _ESCAPE + b")?(" + _FORMS + b")", re.ASCII)
 # Those with a check sum are known behind any letter: by the fourth and last character of their prefix.
 _INSIDE = re.compile(rb"[_-](?:(" + _FORMS + rb")|(?<=gh[oprsu]_|npm_|mcp_)[0-9A-Za-z]{10})", re.ASCII)
 _NAMED = re.compile(
@@ -83,7 +79,6 @@ _SPELLED = tuple(
     )
 )
 _SECRET_OF_AWS = re.compile(rb"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
-_KEY_TEXT = re.compile(rb"[A-Za-z0-9+/]{40}")
 _PLACEHOLDERS = re.compile(
     rb"(?i)(?:my|your|the|db|user|pg)?_?-?(?:pass(?:word|wd|phrase)?|pwd|pw|secret|token|x+|\.+)\d?"
 )
@@ -177,7 +172,7 @@ _CHECKS: Mapping[str, Callable[[bytes], bool]] = MappingProxyType(
         "jwt": _is_jwt,
         "mcp-key": lambda key: check_sum(key[:-6].decode()) == key[-6:].decode(),
         "npm-token": _has_check_sum,
-        "private-key": lambda key: _KEY_TEXT.search(key) is not None,
+        "private-key": lambda key: re.search(rb"[A-Za-z0-9+/]{40}", key) is not None,
         "url-password": lambda password: len(password) > 2 and not _PLACEHOLDERS.fullmatch(password),
     }
 )

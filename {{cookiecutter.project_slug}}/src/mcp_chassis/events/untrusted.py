@@ -18,7 +18,7 @@ import re
 import sys
 from collections.abc import Container, Iterable, Iterator
 from itertools import chain
-from urllib.parse import quote, quote_plus, unquote, unquote_to_bytes
+from urllib.parse import quote, quote_plus, unquote_to_bytes
 
 from ..http.current_request import current_request
 from ..sinks.hidden import escape_hidden
@@ -54,7 +54,7 @@ def add_secrets(secrets: Iterable[str]) -> None:
             coded.update(_in_hex_and_base64(secret.encode()))
     _folded = tuple({_fold(form.encode()) for form in _secrets})
     _joined = tuple({*_joined, *(_join(form.encode()) for form in coded)})
-    _pieces = frozenset(piece for secret in _secrets for piece in _pieces_of(secret))
+    _pieces = frozenset(form[i : i + _PIECE] for form in _secrets for i in range(len(form) - _PIECE + 1))
     _blocks.update(*(_windows(secret.encode(), 4) for secret in _secrets))
 
 
@@ -80,9 +80,7 @@ def shown(text: str, limit: int = MAX_TEXT) -> str:
     text = text[: 4 * limit]  # bounds the work; what a secret loses to this cut is found by its pieces
     request = current_request.get()
     presented = request.credentials() if request is not None else b""
-    plain = text
-    for _ in range(_MAX_ENCODINGS if "%" in text else 0):
-        plain = unquote(plain)
+    plain = _fold(text.encode(errors="replace")).decode(errors="replace")
     if plain != text and _without(plain, presented) != plain:
         return REDACTED
     return escape_controls(_without(text, presented))[:limit]
@@ -119,9 +117,9 @@ def _holds_secret(text: str) -> bool:
 
 
 def _fold(data: bytes) -> bytes:
-    """Undo escapes of URLs, also twice, and of JSON and programs below U+0100, and drop backslashes."""
+    """Undo escapes of URLs, also several, and of JSON and programs below U+0100, and drop backslashes."""
     data = data.replace(b"\\u00", b"%").replace(b"\\x", b"%") if b"\\" in data else data
-    for _ in range(2 if b"%" in data else 0):
+    for _ in range(_MAX_ENCODINGS if b"%" in data else 0):
         data = unquote_to_bytes(data)
     return data.translate(None, b"\\")
 
@@ -168,10 +166,6 @@ def _windows(data: bytes, size: int) -> Iterator[int]:
 
 def _aligned(data: bytes, size: int) -> "memoryview[int]":
     return memoryview(data)[: len(data) // size * size].cast("I" if size == 4 else "Q")
-
-
-def _pieces_of(text: str) -> Iterator[str]:
-    return (text[index : index + _PIECE] for index in range(len(text) - _PIECE + 1))
 
 
 def _without_pieces(text: str, pieces: Container[str]) -> str:
