@@ -51,7 +51,7 @@ def _secrets_of_a_file() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_secrets", "_blocks", "_declared"):
             patch.setattr(untrusted, name, set(getattr(untrusted, name)))
-        for name in ("_encoded", "_pieces"):
+        for name in ("_folded", "_joined", "_pieces"):
             patch.setattr(untrusted, name, getattr(untrusted, name))
         yield
 

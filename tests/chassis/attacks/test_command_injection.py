@@ -22,7 +22,7 @@ TEXT_ATTACKS = [
     "right\u202eleft", "isolate\u2066", "zero\u200bwidth", "\ufeffmark", "soft\u00adhyphen", "line\u2028",
     "par\u2029", "\ud800", "\U000e0041tag", "\ue000", "\U000f0000", "\u200d", "a\u200c", "\u200db", "1\u200d2",
     "\ufff9", "\u037e", "\uff1b", "\uff5c", "\uff1e", "\uff04\uff08id\uff09", "\u2024\u2024/",
-    "a\u2044b",
+    "a\u2044b", "x & id", "x & touch pwned", "& whoami", "Smith & rm -r", "a &id", "\u2212rf", "a\u2212\u2212b",
 ]  # fmt: skip
 
 NAMES = [
@@ -32,6 +32,7 @@ NAMES = [
     "שרה כהן", 'צה"ל', "ג׳ורג׳", "राम कुमार", "श्रीमती", "রবীন্দ্রনাথ ঠাকুর", "தமிழ்", "తెలుగు", "ಕನ್ನಡ", "മലയാളം",
     "ගුණවර්ධන", "ප්‍රියන්ත", "สมชาย ใจดี", "ສົມພອນ", "မောင်အောင်", "ភាសាខ្មែរ", "བསྟན་འཛིན", "王小明", "王・小明", "田中　太郎",
     "さくらモモコ", "김철수", "Nguyễn Thị Ánh", "አበበ በቀለ", "Գևորգ", "გიორგი", "Wanjikũ Ng'ang'a", "ʻIolani Kealoha",
+    "AT&T", "Smith & Sons", "Marks & Spencer",
     "Col·lectiu", "M&M's", "Nº 5", "№ 7", "c/o Müller", "5/2 Main St. #4", "221B Baker Street, London NW1 6XE",
     "〒100-0001 東京都千代田区", "anna@example.org", "Room: 7_b", "C++",
 ]  # fmt: skip
@@ -57,6 +58,9 @@ URL_ATTACKS = [
     "https://example.org@127.0.0.1/", "https://example.org:0/", "https://example.org:99999/",
     "https://example.org:a/", "https://localhost/", "https://LOCALHOST./", "https://a.localhost/",
     "https://intranet/", "https://router.local/", "https://db.internal/", "https://metadata.google.internal/",
+    "https://localhost.localdomain/", "https://metadata.goog/", "https://a.metadata.goog/", "https://nas.lan/",
+    "https://nas.home/", "https://wiki.corp/", "https://wiki.intranet/", "https://db.private/",
+    "https://kubernetes.default.svc/", "https://db.service.consul/",
     "https://a.onion/", "https://127.0.0.1/", "https://127.1/", "https://2130706433/", "https://0x7f.1/",
     "https://0x7f000001/", "https://0177.0.0.1/", "https://0/", "https://0.0.0.0/", "https://10.0.0.1/",
     "https://172.16.0.1/", "https://192.168.1.1/", "https://169.254.169.254/", "https://100.64.0.1/",
@@ -78,7 +82,7 @@ EMBEDDED = [
 URLS = [
     "https://example.org", "https://example.org/", "https://8.8.8.8/",
     "https://EXAMPLE.ORG/", "https://xn--mnchen-3ya.de/", "https://a_b.example.org/",
-    "https://[2606:4700:4700::1111]/", "https://1and1.com/",
+    "https://[2606:4700:4700::1111]/", "https://1and1.com/", "https://home.example.org/", "https://lan.com/",
 ]  # fmt: skip
 
 

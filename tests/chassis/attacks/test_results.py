@@ -7,6 +7,7 @@ import math
 import os
 import re
 import secrets
+import time
 import unicodedata
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -35,6 +36,7 @@ from ..support.running import RunningServer, text
 pytestmark = pytest.mark.anyio
 
 VARIABLE = "RESULTS_TEST_TOKEN"
+PIN = "RESULTS_TEST_PASSWORD"
 WAYS = [("http", "auto"), ("http", "legacy"), ("stdio", "auto")]
 
 
@@ -66,6 +68,16 @@ FORMS: dict[str, Callable[[str], str]] = {
     "base64 inside of text": lambda said: base64.b64encode(f"{{'a':'{said}'}} and more".encode()).decode(),
     "base64url": lambda said: base64.urlsafe_b64encode(f"x{said}".encode()).decode(),
     "split by nothing": "\u200b".join,
+    "JSON of a browser's page": lambda said: json.dumps(said)[1:-1].replace("/", "\\/").replace("+", "\\u002B"),
+    "every character in JSON": lambda said: "".join(f"\\u{ord(character):04x}" for character in said),
+    "bytes of a program": lambda said: "".join(f"\\x{byte:02x}" for byte in said.encode()),
+    "partly in a URL": lambda said: said.replace("/", "%2F"),
+    "twice in a URL": lambda said: quote(quote(said, safe=""), safe=""),
+    "base64 in lines": lambda said: "\r\n".join(
+        re.findall(".{1,9}", base64.b64encode(f"a: {said} z".encode()).decode())
+    ),
+    "hex with colons": lambda said: said.encode().hex(":"),
+    "hex of a dump": lambda said: said.encode().hex(" ", 2).upper(),
 }
 
 
@@ -79,6 +91,12 @@ async def leak(form: str) -> str:
 async def leak_structured(form: str) -> dict[str, list[str]]:
     """Return it in a structure, also as a name."""
     return {FORMS[form](secret()): [FORMS[form](secret())]}
+
+
+@tool(read_only=True, open_world=False)
+async def leak_number(added: int) -> dict[str, int]:
+    """Return a secret of digits as a number."""
+    return {"pin": int(os.environ[PIN]) + added}
 
 
 @tool(read_only=True, open_world=False)
@@ -243,7 +261,16 @@ EVENTS = EventLog()
 MAX_TOKENS = 1000
 SERVED: dict[str, Any] = {
     "tools": (
-        *(leak, leak_structured, leak_embedded, leak_by_error, leak_by_refusal, leak_by_protocol_error, leak_meanwhile),
+        *(
+            leak,
+            leak_structured,
+            leak_number,
+            leak_embedded,
+            leak_by_error,
+            leak_by_refusal,
+            leak_by_protocol_error,
+            leak_meanwhile,
+        ),
         *(give, issue, meet, lie, anything, fetch, fetch_fails, stored, computed, long),
     ),
     "resources": (leak_by_resource, leak_by_bytes),
@@ -262,6 +289,7 @@ def server() -> Iterator[RunningServer]:
     """Everything above, in a process whose environment holds a secret."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, f'{secrets.token_urlsafe(24)}/ +"ü')
+        patch.setenv(PIN, str(10**16 + secrets.randbelow(10**16)))
         with server_for({"alice": ()}, make_server()) as running:
             yield running
 
@@ -312,10 +340,47 @@ async def test_no_form_of_a_secret_of_the_server_comes_out(server: RunningServer
             (contents,) = (await client.read_resource(f"leak-bytes://{form.replace(' ', '_')}")).contents
             data = base64.b64decode(contents.blob).decode()  # type: ignore[union-attr]
             assert form == "split by nothing" or secret() not in data
-            assert "[redacted: github-token]" in data
+            assert TOKEN not in data
+            assert "[redacted: github-token]" in data or data == "[redacted: server-secret]"
             with pytest.raises(MCPError) as error:
                 await client.call_tool("leak_by_protocol_error", {"form": form})
             assert_clean(error.value.error.model_dump_json())
+
+
+async def test_a_secret_of_digits_does_not_come_out_as_a_number(server: RunningServer) -> None:
+    async with connected(server) as client:
+        result = await client.call_tool("leak_number", {"added": 0})
+        assert os.environ[PIN] not in result.model_dump_json()
+        other = await client.call_tool("leak_number", {"added": 1})
+        assert other.structured_content == {"pin": int(os.environ[PIN]) + 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["data base", "pass%2520word", "C:\\new\\x64 100% \\u00e9", "6d 63 70 5f 71", "aa:bb:cc:dd:ee:ff", "%zz%", "\\x4"],
+)
+def test_other_text_with_escapes_stays(text: str) -> None:
+    add_secrets([secrets.token_urlsafe(24), "database"])
+    assert without_secrets(text, "[gone]") is text
+
+
+def test_what_stands_around_a_plain_secret_stays() -> None:
+    said = secrets.token_urlsafe(24)
+    add_secrets([said])
+    assert without_secrets(f"a%20b {said} \\u0041", "[gone]") == "a%20b [gone] \\u0041"
+
+
+@pytest.mark.parametrize("piece", ["%41", "%25", "\\", "\\u0041", "\\x", ":"])
+def test_the_time_to_look_for_secrets_is_linear(piece: str) -> None:
+    def seconds(length: int) -> float:
+        text, least = piece * (length // len(piece)), 9.0
+        for _ in range(3):
+            start = time.process_time()
+            without_secrets(text, "[gone]")
+            least = min(least, time.process_time() - start)
+        return least
+
+    assert seconds(400_000) < 0.02 + 6 * seconds(100_000)
 
 
 @pytest.mark.parametrize(("transport", "mode"), WAYS)

@@ -82,6 +82,13 @@ AROUND = [
     "x && ID",
     "& ID &",
     "x & ID &",
+    "Smith & ID",
+    "Smith & ID Sons",
+    "Bros. & ID",
+    "it's & ID",
+    "x & 'ID'",
+    "x & (ID)",
+    "Smith & Sons & ID",
     "ID &",
     "ID&",
     "x &ID&",
@@ -143,6 +150,9 @@ AROUND = [
     "＄ID",
 ]
 PROGRAMS = [
+    "touch pwned",
+    "7z a b",
+    "ｉｄ",
     "id",
     "whoami",
     "ls -la",

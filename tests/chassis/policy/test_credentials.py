@@ -67,7 +67,10 @@ MADE: dict[str, list[Callable[[], str]]] = {
     "gitlab-token": [lambda: "glpat-" + some(20, WORD)],
     "google-api-key": [lambda: "AIza" + some(35, WORD)],
     "google-token": [lambda: "ya29." + some(80, WORD)],
-    "grafana-token": [lambda: f"glsa_{some(32)}_{secrets.token_hex(4)}"],
+    "grafana-token": [
+        lambda: f"glsa_{some(32)}_{secrets.token_hex(4)}",
+        lambda: "glc_" + base64.b64encode(json.dumps({"o": "1", "n": "a", "k": some(24)}).encode()).decode(),
+    ],
     "groq-key": [lambda: "gsk_" + some(52)],
     "hugging-face-token": [lambda: "hf_" + some(34, string.ascii_letters)],
     "jwt": [jwt],
@@ -86,11 +89,19 @@ MADE: dict[str, list[Callable[[], str]]] = {
     "pypi-token": [lambda: "pypi-AgEIcHlwaS5vcmc" + some(120, WORD)],
     "sendgrid-key": [lambda: f"SG.{some(22, WORD)}.{some(43, WORD)}"],
     "shopify-token": [lambda: "shpat_" + secrets.token_hex(16)],
-    "slack-token": [lambda: f"xoxb-{some(11, string.digits)}-{some(12, string.digits)}-{some(24)}"],
+    "slack-token": [
+        lambda: f"xoxb-{some(11, string.digits)}-{some(12, string.digits)}-{some(24)}",
+        lambda: f"xoxe.xoxp-1-{some(163, string.ascii_uppercase + string.digits)}",
+        lambda: f"xoxe-1-{some(146)}",
+    ],
     "slack-webhook": [lambda: f"https://hooks.slack.com/services/T{some(8)}/B{some(8)}/{some(24)}"],
     "stripe-key": [lambda: "sk_live_" + some(24), lambda: "rk_test_" + some(99)],
-    "url-password": [lambda: f"postgres://app:{some(16)}@db:5432/orders", lambda: f"redis://:{some(12)}@cache"],
-    "vault-token": [lambda: "hvs." + some(95, WORD)],
+    "url-password": [
+        lambda: f"postgres://app:{some(16)}@db:5432/orders",
+        lambda: f"redis://:{some(12)}@cache",
+        *(lambda sign=sign: f"mysql://app:{some(4)}{sign}{some(14)}@db" for sign in "$*()!"),
+    ],
+    "vault-token": [lambda: "hvs." + some(95, WORD), lambda: "hvs." + some(24)],
 }
 AROUND = [
     "{}",
@@ -116,6 +127,40 @@ def test_a_credential_is_taken_out_wherever_it_stands(name: str, around: str) ->
                 assert names == {name}, credential[:8]
                 assert f"[redacted: {name}]" in kept.decode()
                 assert max(re.findall(r"[\w+/-]{12,}", credential), key=len)[-12:].encode() not in kept
+
+
+# What may stand directly in front of one in URLs, JSON, programs, mail and terminals; and names in front of it.
+BEFORE = [
+    *("%3D", "%3d", "%22", "%20", "%253D", "%25253d", "\\u003D", "\\u003d", "\\x3d", "\\x3D", "\\075", "=3D", "=22"),
+    *("\\n", "\\\\n", "\\v", "\x1b[32m", "\x1b[1;31m", "key-", "user_", "x-", "my_long-name_of_", "--", "_"),
+]
+# Of these the middle is in the form: nothing but a dot or a scheme stands in front of the others.
+DOTTED = {"google-token", "sendgrid-key", "vault-token"}
+
+
+@pytest.mark.parametrize("before", BEFORE, ids=ascii)
+def test_what_stands_in_front_of_it_hides_none(before: str) -> None:
+    for name in MADE.keys() - DOTTED:
+        for make in MADE[name]:
+            credential = make()
+            kept, names = without_credentials(f"{before}{credential}_ end".encode())
+            assert names == {name}, credential[:8]
+            assert max(re.findall(r"[\w+/-]{12,}", credential), key=len)[-12:].encode() not in kept
+
+
+@pytest.mark.parametrize("before", ["a", "T", "0", "3D"])
+@pytest.mark.parametrize("name", ["github-token", "jwt", "mcp-key", "npm-token"])
+def test_one_with_a_check_sum_is_known_behind_any_letter(before: str, name: str) -> None:
+    credential = MADE[name][0]()
+    assert without_credentials(f"{before}{credential} end".encode())[1] == {name}
+
+
+def test_each_of_many_in_a_row_is_taken_out() -> None:
+    of_fixed_length = {"aws-access-key", "github-token", "hugging-face-token", "mcp-key", "npm-token"}
+    row = "_".join(make() for name in sorted(of_fixed_length) for make in MADE[name] * 2)
+    kept, names = without_credentials(row.encode())
+    assert names == of_fixed_length
+    assert len(re.sub(rb"\[redacted: [\w-]+\]", b"", kept)) == kept.count(b"]_[")
 
 
 def test_what_stands_around_it_stays() -> None:
@@ -165,6 +210,9 @@ def test_a_wrong_check_sum_is_no_credential(name: str) -> None:
         "hf_transfer_is_a_library_for_fast_uploads_of_models",
         "secret_access_key: see the documentation of your account for this",
         "AccountKey=<your account key>",
+        "postgres://user:$PASSWORD@db and mysql://user:$(cat_password)@db, and amqp://(.+):(.+)@(.+)",
+        "hvs.load_all_values_of_the_file and hvs.somethingThatIsLongerThanAToken",
+        "x-ghp_and_other_names_that_are_long_enough_for_a_run_of_letters",
     ],
 )
 def test_an_example_is_no_credential(text: str) -> None:
@@ -226,6 +274,13 @@ def test_any_bytes_can_be_searched_and_are_left_clean(data: bytes) -> None:
         b"://",
         b"eyJ" + b"a" * 17 + b".",
         b"sk-" + b"a" * 20,
+        b"sk-",
+        b"-eyJ",
+        b"-eyJ" * 5 + b".eyJ",
+        b"-a_",
+        b"-sk-ant-aa",
+        b"ghp_",
+        b"hvs." + b"a" * 20,
         b"T3BlbkFJ",
         b"secret_access_key",
         b"secret_access_key=" + b"a" * 39 + b" ",

@@ -1,7 +1,7 @@
 """Credentials of other systems in what a tool returns, known by their published formats, and by their check sums.
 
-Almost all of them begin a run of 20 or more letters, digits, `_` and `-`, which one pass over the bytes finds: a text
-of ordinary words costs nothing more. The time is linear in the length of the text, whatever it holds.
+Almost all of them stand in a run of 20 or more letters, digits, `_` and `-`, which one pass over the bytes finds: a
+text of ordinary words costs little more. The time is linear in the length of the text, whatever it holds.
 """
 
 import base64
@@ -23,32 +23,34 @@ _RUN = b"a" * _SHORTEST
 # The formats are described by those who issue them, and by secret scanners.
 _BEGINNINGS = {
     "anthropic-key": rb"sk-ant-[a-z0-9]{2,10}-[\w-]{80,}",
-    "aws-access-key": rb"(?:AKIA|ASIA)[A-Z2-7]{16}(?![0-9A-Za-z_])",
-    "databricks-token": rb"dapi[0-9a-f]{32}(?![0-9A-Za-z_])",
+    "aws-access-key": rb"(?:AKIA|ASIA)[A-Z2-7]{16}(?![0-9A-Za-z])",
+    "databricks-token": rb"dapi[0-9a-f]{32}(?![0-9A-Za-z])",
     "digitalocean-token": rb"do[opr]_v1_[0-9a-f]{64}",
     "docker-token": rb"dckr_[po]at_[\w-]{27,}",
     "github-token": rb"gh[oprsu]_[0-9A-Za-z]{36}(?![0-9A-Za-z])|github_pat_[0-9A-Za-z]{22}_[0-9A-Za-z]{59}",
     "gitlab-token": rb"gl(?:pat|dt|rt|ptt|cbt|oas|agent)-[\w-]{20,}",
-    "google-api-key": rb"AIza[\w-]{35}(?![\w-])",
+    "google-api-key": rb"AIza[\w-]{35}(?![0-9A-Za-z])",
     "google-token": rb"(?<=ya29\.)[\w-]{50,}",
-    "grafana-token": rb"glsa_[0-9A-Za-z]{32}_[0-9a-f]{8}",
+    "grafana-token": rb"glsa_[0-9A-Za-z]{32}_[0-9a-f]{8}|glc_eyJ[0-9A-Za-z+/]{24,400}={0,2}",
     "groq-key": rb"gsk_[0-9A-Za-z]{52}",
     "hugging-face-token": rb"hf_[A-Za-z]{34}(?![0-9A-Za-z])",
     "jwt": rb"eyJ[\w-]{17,}\.eyJ[\w-]{8,}\.[\w-]{20,}",
     "mcp-key": rb"mcp_[0-9a-z]{10}_[0-9A-Za-z]{49}(?![0-9A-Za-z])",
     "npm-token": rb"npm_[0-9A-Za-z]{36}(?![0-9A-Za-z])",
-    "openai-key": rb"sk-[\w-]{20,}T3BlbkFJ[\w-]{20,}",
+    "openai-key": rb"sk-[\w-]{20,200}T3BlbkFJ[\w-]{20,}",
     "pypi-token": rb"pypi-AgE[\w-]{50,}",
     "sendgrid-key": rb"(?<=SG\.)[\w-]{22}\.[\w-]{43}",
     "shopify-token": rb"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}",
-    "slack-token": rb"xox[abeoprs]-[0-9]{6,}-[0-9A-Za-z-]{20,}|xapp-[0-9]-[0-9A-Z]{8,}-[0-9A-Za-z-]{40,}",
+    "slack-token": rb"xox[abeoprs]-[0-9]+-[0-9A-Za-z-]{20,}|xapp-[0-9]-[0-9A-Z]{8,}-[0-9A-Za-z-]{40,}",
     "stripe-key": rb"[rs]k_(?:live|test)_[0-9A-Za-z]{24,}|whsec_[0-9A-Za-z]{32}",
-    "vault-token": rb"(?<=hv[bs]\.)[\w-]{90,}",
+    "vault-token": rb"(?<=hv[bs]\.)(?:[\w-]{90,}|[0-9A-Za-z]{24}(?![\w-]))",
 }
-# In a JSON document an escape such as \n may stand in front of it. With groups it would take twice the time.
-_BEGINNING = re.compile(
-    rb"(?:(?<=\\)(?:[bfnrt]|u[0-9a-f]{4}))?[_-]{0,3}?(" + b"|".join(_BEGINNINGS.values()) + b")", re.ASCII
-)
+_FORMS = b"|".join(pattern for name, pattern in _BEGINNINGS.items() if name != "jwt")
+# In front of it the rest of an escape may stand (JSON, Python, URL, quoted-printable), or of a terminal's colour.
+_ESCAPE = rb"(?<=[\\%=\[;])(?:[bfnrtv]|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|(?:25){0,3}[0-9A-Fa-f]{2}|[0-9]{1,3}m?)"
+_BEGINNING = re.compile(b"(?:" + _ESCAPE + b")?(" + _FORMS + b")", re.ASCII)
+# Those with a check sum are known behind any letter: by the fourth and last character of their prefix.
+_INSIDE = re.compile(rb"[_-](?:(" + _FORMS + rb")|(?<=gh[oprsu]_|npm_|mcp_)[0-9A-Za-z]{10})", re.ASCII)
 _NAMED = re.compile(
     b"|".join(b"(?P<%s>%s)" % (name.replace("-", "_").encode(), pattern) for name, pattern in _BEGINNINGS.items()),
     re.ASCII,
@@ -64,21 +66,18 @@ _SPELLED = tuple(
             rb"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
             rb"(?:(?!-----)[A-Za-z0-9+/=:,.()\s\\\"-])++(?:-----END (?:[A-Z]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----)?",
         ),
-        (b"AccountKey=", "azure-key", rb"AccountKey=([A-Za-z0-9+/]{40,100}={0,2})"),
-        (b"SharedAccessKey=", "azure-key", rb"SharedAccessKey=([A-Za-z0-9+/]{40,100}={0,2})"),
+        (b"Key=", "azure-key", rb"(?:Account|SharedAccess)Key=([A-Za-z0-9+/]{40,100}={0,2})"),
         (b"hooks.slack.com/", "slack-webhook", rb"hooks\.slack\.com/services/(T\w{8,20}/B\w{8,20}/\w{20,40})"),
-        (b"ecret_access_key", "aws-secret-key", _NAMED_KEY),
-        (b"ecretAccessKey", "aws-secret-key", _NAMED_KEY),
-        (b"ECRET_ACCESS_KEY", "aws-secret-key", _NAMED_KEY),
+        *((name, "aws-secret-key", _NAMED_KEY) for name in (b"ecret_access_key", b"ecretAccessKey", b"ECRET_ACCESS")),
         (
             b"@",
             "url-password",
-            rb"://[^\s/:@?#\"'<>\\]{0,100}+:([^\s/:@\"'<>\\(){}\[\]$%*,;|]{1,100}(?:%[0-9A-F]{2}[^\s/:@\"'<>\\]{0,100})?)@",
+            rb"://[^\s/:@?#\"'<>\\]{0,100}+:([^\s/:@\"'<>\\(){}\[\]$%*,;|][^\s/:@\"'<>\\{}\[\]%,;|]{0,99}"
+            rb"(?:%[0-9A-F]{2}[^\s/:@\"'<>\\]{0,100})?)@",
         ),
     )
 )
 _SECRET_OF_AWS = re.compile(rb"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
-_KEY_TEXT = re.compile(rb"[A-Za-z0-9+/]{40}")
 _PLACEHOLDERS = re.compile(
     rb"(?i)(?:my|your|the|db|user|pg)?_?-?(?:pass(?:word|wd|phrase)?|pwd|pw|secret|token|x+|\.+)\d?"
 )
@@ -92,9 +91,8 @@ def find_credentials(data: bytes, *, beside_aws_key: bool = False) -> Iterator[t
         data: the text.
         beside_aws_key: also take 40 characters that may be a secret key of AWS for one: its id is not far.
     """
-    for start in _runs(data):
-        found = _BEGINNING.match(data, start)
-        named = _NAMED.match(data, found.start(1)) if found is not None else None
+    for place in _places(data):
+        named = _NAMED.match(data, place)
         if named is not None and named.lastgroup is not None:
             name = named.lastgroup.replace("_", "-")
             if _CHECKS.get(name, _is_varied)(named[0]):
@@ -119,14 +117,22 @@ def without_credentials(data: bytes, *, beside_aws_key: bool = False) -> tuple[b
     return b"".join([*kept, data[end:]]), names
 
 
-def _runs(data: bytes) -> Iterator[int]:
-    """Yield where runs begin that are long enough."""
+def _places(data: bytes) -> Iterator[int]:
+    """Yield where a form begins: at the beginning of a run that is long enough, or behind a `_` or `-` in it."""
     shape = data.translate(_SHAPE)
     start = shape.find(_RUN)
     while start >= 0:
-        yield start
         end = shape.find(b" ", start)
-        start = shape.find(_RUN, end) if end >= 0 else -1
+        end = end if end >= 0 else len(data)
+        if first := _BEGINNING.match(data, start):
+            yield first.start(1)
+        # Of a JWT the first dot is found first: of a run of many `eyJ`, each would be read to its end.
+        if data.startswith(b".eyJ", end) and (jwt := data.find(b"eyJ", start, end)) >= 0:
+            yield jwt
+        if max(data.find(b"_", start, end), data.find(b"-", start, end)) >= 0:
+            for inside in _INSIDE.finditer(data, first.end() if first else start, end):
+                yield inside.start(1) if inside[1] else inside.start() - 3
+        start = shape.find(_RUN, end)
 
 
 def _is_varied(secret: bytes) -> bool:
@@ -164,6 +170,6 @@ _CHECKS: Mapping[str, Callable[[bytes], bool]] = {
     "jwt": _is_jwt,
     "mcp-key": lambda key: check_sum(key[:-6].decode()) == key[-6:].decode(),
     "npm-token": _has_check_sum,
-    "private-key": lambda key: _KEY_TEXT.search(key) is not None,
+    "private-key": lambda key: re.search(rb"[A-Za-z0-9+/]{40}", key) is not None,
     "url-password": lambda password: len(password) > 2 and not _PLACEHOLDERS.fullmatch(password),
 }

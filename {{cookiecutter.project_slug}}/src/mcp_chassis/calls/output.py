@@ -93,10 +93,11 @@ class Output:
             raise ResultTooLarge(f"{self.max_bytes} bytes")
         text = document.decode()
         found = {name for _, _, name in find_credentials(document)} if redact and self.redact else set[str]()
+        has_secret = without_secrets(text, _REDACTED) is not text
         is_clean = document.isascii() and not _ESCAPED.search(document) and not _holds_bytes(result)
-        if is_clean and not found and without_secrets(text, _REDACTED) is text:  # almost every result
+        if is_clean and not found and not has_secret:  # almost every result
             return result
-        cleaning = _Cleaning(redact=redact and self.redact, beside_aws_key=not AWS.isdisjoint(found))
+        cleaning = _Cleaning(redact and self.redact, not AWS.isdisjoint(found), has_secret)
         cleaned: _Result = _each_string(result, cleaning)
         if isinstance(result, CallToolResult) and isinstance(cleaned, CallToolResult):
             _fit_text(cleaned, result)
@@ -105,7 +106,7 @@ class Output:
 
     def text(self, text: str, what: Mapping[str, str], *, redact: bool = True) -> str:
         """Return the text of an error or of a notification as it is sent: not too long, and cut when it is clean."""
-        cleaning = _Cleaning(redact=redact and self.redact, beside_aws_key=False)
+        cleaning = _Cleaning(redact and self.redact, beside_aws_key=False, holds_secret=True)
         cleaned = cleaning.of_text(text)
         self._note(cleaning, what)
         return cleaned if len(cleaned) <= _MAX_TEXT else f"{cleaned[:_MAX_TEXT]}…"
@@ -135,6 +136,7 @@ class _Cleaning:
 
     redact: bool
     beside_aws_key: bool
+    holds_secret: bool  # whether there may be a secret of the process where nothing is hidden
     removed: int = 0
     names: set[str] = field(default_factory=set)
     has_secret: bool = False
@@ -142,13 +144,14 @@ class _Cleaning:
     def of_text(self, text: str) -> str:
         kept = without_hidden(text)
         self.removed += len(text) - len(kept)
-        return self._without_secrets(kept)
+        return self._without_secrets(kept, look=self.holds_secret or len(kept) < len(text))
 
     def of_bytes(self, data: bytes) -> bytes:
-        return self._without_secrets(data.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+        kept = self._without_secrets(data.decode(errors="surrogateescape"), look=True)
+        return kept.encode(errors="surrogateescape")
 
-    def _without_secrets(self, text: str) -> str:
-        kept = without_secrets(text, _REDACTED)
+    def _without_secrets(self, text: str, *, look: bool) -> str:
+        kept = without_secrets(text, _REDACTED) if look else text
         self.has_secret |= kept is not text
         if not self.redact:
             return kept
@@ -224,4 +227,6 @@ def _each_string(value: Any, cleaning: _Cleaning) -> Any:
         return value.model_copy(update={name: each(item) for name, item in members.items()})
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: each(getattr(value, f.name)) for f in fields(value) if f.init})
-    return value
+    # A number or a UUID may be a secret as well.
+    text = str(value) if cleaning.holds_secret else ""
+    return value if cleaning.of_text(text) == text else _REDACTED

@@ -18,7 +18,7 @@ import re
 import sys
 from collections.abc import Container, Iterable, Iterator
 from itertools import chain
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import quote, quote_plus, unquote_to_bytes
 
 from ..http.current_request import current_request
 from ..sinks.hidden import escape_hidden
@@ -30,10 +30,12 @@ _SHORTEST = 7  # characters of a secret that is looked for: a shorter one is a p
 _MAX_ENCODINGS = 3  # times that percent-escapes are undone
 # API keys and JWTs, whole or cut: nothing else looks like them.
 _TOKENS = re.compile(r"mcp_(?:[0-9a-z]{10}_[0-9A-Za-z]{8,}|[\w-]{43})|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
+_ONE_BASE64 = bytes.maketrans(b"-_", b"+/")
 _DIGEST_KEY = os.urandom(16)  # of this process, so that short names cannot be found by trying
 
 _secrets: set[str] = set()  # each in every form in which it can stand in a line
-_encoded: tuple[str, ...] = ()  # each in every form in which it can stand in a result, the longest first
+_folded: tuple[bytes, ...] = ()  # the same, each as `_fold` makes it
+_joined: tuple[bytes, ...] = ()  # each in hex and base64, as `_join` makes it
 _pieces: frozenset[str] = frozenset()  # of the secrets
 _blocks: set[int] = set()  # all four bytes that follow one another in a secret
 _declared: set[str] = set()
@@ -43,14 +45,16 @@ def add_secrets(secrets: Iterable[str]) -> None:
     """Keep `secrets` out of every output of this process, also pieces of 8 characters or more. Those shorter
     than 7 characters are not looked for.
     """
-    global _pieces, _encoded  # noqa: PLW0603  (secrets are the process's, whatever writes a line)
-    known = set(_encoded)
+    global _pieces, _folded, _joined  # noqa: PLW0603  (secrets are the process's, whatever writes a line)
+    coded = set[str]()
     for secret in secrets:
         if len(secret) >= _SHORTEST:
-            _secrets.update((secret, json.dumps(secret)[1:-1], quote(secret, safe="")))
-            known.update(_forms(secret))
-    _encoded = tuple(sorted(known, key=len, reverse=True))
-    _pieces = frozenset(piece for secret in _secrets for piece in _pieces_of(secret))
+            _secrets.update((secret, quote(secret, safe=""), quote_plus(secret)))
+            _secrets.update(json.dumps(secret, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False))
+            coded.update(_in_hex_and_base64(secret.encode()))
+    _folded = tuple({_fold(form.encode()) for form in _secrets})
+    _joined = tuple({*_joined, *(_join(form.encode()) for form in coded)})
+    _pieces = frozenset(form[i : i + _PIECE] for form in _secrets for i in range(len(form) - _PIECE + 1))
     _blocks.update(*(_windows(secret.encode(), 4) for secret in _secrets))
 
 
@@ -76,9 +80,7 @@ def shown(text: str, limit: int = MAX_TEXT) -> str:
     text = text[: 4 * limit]  # bounds the work; what a secret loses to this cut is found by its pieces
     request = current_request.get()
     presented = request.credentials() if request is not None else b""
-    plain = text
-    for _ in range(_MAX_ENCODINGS if "%" in text else 0):
-        plain = unquote(plain)
+    plain = _fold(text.encode(errors="replace")).decode(errors="replace")
     if plain != text and _without(plain, presented) != plain:
         return REDACTED
     return escape_controls(_without(text, presented))[:limit]
@@ -96,28 +98,42 @@ def redact(text: str) -> str:
 
 
 def without_secrets(text: str, mark: str) -> str:
-    """Return what is to be sent with `mark` for each secret of the process: plain, escaped, in base64, hex or a URL.
+    """Return what is to be sent with `mark` for each secret of the process that is plain, or escaped for JSON or a URL.
 
-    Pieces of a secret are not looked for: they may be words of a result.
+    `mark` is all that is left of a text which holds one with other escapes, or in base64 or hex, also with white space
+    or colons in it. Pieces of a secret are not looked for: they may be words of a result.
     """
-    for form in _encoded:
-        if form in text:
-            text = text.replace(form, mark)
-    return text
+    if not _holds_secret(text):
+        return text
+    for form in sorted(_secrets, key=len, reverse=True):
+        text = text.replace(form, mark)
+    return mark if _holds_secret(text) else text
 
 
-def _forms(secret: str) -> Iterator[str]:
-    plain = secret.encode()
-    in_url = {quote(secret, safe=""), quote_plus(secret), "".join(f"%{byte:02X}" for byte in plain)}
-    texts = {secret, *in_url, *(re.sub("%..", lambda escape: escape[0].lower(), text) for text in in_url)}
-    for _ in range(2):  # in a JSON text, which may stand in a JSON document
-        texts |= {json.dumps(text, ensure_ascii=is_ascii)[1:-1] for text in texts for is_ascii in (True, False)}
-    yield from texts
+def _holds_secret(text: str) -> bool:
+    folded = _fold(text.encode(errors="surrogatepass"))
+    joined = _join(folded)
+    return any(form in folded for form in _folded) or any(form in joined for form in _joined)
+
+
+def _fold(data: bytes) -> bytes:
+    """Undo escapes of URLs, also several, and of JSON and programs below U+0100, and drop backslashes."""
+    data = data.replace(b"\\u00", b"%").replace(b"\\x", b"%") if b"\\" in data else data
+    for _ in range(_MAX_ENCODINGS if b"%" in data else 0):
+        data = unquote_to_bytes(data)
+    return data.translate(None, b"\\")
+
+
+def _join(folded: bytes) -> bytes:
+    """Drop what may stand between the lines of base64 or the bytes of hex. The letters are those of `\\n` and `\\r`."""
+    return folded.translate(_ONE_BASE64, b" \t\r\n:nr")
+
+
+def _in_hex_and_base64(plain: bytes) -> Iterator[str]:
     yield from (plain.hex(), plain.hex().upper())
     for before in range(3):  # bytes of other text that share the first characters with it
         coded = base64.b64encode(bytes(before) + plain).decode()
-        whole = coded[(0, 2, 3)[before] : (before + len(plain)) * 8 // 6]  # what the secret alone decides
-        yield from (whole, whole.replace("+", "-").replace("/", "_"))
+        yield coded[(0, 2, 3)[before] : (before + len(plain)) * 8 // 6]  # what the secret alone decides
 
 
 def escape_controls(text: str) -> str:
@@ -150,10 +166,6 @@ def _windows(data: bytes, size: int) -> Iterator[int]:
 
 def _aligned(data: bytes, size: int) -> "memoryview[int]":
     return memoryview(data)[: len(data) // size * size].cast("I" if size == 4 else "Q")
-
-
-def _pieces_of(text: str) -> Iterator[str]:
-    return (text[index : index + _PIECE] for index in range(len(text) - _PIECE + 1))
 
 
 def _without_pieces(text: str, pieces: Container[str]) -> str:

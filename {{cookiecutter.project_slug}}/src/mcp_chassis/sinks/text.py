@@ -16,8 +16,8 @@ from pydantic import AfterValidator, Field
 from .errors import InvalidInput, refuse_length
 from .hidden import find_hidden
 
-# Letters, marks, digits, dashes, currencies of every script (UAX #44, general categories). Nl holds the Chinese zero.
-_NAME_CATEGORIES = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd", "Nl", "Pd", "Sc"})
+# Letters, marks, numbers, dashes, currencies of every script (UAX #44, general categories). Nl holds the Chinese zero.
+_NAME_CATEGORIES = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd", "Nl", "No", "Pd", "Sc"})
 # A currency too, but shells, templates and format strings expand what follows.
 _DOLLARS = frozenset("$\ufe69\uff04")
 # What names, addresses and plain sentences need beside them. No backquote, dollar, semicolon, pipe, backslash,
@@ -25,11 +25,11 @@ _DOLLARS = frozenset("$\ufe69\uff04")
 _NAME_CHARACTERS = frozenset(
     " .,'()+#:@_"
     "\u00a0\u202f\u3000"  # spaces: no-break, narrow no-break (French, Mongolian), ideographic
-    "’‘«»„“”·№°½¼¾²³"  # typographic apostrophes and quotes, Catalan middle dot, numbers of houses, areas
+    "’‘‚«»„“”·‧№°℃℉−"  # typographic quotes, dots in Catalan and Chinese names, degrees, minus as a dash (Japan)
     "¡¿…×®™©"  # Spanish, and what names of products and sizes have
     "׳״"  # Hebrew geresh, gershayim
-    "،؛؟۔।॥॰"  # Arabic comma, semicolon, question mark, Urdu full stop, Devanagari danda, double danda, abbreviation
-    "་།፡።፣፤፥፦፧፨၊။၌၍၎၏។՚՛՝։"  # Tibetan, Ethiopic, Burmese, Khmer, Armenian word and sentence marks
+    "،؛؟۔।॥॰\u066b\u066c"  # Arabic marks and separators of digits, Urdu full stop, Devanagari dandas, abbreviation
+    "་།፡።፣፤፥፦፧፨၊။၌၍၎၏។՚՛՝։\u1802\u1803"  # Tibetan, Ethiopic, Burmese, Khmer, Armenian, Mongolian marks
     "、。・，：（）「」『』《》【】〒！？"  # CJK and full-width punctuation, quotes, postal mark
 )
 # Not what NFC (the Greek question mark) or code pages (the full-width semicolon and tilde) make one of the others.
@@ -41,6 +41,8 @@ _AFTER_MARK = frozenset(["", *" ,.:)'’”»"])
 _JOINERS = frozenset("\u200b\u200c\u200d\u180e")
 # Hebrew with points and accents has five marks on a letter, Tibetan no more. Zalgo has dozens.
 _MAX_MARKS = 6
+# SQL's comment, and an option of a program behind an ampersand.
+_DASHES = re.compile(r"[-\u2212]{2}|\A[^&]*&.* \W?[-\u2212](?=\w)")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
 
 
@@ -50,8 +52,8 @@ def check_name(text: str, max_length: int = 1000) -> str:
     _refuse_leading_dash(normal)
     if _is(normal[:1], "M"):
         raise InvalidInput("character 1 is a combining mark without a letter before it")
-    if (index := normal.find("--")) >= 0:  # SQL's comment
-        raise InvalidInput(f"'--' at character {index + 1} is not allowed in a name")
+    if found := _DASHES.search(normal):
+        raise InvalidInput(f"the dash at character {found.end()} is not allowed there in a name")
     _refuse_hidden(normal, "a name")
     for index, character in enumerate(normal):
         if character not in _NAME_CHARACTERS and not _is_in_name(normal, index):
@@ -137,7 +139,7 @@ def _is_in_name(text: str, index: int) -> bool:
     character, before, after = text[index], text[max(0, index - 4) : index], text[index + 1 : index + 4]
     if character in "/／&":
         return _joins_words(character, before, after)
-    if character in "%％!?":
+    if character in "%％٪!?":
         return _ends_word(character, before, after)
     if character == '"':  # the Hebrew abbreviation mark, as it is usually typed
         return "\u05d0" <= before[-1:] <= "\u05ea" and "\u05d0" <= after[:1] <= "\u05ea"
@@ -149,15 +151,15 @@ def _is_in_name(text: str, index: int) -> bool:
 def _joins_words(character: str, before: str, after: str) -> bool:
     spaced = before.endswith(" ") and after.startswith(" ")
     left, right = (before[:-1], after[1:]) if spaced else (before, after)
-    if character == "&":  # AT&T, Smith & Sons, Bros. & Co; not `& id`, `1 & id`, `a&id`, `&lt`
-        letter, follows = left.rstrip(".+#)'’")[-1:], right.lstrip(".('‘")[:1]
-        return _is(letter, "L", "M") and _is_word(follows) and (spaced or not follows.islower())
+    if character == "&":  # AT&T, Smith & Sons, Bros. & Co; not `x & id`, `1 & Id`, `a&7z`, `&lt`
+        letter, follows = left.rstrip(".+#)'’")[-1:], unicodedata.normalize("NFKC", right.lstrip(".('‘")[:1])
+        return _is(letter, "L", "M") and _is(follows, "L", "M") and not (follows.islower() and follows.isascii())
     # 5/2, c/o, C/ Mayor, Viana / RO; not the start or end of a path.
     return _is_word(left[-1:]) and _is_word(right.removeprefix(" ")[:1])
 
 
 def _ends_word(character: str, before: str, after: str) -> bool:
-    if character == "%":  # 50%, 50 %, 5%-10%; not %41, %PATH%
+    if character in "%٪":  # 50%, 50 %, 5%-10%; not %41, %PATH%
         is_range = _is(after[:1], "Pd") and _is(after[1:2], "N")
         return _is(before.removesuffix(" ")[-1:], "N") and (after[:1] in _AFTER_MARK | {"!", "?"} or is_range)
     if character == "％":  # Chinese and Japanese have no space behind it
@@ -172,7 +174,7 @@ def _ends_word(character: str, before: str, after: str) -> bool:
 def _is_symbol(character: str) -> bool:
     """Whether it is an emoji or a sign that nothing makes a character of a shell of."""
     beyond = "\U0001f1e6" <= character <= "\U0001faff" and _is(character, "So", "Sk")
-    return beyond or character in _SYMBOLS
+    return beyond or character in _SYMBOLS or "\u3200" <= character <= "\u33ff"  # ㈱, ㎡
 
 
 def _is_word(character: str) -> bool:

@@ -21,10 +21,10 @@ _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 # 2130706433, 0x7f.1 and 0177.0.0.1 are IPv4 addresses to the C library. A name that ends in a number is never a
 # name (URL Standard, «ends in a number»).
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-# Names that mean this machine or this network wherever they are resolved (RFC 6761, RFC 6762, RFC 8375, RFC 9476).
+# Names of this machine or this network (RFC 6761, RFC 6762 with appendix G, RFC 8375, RFC 9476, and of platforms).
 _LOCAL_SUFFIXES = (
-    *(".localhost", ".local", ".internal", ".home.arpa", ".alt", ".onion"),
-    *(".test", ".invalid", ".example"),
+    *(".localhost", ".local", ".localdomain", ".internal", ".intranet", ".private", ".corp", ".home", ".lan"),
+    *(".home.arpa", ".alt", ".onion", ".test", ".invalid", ".example", ".svc", ".consul", ".metadata.goog"),
 )
 _PLACE = re.compile(r"\{(\w+)\}")
 _AUTHORITY = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#{}]+(?=[/?#]|\Z)")
