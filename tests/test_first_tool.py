@@ -83,6 +83,11 @@ def test_the_commands_of_the_readme_lead_to_a_tool_that_a_client_can_call(
             [sys.executable, "-c", program], env=environment(path, API_KEY=key), encoding="utf-8", timeout=60
         )
         assert "Hello, World!" in printed
+        (program,) = re.findall(r"<!-- executed by tests: stdio client -->\n```python\n(.*?)```", clients, re.DOTALL)
+        variables = {"PATH": path, "PYTHONPATH": str(project / "src")}  # the client passes on no others by itself
+        program = program.replace('args=["stdio"])', f'args=["stdio"], env={variables!r})')
+        printed = subprocess.check_output([sys.executable, "-c", program], cwd=tmp_path, encoding="utf-8", timeout=60)
+        assert "Hello, World!" in printed
     finally:
         process.terminate()
         assert process.wait(20) == 0

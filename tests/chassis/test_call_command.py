@@ -72,8 +72,8 @@ def test_a_failed_call_is_exit_code_1_and_controls_no_terminal(call: Call) -> No
     ("arguments", "reason"),
     [
         (("no_such_tool",), "There is no tool no_such_tool. The tools are: hello_world"),
-        (("hello_world", "World"), "World: write key=value, with one of the keys name."),
-        (("hello_world", "who=World"), "who=World: write key=value"),
+        (("hello_world", "World"), "'World' is not key=value, with one of the keys name."),
+        (("hello_world", "who=World"), "'who=World' is not key=value"),
         (("hello_world", "--url", "http://mcp.example.com/mcp"), "the key would be readable on the way. Use https."),
         *(
             (("hello_world", "--url", url), "is not a URL such as https://mcp.example.com/mcp.")

@@ -124,7 +124,7 @@ def _arguments(values: list[str], schema: Mapping[str, Any]) -> dict[str, Any]:
             raise Failure("A value is not UTF-8, which JSON needs.")
         name, equals, text = pair.partition("=")
         if not equals or name not in known:
-            raise Failure(f"{pair}: write key=value, with one of the keys {', '.join(known) or '(it has none)'}.")
+            raise Failure(f"{pair!r} is not key=value, with one of the keys {', '.join(known) or '(it has none)'}.")
         arguments[name] = _value(name, text, known[name], schema.get("$defs", {}))
     return arguments
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from mcp_chassis.cli import run, run_script
 from mcp_chassis.cli.serve import log_to_stderr, own_url
 from mcp_chassis.cli.terminal import HTTP_OPTIONS, Commands
+from mcp_chassis.http.server import listening_socket
 from mcp_chassis.http.uvicorn_parts import ChangeReload, Config
 from mcp_chassis.service import Service
 from mcp_chassis.settings import Settings, SettingsError, all_fields
@@ -35,6 +36,7 @@ def _dev(options: argparse.Namespace, service: Service, settings: Settings) -> i
     """Serve with reload. Unapproved tools are warned about, as everywhere but in production, where this is refused."""
     if settings.environment == "production":
         raise SettingsError(["ENVIRONMENT: is production. `dev` is for development: use `serve`."])
+    listening_socket(settings.host, settings.port).close()  # the reloader would wait for a change of the code
     url = own_url(settings)[0] + settings.mcp_endpoint
     command = ("npx", INSPECTOR, "--server-url", url, "--transport", "http")
     print(f"URL        {url}\nKey        {_place_of_key(settings)}\nInspector  {' '.join(command)}\n", flush=True)

@@ -100,7 +100,7 @@ def _findings(guarded: GuardedTool) -> Iterator[tuple[str, str]]:
     if _is_recursive(schema):
         yield "anthropic gemini", "a type contains itself: take a flat list whose entries name their parent"
     if optional:
-        yield "openai", f"default of {', '.join(sorted(optional))}: write `str | None` without a default"
+        yield "openai", f"default of {', '.join(sorted(optional))}: add `| None` to the type, and write no default"
 
 
 def _schemas(schema: Any) -> Iterator[dict[str, Any]]:
