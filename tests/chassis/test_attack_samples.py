@@ -144,7 +144,7 @@ def test_turns_take_every_alternative() -> None:
 
 
 def test_an_example_goes_before_everything_else() -> None:
-    sample, _ = example_of(Annotated[str, Field(pattern=r"^\p{Lu}[0-9]$", examples=["Ä1"])])
+    sample, _ = example_of(Annotated[str, Field(pattern="^[ÄÖÜ][0-9]$", examples=["Ä1"])])
     assert sample.value == {"value": "Ä1"}
 
 

@@ -119,11 +119,15 @@ def without_credentials(data: bytes, *, beside_aws_key: bool = False) -> tuple[b
 
 def _places(data: bytes) -> Iterator[int]:
     """Yield where a form begins: at the beginning of a run that is long enough, or behind a `_` or `-` in it."""
-    shape = data.translate(_SHAPE)
+    shape = data.translate(_SHAPE) + b" "
     start = shape.find(_RUN)
     while start >= 0:
         end = shape.find(b" ", start)
-        end = end if end >= 0 else len(data)
+        if not data[start:end].strip(
+            b"0123456789-_nrt"
+        ):  # a number or a line, behind an escape perhaps: no form is one
+            start = shape.find(_RUN, end)
+            continue
         if first := _BEGINNING.match(data, start):
             yield first.start(1)
         # Of a JWT the first dot is found first: of a run of many `eyJ`, each would be read to its end.
