@@ -24,7 +24,7 @@ from .tools import GuardedTool
 _Result = TypeVar("_Result")
 
 # What `to_json` writes for control characters; all other hidden ones are not ASCII.
-_ESCAPED = re.compile(rb"\\[ubfr]|\x7f")
+_ESCAPED = re.compile(rb"\\[ubfr]")
 _MAX_TEXT = 2000  # characters of an anticipated failure
 _BYTES_PER_TOKEN = 4  # about, of English, code and JSON; of most scripts a token has fewer
 _REDACTED = "[redacted: server-secret]"
@@ -94,7 +94,8 @@ class Output:
         text = document.decode()
         found = {name for _, _, name in find_credentials(document)} if redact and self.redact else set[str]()
         has_secret = without_secrets(text, _REDACTED) is not text
-        is_clean = document.isascii() and not _ESCAPED.search(document) and not _holds_bytes(result)
+        has_controls = b"\x7f" in document or (b"\\" in document and _ESCAPED.search(document) is not None)
+        is_clean = document.isascii() and not has_controls and not _holds_bytes(result)
         if is_clean and not found and not has_secret:  # almost every result
             return result
         cleaning = _Cleaning(redact and self.redact, not AWS.isdisjoint(found), has_secret)

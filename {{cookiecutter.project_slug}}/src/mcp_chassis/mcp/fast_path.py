@@ -157,8 +157,7 @@ class DirectRunner(sdk.ServerRunner[Any]):
     def _serialize(self, method: str, version: str, result: sdk.HandlerResult) -> dict[str, Any]:
         if type(result) is not CallToolResult or None in (result.meta or {}).values():
             return super()._serialize(method, version, result)
-        plain = (one for one in result.content if type(one) is TextContent)
-        texts = [one for one in plain if one.annotations is None and one.meta is None]
+        texts = [t for t in result.content if type(t) is TextContent and t.annotations is None and t.meta is None]
         if len(texts) < len(result.content):
             return super()._serialize(method, version, result)
         document: dict[str, Any] = {"_meta": result.meta} if result.meta is not None else {}
