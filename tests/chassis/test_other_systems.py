@@ -186,7 +186,7 @@ def test_all_addresses_are_both_families_where_a_socket_can_serve_both(
 
 
 def test_stdio_asks_no_loop_of_windows_for_signals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The event loop there raises NotImplementedError."""
+    """The event loop there has no signal handlers, and says so by an error."""
 
     class Parts:
         @asynccontextmanager

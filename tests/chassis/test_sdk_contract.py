@@ -18,6 +18,7 @@ import anyio
 import pytest
 from mcp import MCPError
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.types import CallToolRequestParams
 from pydantic import ValidationError
 
 CHASSIS = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}" / "src" / "mcp_chassis"
@@ -96,6 +97,7 @@ PARAMETERS: dict[str, str] = {
     "Connection": "outbound protocol_version client_params",
     "Connection.from_envelope": "protocol_version client_info client_capabilities",
     "Context.elicit": "message schema",
+    "FuncMetadata._output_adapter": "output_model",
     "FuncMetadata.convert_result": "result",
     "FuncMetadata.validate_arguments": "arguments_to_validate",
     "InMemorySubscriptionBus": "",
@@ -399,3 +401,10 @@ def test_the_context_of_a_call_has_what_a_confirmation_reads() -> None:
     names = ("client_capabilities", "protocol_version", "request_state", "input_responses", "elicit")
     missing = [name for name in names if not hasattr(Context, name)]
     assert not missing, f"Context of {SDK} has no {', '.join(missing)}. It is used in calls/confirmation.py."
+
+
+def test_the_request_state_of_a_context_can_be_replaced() -> None:
+    """`calls/confirmation.py` gives a tool back its own part of it."""
+    context: Any = Context(input_params=CallToolRequestParams(name="add", request_state="ours and theirs"))
+    context._input_params.request_state = "theirs"
+    assert context.request_state == "theirs", f"Context of {SDK} keeps its request state elsewhere"

@@ -34,7 +34,8 @@ _ORDERS = [
         r"\bdisregard\b.{0,40}\b(restriction|instruction|polic)|\bjailbreak\b.{0,20}\bmode\b",
         r"\b(supersedes?|overrides?|takes?\s+precedence\s+over)\s+(all|any)\s+(\w+\s+)?(instruction|polic|rule|prompt)",
         r"\bcannot\s+be\s+overridden\s+by\b.{0,30}\b(instruction|prompt|message)",
-        r"\b(reveal|return|show|print|repeat|send|output|disregard|ignore|override|leak)\b.{0,20}\bsystem\s+prompt\b(?!\s+(of|template)\b)",
+        r"\b(reveal|return|show|print|repeat|send|output|disregard|ignore|override|leak)\b"
+        r".{0,20}\bsystem\s+prompt\b(?!\s+(of|template)\b)",
         r"\byou\s+are\s+now\s+(unrestricted|in\s+(\w+\s+)?mode)\b|\bpretend\s+(to\s+be|that\s+you)\b",
         r"\bignore\s+(all|any)\s+(other\s+)?(\w+\s+)?tools\b",
         # The user must not know.
@@ -51,27 +52,31 @@ _ORDERS = [
         r"(cop(y|ies)|writes?|sends?|reads?|appends?|collects?|forwards?|uploads?|records?|logs?|includes?|adds?)\b",
         r"\b(happens|before\s+execution|the\s+\w+)\s+(silently|secretly)\b|\b(modify|change)\b.{0,40}\bsilently\b",
         r"\bas\s+(if|though)\s+(it|they|this)\b.{0,5}\bpart\s+of\b",
-        r"\b(secret|covert|invisible)\s+(operation|step|instruction|mode|background)\b(?!\s+(code|colou?r)\b)|\bnot\s+for\s+display\b",
+        r"\b(secret|covert|invisible)\s+(operation|step|instruction|mode|background)\b(?!\s+(code|colou?r)\b)",
+        r"\bnot\s+for\s+display\b",
         r"\bthe\s+(user|human|operator)\s+(should|must)\s+(only\s+)?(see\s+only|only\s+see|not\s+(see|know|notice))",
         # A voice of authority: tags, and headings as of a system message.
         r"<\s*/?\s*(important|system|instructions?|secret|hidden|admin|assistant)\s*>|<\|(im[ _]start|system|user)\|?>",
         r"\[\s*/?(inst|([a-z]+\s+)?(system|hidden|background|passive|assistant)(\s+[a-z]+){0,2})\s*\]\s*([:.]|\s)",
         r"(^|\n|\s)#{2,}\s*(system|new)?\s*(instructions?|prompt)\s*:",
         r"<!--.{0,80}\b(system|always|ignore|instructions?|you\s+must|read|send|include)\b",
-        r"(^|[.:\n*\]]\s*)(system|assistant|llm|agent)\s*((\w+\s+){0,2}(note|notice|message|instruction|rule|override|policy)s?"
+        r"(^|[.:\n*\]]\s*)(system|assistant|llm|agent)\s*"
+        r"((\w+\s+){0,2}(note|notice|message|instruction|rule|override|policy)s?"
         r"\s*:.{0,80}|:)\s*\b(you|must|always|never|before|ignore|disregard|assistant|whenever)\b",
         r"\b(global|mandatory)\s+(\w+\s+){0,2}(policy|protocol|directive)\b.{0,90}\b(session|tools?|commands?)\b",
         # Other tools, and whatever happens in this conversation.
         r"\b(before|after|when|whenever)\s+(using|calling|invoking)\s+(any|the)\s+other\s+tools?\b"
         r".{0,40}\b(must|always|first|read|send|call)\b",
         r"\basks?\b.{0,60}\btool\b.{0,20}\bfirst\s+call\s+this\b|\binstead\s+of\s+using\b.{0,40}\btool\W+always\s+call",
-        r"\bregardless\s+of\s+which\s+tool\b|\b(by|of|in|from)\s+any\s+(tool|server)'?s?\b.{0,60}\b(append|write|send|log|also)\b",
+        r"\bregardless\s+of\s+which\s+tool\b",
+        r"\b(by|of|in|from)\s+any\s+(tool|server)'?s?\b.{0,60}\b(append|write|send|log|also)\b",
         r"\b(append|prepend|prefix|suffix|add|insert)\w*\b.{0,160}\b(to|before)\s+(every|all|each)\s+(\w+\s+)?"
         + _TOOLS,
         r"\ball\s+(\w+\s+){0,2}commands\b.{0,40}\b(must|should)\s+(include|be\s+prefixed|begin|start)\b",
         r"\b(for|during|throughout)\s+(the\s+(duration|rest)\s+of\s+)?this\s+(entire\s+)?(session|conversation)\b"
         r"[^.;]{0,120}\b(append|send|always|whenever)\b",
-        r"\ball\s+(subsequent|future)\s+tool\s+calls\b|\bon\s+(every|each)\s+(agent\s+)?(session|conversation)\b.{0,60}\b(call|send|read|append|always|you)\b",
+        r"\ball\s+(subsequent|future)\s+tool\s+calls\b",
+        r"\bon\s+(every|each)\s+(agent\s+)?(session|conversation)\b.{0,60}\b(call|send|read|append|always|you)\b",
         r"\b(copy|redirect|send|log)\b.{0,60}\b(external\s+(logging|collection)|monitoring\s+(proxy|endpoint))\b",
         # Data goes to a stranger.
         r"\b(always|also|must|please|first)\b.{0,60}\b(b?cc|forward|copy|send|share|add|loop|redirect)" + _TO_ADDRESS,
@@ -88,7 +93,8 @@ _ORDERS = [
         + _SECRETS,
         r"(~|/root|/home/\w+)/\.(ssh|aws|cursor)\b|\bid_(rsa|ed25519)\b(?!\.pub)",
         r"\byou\s+must\b.{0,40}\bcall\b.{0,60}\band\s+(pass|send|include)\b",
-        r"\bmust\s+be\s+(called|consulted|invoked)\s+first\b.{0,40}\b(every|any|each)\s+(other\s+)?(tool|call|request|message|answer|action)",
+        r"\bmust\s+be\s+(called|consulted|invoked)\s+first\b.{0,40}"
+        r"\b(every|any|each)\s+(other\s+)?(tool|call|request|message|answer|action)",
     )
 ]
 

@@ -123,9 +123,7 @@ def _places(data: bytes) -> Iterator[int]:
     start = shape.find(_RUN)
     while start >= 0:
         end = shape.find(b" ", start)
-        if not data[start:end].strip(
-            b"0123456789-_nrt"
-        ):  # a number or a line, behind an escape perhaps: no form is one
+        if not data[start:end].strip(b"0123456789-_nrt"):  # a number, behind an escape perhaps: no form is one
             start = shape.find(_RUN, end)
             continue
         if first := _BEGINNING.match(data, start):

@@ -98,7 +98,8 @@ class Output:
         is_clean = document.isascii() and not has_controls and not _holds_bytes(result)
         if is_clean and not found and not has_secret:  # almost every result
             return result
-        cleaning = _Cleaning(redact and self.redact, not AWS.isdisjoint(found), has_secret)
+        beside_aws_key = not AWS.isdisjoint(found)
+        cleaning = _Cleaning(redact=redact and self.redact, beside_aws_key=beside_aws_key, look_for_secrets=has_secret)
         cleaned: _Result = _each_string(result, cleaning)
         if isinstance(result, CallToolResult) and isinstance(cleaned, CallToolResult):
             _fit_text(cleaned, result)
@@ -107,7 +108,7 @@ class Output:
 
     def text(self, text: str, what: Mapping[str, str], *, redact: bool = True) -> str:
         """Return the text of an error or of a notification as it is sent: not too long, and cut when it is clean."""
-        cleaning = _Cleaning(redact and self.redact, beside_aws_key=False, holds_secret=True)
+        cleaning = _Cleaning(redact=redact and self.redact, beside_aws_key=False, look_for_secrets=True)
         cleaned = cleaning.of_text(text)
         self._note(cleaning, what)
         return cleaned if len(cleaned) <= _MAX_TEXT else f"{cleaned[:_MAX_TEXT]}…"
@@ -137,7 +138,7 @@ class _Cleaning:
 
     redact: bool
     beside_aws_key: bool
-    holds_secret: bool  # whether there may be a secret of the process where nothing is hidden
+    look_for_secrets: bool  # of the process; where hidden characters were, they are looked for in any case
     removed: int = 0
     names: set[str] = field(default_factory=set)
     has_secret: bool = False
@@ -145,7 +146,7 @@ class _Cleaning:
     def of_text(self, text: str) -> str:
         kept = without_hidden(text)
         self.removed += len(text) - len(kept)
-        return self._without_secrets(kept, look=self.holds_secret or len(kept) < len(text))
+        return self._without_secrets(kept, look=self.look_for_secrets or len(kept) < len(text))
 
     def of_bytes(self, data: bytes) -> bytes:
         kept = self._without_secrets(data.decode(errors="surrogateescape"), look=True)
@@ -229,5 +230,5 @@ def _each_string(value: Any, cleaning: _Cleaning) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: each(getattr(value, f.name)) for f in fields(value) if f.init})
     # A number or a UUID may be a secret as well.
-    text = str(value) if cleaning.holds_secret else ""
+    text = str(value) if cleaning.look_for_secrets else ""
     return value if cleaning.of_text(text) == text else _REDACTED

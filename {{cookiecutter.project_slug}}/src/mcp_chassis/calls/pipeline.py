@@ -32,7 +32,7 @@ _ASK_BY_RESOLVE = (
 )
 Result = CallToolResult | InputRequiredResult
 Run = Callable[[dict[str, Any]], Awaitable[Result]]
-Request = Context[Any, Any] | None
+McpContext = Context[Any, Any] | None
 
 _NOT_CONFIRMED = {
     "declined": "The person declined. Nothing was done.",
@@ -63,7 +63,7 @@ class ToolGuard:
     keeping: Keeping
     confirmations: Confirmations
 
-    async def call(self, guarded: GuardedTool, given: dict[str, Any], context: Request, run: Run) -> Result:
+    async def call(self, guarded: GuardedTool, given: dict[str, Any], context: McpContext, run: Run) -> Result:
         """Call a tool within its policy; `run` calls it by the SDK.
 
         Raises:
@@ -93,7 +93,9 @@ class ToolGuard:
                 text = outcome.message or f"The tool {name} failed. The server's log says why."
                 return self.output.error(text, guarded, by_tool=outcome.name == "failed")
 
-    async def _admitted(self, guarded: GuardedTool, context: Request, audit: dict[str, Any]) -> Slot | CallToolResult:
+    async def _admitted(
+        self, guarded: GuardedTool, context: McpContext, audit: dict[str, Any]
+    ) -> Slot | CallToolResult:
         """Check scopes, rate and slots; return the slot, or the refusal."""
         name, policy = guarded.tool.name, guarded.policy
         require(policy.scopes, self.events, audit, {"tool": name})
@@ -113,12 +115,11 @@ class ToolGuard:
         return slot
 
     async def _confirmed(
-        self, guarded: GuardedTool, arguments: Arguments, context: Request, run: Run, audit: dict[str, Any]
+        self, guarded: GuardedTool, arguments: Arguments, context: McpContext, run: Run, audit: dict[str, Any]
     ) -> Result:
         name, policy = guarded.tool.name, guarded.policy
-        members = guarded.tool.parameters.get("properties", {}).items()
-        defaults = {f"{one} (default)": m["default"] for one, m in members if "default" in m and one not in arguments}
-        answer = await self.confirmations.ask(context, name, arguments | defaults) if policy.confirm else "accepted"
+        shown = arguments | _defaults(guarded, arguments) if policy.confirm else {}
+        answer = await self.confirmations.ask(context, name, shown) if policy.confirm else "accepted"
         if isinstance(answer, InputRequiredResult):
             audit["outcome"] = "asked"
             if context is not None and context.input_responses:
@@ -142,7 +143,8 @@ class ToolGuard:
         if isinstance(result, InputRequiredResult):
             audit["outcome"] = "asked"
             if policy.confirm and audit.get("confirmed", True):
-                result.request_state = await self.confirmations.carried(result.request_state)
+                state = await self.confirmations.carried(result.request_state)
+                result = result.model_copy(update={"request_state": state})
             return self.output.fit(result, {"tool": name}, redact=policy.redact)
         return self.output.of_tool(result, guarded)
 
@@ -153,3 +155,9 @@ class ToolGuard:
         audit["outcome"] = outcome
         self.events.record(event, caller(), **{"tool": audit["tool"], "reason": outcome, **details})
         return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+
+def _defaults(guarded: GuardedTool, given: Arguments) -> dict[str, Any]:
+    """Return the defaults that apply to a call, under names that say so."""
+    members = guarded.tool.parameters.get("properties", {}).items()
+    return {f"{name} (default)": one["default"] for name, one in members if "default" in one and name not in given}

@@ -24,9 +24,10 @@ class EvalSettings(RoomSettings):
         problems = []
         try:
             parts = urlsplit(self.eval_url)
-        except ValueError:
-            return ["EVAL_URL: is not a URL such as https://api.example.com/v1."]
-        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+            is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+        except ValueError:  # not a URL
+            is_safe = False
+        if not is_safe:
             problems.append("EVAL_URL: must begin with https://, or be http:// on this machine: it gets EVAL_KEY.")
         if self.eval_model is None:
             problems.append("EVAL_MODEL: is missing while EVAL_URL is set. Name the model to ask.")

@@ -29,7 +29,7 @@ _SECRET_NAMES = frozenset(
     {"authorization", "api_key", "x-api-key", "cookie", "set-cookie", "password", "secret", "token", "access_token"}
 )
 _PACKAGE = __name__.partition(".")[0]
-_PLACES = re.compile(r"%[-+ #0]*[0-9.]*[a-zA-Z]")  # of values in a message
+_CONVERSIONS = re.compile(r"%[-+ #0]*[0-9.]*[a-zA-Z]")  # of values in a message
 _REPEATING_VALUES = frozenset({"mcp", "asyncio"})
 """Loggers of libraries whose messages repeat what clients send, or what tools raise."""
 
@@ -142,7 +142,7 @@ class _Handler(logging.Handler):
         """Write one record."""
         record.__dict__.pop("color_message", None)  # uvicorn's second copy of its message
         if record.name.partition(".")[0] in _REPEATING_VALUES:
-            record.msg, record.args = _PLACES.sub("…", str(record.msg).partition("\n")[0]), ()
+            record.msg, record.args = _CONVERSIONS.sub("…", str(record.msg).partition("\n")[0]), ()
         try:
             line = self.format(record)
         except Exception as error:  # whatever a library has logged

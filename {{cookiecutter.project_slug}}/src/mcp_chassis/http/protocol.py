@@ -40,7 +40,7 @@ class _Transport:
         self._held = b""
 
     def write(self, data: bytes) -> None:
-        """Send what is written twice in a row at once; what stays alone at the next turn of the event loop."""
+        """Hold data until the next write or the next turn of the event loop, and send both at once."""
         if not self._held and len(data) <= _MAX_HELD_BYTES:
             self._held = data
             asyncio.get_running_loop().call_soon(self._flush)

@@ -95,9 +95,8 @@ class DirectEntry:
         status = 200
         try:
             try:
-                result = await DirectRunner(self._server, connection, lifespan_state)._on_request(
-                    context, method, params
-                )
+                runner = DirectRunner(self._server, connection, lifespan_state)
+                result = await runner._on_request(context, method, params)  # `on_request` would keep itself alive
             finally:
                 # To close an empty one takes a twentieth of a call.
                 if connection.exit_stack._exit_callbacks:  # type: ignore[attr-defined]  # of Python's own

@@ -35,8 +35,9 @@ class ReplicaSettings(RoomSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be logged. Of the URL only its password: the rest is in ordinary lines as well."""
-        has_password = self.redis_url is not None and "@" in self.redis_url.get_secret_value()
-        return (*((unsecret(self.redis_url),) if self.redis_url and has_password else ()), *self.state_secrets)
+        url = self.redis_url
+        password = (unsecret(url),) if url is not None and "@" in url.get_secret_value() else ()
+        return (*password, *self.state_secrets)
 
     def problems(self, settings: SettingsFields) -> list[str]:
         """Return what several processes lack to act as one server."""
