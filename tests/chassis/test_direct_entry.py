@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ from mcp import MCPError
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import InputRequiredResult
 from pydantic import BaseModel, Field
 
 from mcp_chassis import prompt, resource, tool
@@ -24,6 +25,7 @@ from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp import endpoint as mcp_endpoint
 from mcp_chassis.mcp import guarded_server as guard
 from mcp_chassis.mcp.endpoint import McpEndpoint, SessionManager
+from mcp_chassis.mcp.fast_path import DirectRunner
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.middleware.request_body import RequestBodyLayer
 
@@ -141,7 +143,15 @@ def broken_prompt(topic: str) -> str:
     raise RuntimeError(topic)
 
 
-TOOLS: list[Callable[..., Any]] = [greet, point, numbers, refuse, crash, protocol_error, request_of, erase, secret]
+@tool(read_only=True)
+async def ask_unannounced() -> str:
+    """Ask for more than the function declares."""
+    return InputRequiredResult(request_state="state")  # type: ignore[return-value]
+
+
+TOOLS: list[Callable[..., Any]] = [
+    *(greet, point, numbers, refuse, crash, protocol_error, request_of, erase, secret, ask_unannounced),
+]
 
 
 @dataclass
@@ -158,7 +168,7 @@ UNMARKED = Output(events=EventLog(), mark=False)  # no two marks are the same
 
 
 @asynccontextmanager
-async def both_entries() -> AsyncIterator[Entries]:
+async def both_entries(middleware: Sequence[Any] = ()) -> AsyncIterator[Entries]:
     """Start the server behind both."""
     mcp = GuardedServer(
         "test",
@@ -168,8 +178,9 @@ async def both_entries() -> AsyncIterator[Entries]:
         events=EventLog(),
         output=UNMARKED,
     )
+    mcp.middleware.extend(middleware)
     mcp.streamable_http_app()
-    manager = SessionManager(mcp.session_manager.app, stateless=True)
+    manager = SessionManager(mcp.session_manager.app, guarded=mcp, stateless=True)
     layer = RequestBodyLayer(McpEndpoint(manager), events=EventLog(), endpoint="/mcp", max_bytes=100_000)
     entries = Entries(layer, mcp)
     async with manager.run():
@@ -346,6 +357,78 @@ async def test_headers_make_no_difference(version: str, name: str, value: str | 
         await compare(entries, message, headers + added)
 
 
+_VALUES: dict[str, list[Any]] = {
+    "protocolVersion": [OLDER, NEWER, "x", 7, None],
+    "clientCapabilities": [None, 5, {"roots": 5}, {"elicitation": {"form": {}}}],
+    "clientInfo": [None, "x", {"name": "a"}, {"name": "a", "version": "1"}],
+    "logLevel": ["debug", "loud", 5],
+}
+METAS: list[Any] = [
+    *({}, None, 1, [], {"": ""}, {"progressToken": 1}, {"progressToken": None}, {"progressToken": {}}),
+    *({META + name: value} for name, values in _VALUES.items() for value in values),
+    *({"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"}, {"long": "x" * 3000}),
+]
+
+
+@pytest.mark.parametrize("version", [NEWER, OLDER])
+@pytest.mark.parametrize("meta", METAS, ids=lambda meta: repr(meta)[:60])
+async def test_the_envelope_of_a_call_makes_no_difference_the_first_time_and_later(version: str, meta: Any) -> None:
+    arguments = {"name": "greet", "arguments": {"name": "Ann"}}
+    message, headers = request("tools/call", arguments, version)
+    given = message["params"].get("_meta", {})
+    wrong = message | {"params": arguments | {"_meta": given | meta if isinstance(meta, dict) else meta}}
+    missing = [message | {"params": arguments | {"_meta": {k: v for k, v in given.items() if k != n}}} for n in given]
+    async with both_entries() as entries:
+        for one in (wrong, message, wrong, *missing, message | {"params": arguments}):
+            await compare(entries, one, headers)
+        assert entries.taken
+
+
+@pytest.mark.parametrize("version", [NEWER, OLDER])
+async def test_only_a_call_that_needs_nothing_of_the_runner_passes_it_by(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    ran: list[Any] = []
+    run = DirectRunner._on_request
+
+    async def counted(self: DirectRunner, context: Any, method: str, params: Any) -> dict[str, Any]:
+        ran.append(params["name"])
+        return await run(self, context, method, params)
+
+    monkeypatch.setattr(DirectRunner, "_on_request", counted)
+    async with both_entries() as entries:
+        for function in TOOLS:
+            arguments = {"x": 1} if function is point else {"path": "a"} if function is erase else {}
+            await compare(entries, *request("tools/call", {"name": function.__name__, "arguments": arguments}, version))
+        assert ran == ["request_of", "erase"], "these take the context, or ask"
+        state = {"name": "greet", "arguments": {"name": "Ann"}, "requestState": "x"}
+        await compare(entries, *request("tools/call", state, version))
+        assert ran[2:] == ["greet"], "the SDK opens the state"
+
+
+@pytest.mark.parametrize("version", [NEWER, OLDER])
+async def test_a_middleware_that_was_added_sees_every_call(version: str) -> None:
+    seen: list[str] = []
+
+    async def watch(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        seen.append(ctx.method)
+        return await call_next(ctx)
+
+    async with both_entries(middleware=[watch]) as entries:
+        message, headers = request("tools/call", {"name": "greet", "arguments": {"name": "Ann"}}, version)
+        await compare(entries, message, headers)
+        assert (entries.taken, seen) == (1, ["tools/call", "tools/call"])
+
+
+@pytest.mark.parametrize("version", [NEWER, OLDER])
+async def test_an_undeclared_question_is_a_fault_of_the_tool_either_way(version: str) -> None:
+    async with both_entries() as entries:
+        answer = await compare(entries, *request("tools/call", {"name": "ask_unannounced", "arguments": {}}, version))
+    result = answer.json()["result"]
+    assert result["isError"], "no seal would be put on its state"
+    assert "InputRequiredResult" in result["content"][0]["text"]
+
+
 async def test_scopes_are_the_same_either_way() -> None:
     async with both_entries() as entries:
         for version, scopes in itertools.product((NEWER, OLDER), ((), ("admin",), ("*",))):
@@ -421,7 +504,7 @@ async def test_a_tool_with_marked_parameters_goes_the_way_of_the_sdk() -> None:
 
     mcp = GuardedServer("test", tools=[routed, greet], events=EventLog(), output=UNMARKED)
     mcp.streamable_http_app()
-    manager = SessionManager(mcp.session_manager.app, stateless=True)
+    manager = SessionManager(mcp.session_manager.app, guarded=mcp, stateless=True)
     layer = RequestBodyLayer(McpEndpoint(manager), events=EventLog(), endpoint="/mcp", max_bytes=1000)
     message, headers = request("tools/call", {"name": "routed", "arguments": {"region": "eu"}}, NEWER)
     body = [json.dumps(message).encode()]

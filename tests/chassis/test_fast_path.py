@@ -10,6 +10,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_chassis import prompt, resource, tool
 from mcp_chassis.calls.output import Output
 from mcp_chassis.events.log import EventLog
+from mcp_chassis.mcp import sdk
 from mcp_chassis.mcp.fast_path import DirectEntry
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.settings import load_settings
@@ -147,7 +148,8 @@ def test_the_text_of_an_error_that_nothing_expects_is_not_sent(
     async def broken(*_: Any) -> None:
         raise LookupError("hunter2")
 
-    for method in ("call_tool", "read_resource", "get_prompt"):
+    monkeypatch.setattr(sdk.Tool, "run", broken)
+    for method in ("read_resource", "get_prompt"):
         monkeypatch.setattr(MCPServer, method, broken)
     for what in ("call", "resource", "prompt"):
         _, _, document = answer(servers[fast_path], *MESSAGES[what], version)

@@ -137,6 +137,7 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Application:
     manager = SessionManager(
         mcp.session_manager.app,
         fast_path=settings.fast_path,
+        guarded=guarded,
         stateless=True,
         max_request_body_size=settings.max_body_bytes,
         # `HostAndOriginLayer` checks both, exactly and on every route.

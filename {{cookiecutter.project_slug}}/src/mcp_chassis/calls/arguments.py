@@ -47,7 +47,7 @@ class Arguments(dict[str, Any]):
         """
         members = []
         for name, given in self.encoded.items():
-            is_whole = given is not None and _PERHAPS_WHOLE.search(given)
+            is_whole = given is not None and not isinstance(self[name], str) and _PERHAPS_WHOLE.search(given)
             member, value = _json(name), _json(_whole(self[name])) if is_whole else given
             if member is None or value is None:
                 raise SchemaViolation("the arguments are not valid Unicode")
@@ -68,6 +68,8 @@ class StrictMetadata(sdk.FuncMetadata):
     """Accepts exactly what the published schema describes."""
     returns_text: bool
     """Whether the function declares plain text: nothing has to be converted then."""
+    may_ask: bool
+    """Whether the function declares that it may ask for more input, itself or by `Resolve`."""
 
     def model_post_init(self, context: Any, /) -> None:
         super().model_post_init(context)
@@ -103,6 +105,8 @@ class StrictMetadata(sdk.FuncMetadata):
         if self.returns_text and type(result) is str:
             text = TextContent(type="text", text=result)
             return CallToolResult(content=[text], structured_content={"result": result})
+        if isinstance(result, InputRequiredResult) and self.output_model is not None and not self.may_ask:
+            raise InvalidResult("it is an InputRequiredResult, which the function does not declare")
         try:
             converted = super().convert_result(result)
         except ValidationError as error:

@@ -15,7 +15,7 @@ from mcp.types import CallToolResult, EmbeddedResource, TextContent, TextResourc
 from pydantic import BaseModel
 
 from ..events.log import EventLog
-from ..events.untrusted import without_secrets
+from ..events.untrusted import holds_secret, without_secrets
 from ..sinks.hidden import without_hidden
 from .credentials import AWS, find_credentials, without_credentials
 from .record import caller
@@ -88,12 +88,11 @@ class Output:
         Raises:
             ResultTooLarge: if it is larger.
         """
-        document = pydantic_core.to_json(result, bytes_mode="base64", by_alias=True, exclude_none=True)
-        if len(document) > self.max_bytes:
+        document, size = _encoded(result)
+        if size > self.max_bytes:
             raise ResultTooLarge(f"{self.max_bytes} bytes")
-        text = document.decode()
         found = {name for _, _, name in find_credentials(document)} if redact and self.redact else set[str]()
-        has_secret = without_secrets(text, _REDACTED) is not text
+        has_secret = holds_secret(document)
         has_controls = b"\x7f" in document or (b"\\" in document and _ESCAPED.search(document) is not None)
         is_clean = document.isascii() and not has_controls and not _holds_bytes(result)
         if is_clean and not found and not has_secret:  # almost every result
@@ -178,6 +177,25 @@ def _marked(result: CallToolResult) -> CallToolResult:
             resource = block.resource.model_copy(update={"text": f"{begin}{block.resource.text}{end}"})
             content[index] = block.model_copy(update={"resource": resource})
     return result.model_copy(update={"content": content, "meta": {**(result.meta or {}), UNTRUSTED: True}})
+
+
+def _encoded(result: object) -> tuple[bytes, int]:
+    """Return as JSON what there is to search, and the size of all. A plain text is in a result twice."""
+    if type(result) is CallToolResult and len(result.content) == 1 and type(block := result.content[0]) is TextContent:
+        is_plain = not result.is_error and result.meta is None and block.meta is None and block.annotations is None
+        if is_plain and result.structured_content == {"result": block.text}:
+            document = pydantic_core.to_json(block.text)
+            return document, 2 * len(document) + _BESIDE_TEXT
+    document = _json(result)
+    return document, len(document)
+
+
+def _json(result: object) -> bytes:
+    return pydantic_core.to_json(result, bytes_mode="base64", by_alias=True, exclude_none=True)
+
+
+_EMPTY = CallToolResult(content=[TextContent(type="text", text="")], structured_content={"result": ""})
+_BESIDE_TEXT = len(_json(_EMPTY)) - 2 * len(_json(""))
 
 
 def _texts(result: CallToolResult) -> list[str]:

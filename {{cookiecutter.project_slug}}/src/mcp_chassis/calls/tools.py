@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from mcp.types import ToolAnnotations
+from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
 from pydantic import BaseModel, PydanticUserError
 from pydantic_core import SchemaError
 
@@ -22,6 +23,7 @@ from .exact import Inexact, InvalidTool, exact
 from .result_schema import result_check
 
 _REMEDY = "Annotate every parameter with a type of JSON, and convert its value in the tool."
+_NO_CONTEXT: Any = None
 _MAX_THREADS = 1000  # they cannot be stopped, so slots count them and not this
 
 
@@ -35,6 +37,13 @@ class GuardedTool:
     limiter: RateLimiter | None
     check_result: Callable[[Any], None]
     """Raises `InvalidResult` for a structure that breaks the output schema."""
+    is_plain: bool
+    """Whether it takes arguments and returns a structure, without the SDK's context and without questions."""
+
+    async def run(self, arguments: dict[str, Any]) -> CallToolResult | InputRequiredResult:
+        """Call the function of a plain tool."""
+        result: CallToolResult | InputRequiredResult = await self.tool.run(arguments, _NO_CONTEXT, convert_result=True)
+        return result
 
 
 def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory = RateLimiter) -> GuardedTool:
@@ -51,7 +60,9 @@ def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory =
         tool.fn, tool.is_async = _in_thread(function), True
     calls = policy.calls_per_minute
     limiter = make_limiter(f"tool:{tool.name}", per_minute=calls, burst=calls) if calls is not None else None
-    return GuardedTool(tool, policy, blocking, limiter, check_result)
+    needs_sdk = policy.confirm or tool.context_kwarg or _may_ask(tool, function)
+    is_plain = not needs_sdk and tool.output_schema is not None and "x-mcp-header" not in json.dumps(tool.parameters)
+    return GuardedTool(tool, policy, blocking, limiter, check_result, is_plain)
 
 
 def _described(function: Callable[..., Any], policy: ToolPolicy) -> tuple[sdk.Tool, Callable[[Any], None]]:
@@ -74,7 +85,11 @@ def _described(function: Callable[..., Any], policy: ToolPolicy) -> tuple[sdk.To
         tool.parameters, validator = exact(tool.fn_metadata.arg_model)
         returns_text = inspect.signature(function, eval_str=True).return_annotation is str
         tool.fn_metadata = StrictMetadata(
-            **dict(tool.fn_metadata), fields=fields, validator=validator, returns_text=returns_text
+            **dict(tool.fn_metadata),
+            fields=fields,
+            validator=validator,
+            returns_text=returns_text,
+            may_ask=_may_ask(tool, function),
         )
         return tool, result_check(tool.output_schema or {})
     except Inexact as error:
@@ -83,6 +98,10 @@ def _described(function: Callable[..., Any], policy: ToolPolicy) -> tuple[sdk.To
         lines, reason = str(error).splitlines(), re.findall('Field "(.+?)":', str(error))
         reason.append(lines[-1].strip() if isinstance(error, SchemaError) else lines[0].rstrip("."))
         raise TypeError(f"the tool {name} cannot be served: {': '.join(reason)}. {_REMEDY}") from error
+
+
+def _may_ask(tool: sdk.Tool, function: Callable[..., Any]) -> bool:
+    return bool(tool.resolved_params) or sdk.returns_input_required(function)
 
 
 def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -103,15 +103,16 @@ def without_secrets(text: str, mark: str) -> str:
     `mark` is all that is left of a text which holds one with other escapes, or in base64 or hex, also with white space
     or colons in it. Pieces of a secret are not looked for: they may be words of a result.
     """
-    if not _holds_secret(text):
+    if not holds_secret(text.encode(errors="surrogatepass")):
         return text
     for form in sorted(_secrets, key=len, reverse=True):
         text = text.replace(form, mark)
-    return mark if _holds_secret(text) else text
+    return mark if holds_secret(text.encode(errors="surrogatepass")) else text
 
 
-def _holds_secret(text: str) -> bool:
-    folded = _fold(text.encode(errors="surrogatepass"))
+def holds_secret(data: bytes) -> bool:
+    """Whether a text in UTF-8 holds a secret of the process, in one of the forms of `without_secrets`."""
+    folded = _fold(data)
     joined = _join(folded)
     return any(form in folded for form in _folded) or any(form in joined for form in _joined)
 
@@ -121,7 +122,7 @@ def _fold(data: bytes) -> bytes:
     data = data.replace(b"\\u00", b"%").replace(b"\\x", b"%") if b"\\" in data else data
     for _ in range(_MAX_ENCODINGS if b"%" in data else 0):
         data = unquote_to_bytes(data)
-    return data.translate(None, b"\\")
+    return data.translate(None, b"\\") if b"\\" in data else data
 
 
 def _join(folded: bytes) -> bytes:

@@ -21,6 +21,7 @@ from ..counters import counted_stream
 from ..middleware.request_body import parsed_message
 from . import sdk
 from .fast_path import DirectEntry
+from .guarded_server import GuardedServer
 from .streams import end_of_credential
 
 _WATCH_AFTER = 0.25  # seconds: almost every call is over by then
@@ -35,12 +36,20 @@ class SessionManager(sdk.StreamableHTTPSessionManager):
     Args:
         server: the SDK's low-level server.
         fast_path: whether ordinary messages take the shorter path.
+        guarded: the server around it, whose plain tools take the shortest.
         options: of the SDK's manager.
     """
 
-    def __init__(self, server: sdk.Server[Any], *, fast_path: bool = True, **options: Any) -> None:
+    def __init__(
+        self,
+        server: sdk.Server[Any],
+        *,
+        fast_path: bool = True,
+        guarded: GuardedServer | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(server, **options)
-        self._direct = DirectEntry(server) if fast_path else None
+        self._direct = DirectEntry(server, guarded) if fast_path else None
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -49,6 +58,8 @@ class SessionManager(sdk.StreamableHTTPSessionManager):
             self.app.middleware[:] = [
                 one for one in self.app.middleware if type(one).__name__ != "OpenTelemetryMiddleware"
             ]
+        if self._direct is not None and any(not _is_known(one) for one in self.app.middleware):
+            self._direct.guarded = None  # a middleware that was added sees every call
         async with super().run():
             yield
 
@@ -65,6 +76,11 @@ class SessionManager(sdk.StreamableHTTPSessionManager):
     @json_response.setter
     def json_response(self, _: bool) -> None:
         """The SDK's constructor sets a mode for all requests, which is not used."""
+
+
+def _is_known(middleware: object) -> bool:
+    owner = getattr(middleware, "__self__", None)
+    return isinstance(middleware, sdk.RequestStateBoundary) or isinstance(owner, GuardedServer)
 
 
 class McpEndpoint:

@@ -3,23 +3,33 @@
 The SDK's HTTP entries parse the body again, turn it into models and back, and start a task group and several streams
 for each request of an older client. For an answer that is one JSON document, that is most of what it costs.
 Validation, middleware, handlers and the shape of results are the SDK's either way; whatever is unusual, and whatever
-would be refused, takes the SDK's path. `benchmarks/README.md` of the template has the figures; `FAST_PATH=false`
-switches this off.
+would be refused, takes the SDK's path. A call of a plain tool goes straight to the guard: the SDK has validated its
+envelope once, and nothing would read the runner's context. `benchmarks/README.md` of the template has the figures;
+`FAST_PATH=false` switches this off.
 """
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import anyio
 import pydantic_core
-from mcp.types import DEFAULT_NEGOTIATED_VERSION, CallToolResult, JSONRPCError, TextContent
+from mcp.types import (
+    DEFAULT_NEGOTIATED_VERSION,
+    CallToolRequestParams,
+    CallToolResult,
+    JSONRPCError,
+    TextContent,
+)
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from ..calls.tools import GuardedTool
 from ..middleware.request_body import replayed
 from . import sdk
+from .guarded_server import GuardedServer
 
 _METHODS = frozenset(
     {
@@ -28,6 +38,8 @@ _METHODS = frozenset(
     }
 )
 _JSON = (b"content-type", b"application/json")
+_DEFAULT_VERSION = DEFAULT_NEGOTIATED_VERSION.encode()
+_OF_A_CALL = {"name", "arguments", "_meta"}
 _MAX_ENVELOPE_BYTES = 2048  # of a client that is remembered
 
 
@@ -42,10 +54,13 @@ class DirectEntry:
 
     Args:
         server: the SDK's low-level server.
+        guarded: whose plain tools are called directly; None if something else has to see every call.
     """
 
-    def __init__(self, server: sdk.Server[Any]) -> None:
+    def __init__(self, server: sdk.Server[Any], guarded: GuardedServer | None = None) -> None:
         self._server = server
+        self.guarded = guarded
+        self._writer = DirectRunner(server, connect(DEFAULT_NEGOTIATED_VERSION, None, None), None)
         self._marked: dict[str, tuple[object, bool]] = {}
         self._never = anyio.Event()
 
@@ -61,47 +76,28 @@ class DirectEntry:
             receive: gives the body once more, then waits for the client to disconnect.
             send: takes the answer.
         """
-        method, params, message_id = message.get("method"), message.get("params"), message.get("id")
-        if method not in _METHODS or message_id is None:
+        message_id, headers = message.get("id"), dict(scope["headers"])
+        if message.get("method") not in _METHODS or message_id is None or len(headers) != len(scope["headers"]):
             return False
-        fields = dict(scope["headers"])
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items() if name[:4] == b"mcp-"
-        }
-        version = headers.get("mcp-protocol-version", DEFAULT_NEGOTIATED_VERSION)
+        version = headers.get(b"mcp-protocol-version", _DEFAULT_VERSION).decode("latin-1")
         is_modern = version in sdk.MODERN_PROTOCOL_VERSIONS
         if not is_modern and version not in sdk.HANDSHAKE_PROTOCOL_VERSIONS:
             return False
-        has_duplicates = len(fields) != len(scope["headers"])
-        if has_duplicates or "mcp-session-id" in headers or not _accepts_json(fields.get(b"accept", b"")):
+        if b"mcp-session-id" in headers or not _accepts_json(headers.get(b"accept", b"")):
             return False
-        envelope: tuple[str, Any, Any] = (version, None, None)
-        if is_modern:
-            route = sdk.classify_inbound_request(message, headers=headers)
-            if isinstance(route, sdk.InboundLadderRejection) or (method == "tools/call" and self._is_marked(params)):
-                return False
-            envelope = (route.protocol_version, route.client_info, route.client_capabilities)
-        connection = connect(*envelope)
-        # The body is kept for a tool that wants to see it; only the client's disconnect is left to receive.
-        request = Request(scope, replayed(await receive(), receive))
-        context = sdk._SingleExchangeDispatchContext(
-            transport=sdk.TransportContext(
-                kind="streamable-http", can_send_request=False, headers=request.headers if is_modern else None
-            ),
-            request_id=message_id,
-            message_metadata=sdk.ServerMessageMetadata(request_context=request, can_send_request=False),
-            cancel_requested=self._never,  # a client that wants to cancel closes the connection
-        )
+        call: Awaitable[dict[str, Any]]
+        if (tool := self._plain_tool(message, headers, version)) is not None:
+            await receive()
+            call = self._call(tool, message["params"]["arguments"], version)
+        elif (connection := self._connection(message, headers, version)) is not None:
+            # The body is kept for a tool that wants to see it; only the client's disconnect is left to receive.
+            request = Request(scope, replayed(await receive(), receive))
+            call = self._run(connection, request, message, lifespan_state)
+        else:
+            return False
         status = 200
         try:
-            try:
-                runner = DirectRunner(self._server, connection, lifespan_state)
-                result = await runner._on_request(context, method, params)  # `on_request` would keep itself alive
-            finally:
-                # To close an empty one takes a twentieth of a call.
-                if connection.exit_stack._exit_callbacks:  # type: ignore[attr-defined]  # of Python's own
-                    await sdk.aclose_shielded(connection)
-            body = pydantic_core.to_json({"jsonrpc": "2.0", "id": message_id, "result": result})
+            body = pydantic_core.to_json({"jsonrpc": "2.0", "id": message_id, "result": await call})
         except Exception as exception:  # as in the SDK's entries; the next line logs it
             error = sdk.modern_error_data(exception)
             status = sdk.ERROR_CODE_HTTP_STATUS.get(error.code, 200) if is_modern else 200
@@ -112,6 +108,66 @@ class DirectEntry:
         await send({"type": "http.response.start", "status": status, "headers": [_JSON, length]})
         await send({"type": "http.response.body", "body": body})
         return True
+
+    def _plain_tool(
+        self, message: Mapping[str, Any], headers: Mapping[bytes, bytes], version: str
+    ) -> GuardedTool | None:
+        """Return the tool of a call that holds nothing but a plain tool's arguments and a valid `_meta`."""
+        params = message.get("params")
+        if self.guarded is None or message["method"] != "tools/call" or not isinstance(params, dict):
+            return None
+        name, meta = params.get("name"), pydantic_core.to_json(params.get("_meta", {}))
+        if (
+            not params.keys() <= _OF_A_CALL
+            or not isinstance(params.get("arguments"), dict)
+            or not isinstance(name, str)
+        ):
+            return None
+        names = (b"tools/call", name.encode()) if version in sdk.MODERN_PROTOCOL_VERSIONS else ()
+        if names and names != (headers.get(b"mcp-method"), headers.get(b"mcp-name")):
+            return None
+        tool = self.guarded.guarded_tools.get(name)
+        is_valid = tool is not None and tool.is_plain and len(meta) <= _MAX_ENVELOPE_BYTES and _is_valid(version, meta)
+        return tool if is_valid else None
+
+    async def _call(self, tool: GuardedTool, arguments: dict[str, Any], version: str) -> dict[str, Any]:
+        assert self.guarded is not None  # noqa: S101  (it has the tool)
+        return self._writer._serialize("tools/call", version, await self.guarded.call_plain(tool, arguments))
+
+    def _connection(
+        self, message: Mapping[str, Any], headers: Mapping[bytes, bytes], version: str
+    ) -> sdk.Connection | None:
+        """Return the connection for a message that the SDK's entry would pass on to the runner as it is."""
+        if version not in sdk.MODERN_PROTOCOL_VERSIONS:
+            return connect(version, None, None)
+        texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+        route = sdk.classify_inbound_request(message, headers=texts)
+        if isinstance(route, sdk.InboundLadderRejection):
+            return None
+        if message["method"] == "tools/call" and self._is_marked(message["params"]):
+            return None
+        return connect(route.protocol_version, route.client_info, route.client_capabilities)
+
+    async def _run(
+        self, connection: sdk.Connection, request: Request, message: Mapping[str, Any], lifespan_state: Any
+    ) -> dict[str, Any]:
+        is_modern = connection.protocol_version in sdk.MODERN_PROTOCOL_VERSIONS
+        context = sdk._SingleExchangeDispatchContext(
+            transport=sdk.TransportContext(
+                kind="streamable-http", can_send_request=False, headers=request.headers if is_modern else None
+            ),
+            request_id=message["id"],
+            message_metadata=sdk.ServerMessageMetadata(request_context=request, can_send_request=False),
+            cancel_requested=self._never,  # a client that wants to cancel closes the connection
+        )
+        runner = DirectRunner(self._server, connection, lifespan_state)
+        try:
+            # `on_request` would keep itself alive.
+            return await runner._on_request(context, message["method"], message.get("params"))
+        finally:
+            # To close an empty one takes a twentieth of a call.
+            if connection.exit_stack._exit_callbacks:  # type: ignore[attr-defined]  # of Python's own
+                await sdk.aclose_shielded(connection)
 
     def _is_marked(self, params: Any) -> bool:
         """Whether the tool wants arguments repeated in `Mcp-Param-*` headers, which the SDK's entry compares."""
@@ -124,6 +180,21 @@ class DirectEntry:
             marked = "x-mcp-header" in json.dumps(schema)
             self._marked[name] = (schema, marked)
         return marked
+
+
+@functools.lru_cache(256)
+def _is_valid(version: str, meta: bytes) -> bool:
+    """Whether the SDK accepts a call with this `_meta`. A client sends the same with every request."""
+    params: dict[str, Any] = {"name": "tool", "arguments": {}, "_meta": pydantic_core.from_json(meta)}
+    try:
+        sdk.validate_client_request("tools/call", version, params)
+        CallToolRequestParams.model_validate(params, by_name=False)
+    except (KeyError, ValidationError):
+        return False
+    message = {"method": "tools/call", "params": params}
+    headers = {"mcp-protocol-version": version, "mcp-method": "tools/call", "mcp-name": "tool"}
+    is_old = version not in sdk.MODERN_PROTOCOL_VERSIONS
+    return is_old or not isinstance(sdk.classify_inbound_request(message, headers=headers), sdk.InboundLadderRejection)
 
 
 def connect(version: str, info: Any, capabilities: Any) -> sdk.Connection:

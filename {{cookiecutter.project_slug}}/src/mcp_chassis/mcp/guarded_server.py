@@ -108,7 +108,7 @@ class GuardedServer(MCPServer[Any]):
             confirmations=Confirmations(questions),
         )
         self.bus = bus or sdk.InMemorySubscriptionBus()
-        guarded = [guarded_tool(function, make_limiter=make_limiter) for function in tools]
+        guarded = [guarded_tool(with_state(function, state), make_limiter=make_limiter) for function in tools]
         _refuse_twice("tool", [entry.tool.name for entry in guarded])
         _refuse_twice("prompt", [function.__name__ for function in prompts])
         # The SDK would keep the first of two, the table of scopes the last.
@@ -150,6 +150,13 @@ class GuardedServer(MCPServer[Any]):
             self._refuse_unknown("tool", name)
         call_unguarded = super().call_tool
         return await self._guard.call(guarded, arguments, context, lambda given: call_unguarded(name, given, context))
+
+    async def call_plain(self, tool: GuardedTool, arguments: dict[str, Any]) -> sdk.HandlerResult:
+        """Call a plain tool, past the SDK's runner and models, which it does not need."""
+        try:
+            return await self._guard.call(tool, arguments, None, tool.run)
+        except MCPError as error:
+            raise self._cleaned(error, "tools/call", {"tool": tool.tool.name}) from None
 
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
@@ -275,18 +282,24 @@ class GuardedServer(MCPServer[Any]):
             self.events.record("input_validation_failed", caller(), severity=None, reason="params", **what())
             raise MCPError(code=types.INVALID_PARAMS, message=f"Invalid params: {rejection(error)}") from None
         except MCPError as error:
-            data = error.error.data
-            # An answer that is forged, expired, of another caller, or for other arguments.
-            if isinstance(data, dict) and data.get("reason") == "invalid_request_state":
-                self.events.record(
-                    "input_validation_failed", caller(), severity=None, reason="invalid_confirmation", **what()
-                )
-            try:
-                error.error = self._output.fit(error.error, what())
-            except (ResultTooLarge, ValueError):
-                failed = KINDS.get(ctx.method, "request")
-                raise MCPError(code=types.INTERNAL_ERROR, message=f"The {failed} failed") from None
-            raise
+            cleaned = self._cleaned(error, ctx.method, what())
+            if cleaned is error:
+                raise
+            raise cleaned from None
+
+    def _cleaned(self, error: MCPError, method: str, what: Mapping[str, str]) -> MCPError:
+        """Return an error of the protocol as it is sent."""
+        data = error.error.data
+        # An answer that is forged, expired, of another caller, or for other arguments.
+        if isinstance(data, dict) and data.get("reason") == "invalid_request_state":
+            self.events.record(
+                "input_validation_failed", caller(), severity=None, reason="invalid_confirmation", **what
+            )
+        try:
+            error.error = self._output.fit(error.error, what)
+        except (ResultTooLarge, ValueError):
+            return MCPError(code=types.INTERNAL_ERROR, message=f"The {KINDS.get(method, 'request')} failed")
+        return error
 
     async def _list_once(self, ctx: sdk.ServerRequestContext[Any, Any], call_next: sdk.CallNext) -> sdk.HandlerResult:
         """Keep the list of tools for every set of scopes: it never changes, and making a long one costs many calls."""
