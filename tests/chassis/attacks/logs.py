@@ -7,6 +7,8 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict
 
+from mcp_chassis.http.current_request import current_request
+
 
 @contextmanager
 def log_lines(name: str) -> Iterator[list[dict[str, Any]]]:
@@ -15,7 +17,9 @@ def log_lines(name: str) -> Iterator[list[dict[str, Any]]]:
 
     def collect(logger: Any, _: str, event: EventDict) -> EventDict:
         if logger.name == name:
-            lines.append(structlog.contextvars.get_contextvars() | dict(event))
+            request = current_request.get()
+            of_request = {"request_id": request.request_id} if request is not None else {}
+            lines.append(structlog.contextvars.get_contextvars() | of_request | dict(event))
         return event
 
     # This very list: loggers in use keep it.

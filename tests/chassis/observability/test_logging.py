@@ -12,6 +12,7 @@ import structlog
 
 from mcp_chassis.events.logging import configure_logging
 from mcp_chassis.events.untrusted import escape_controls
+from mcp_chassis.http.current_request import RequestContext, current_request
 
 SECRET = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 Configure = Callable[..., io.StringIO]
@@ -80,10 +81,23 @@ def test_our_lines_and_theirs_are_blotted_and_named_alike(configure: Configure) 
 
 def test_the_request_id_is_in_every_line_of_the_request(configure: Configure) -> None:
     stream = configure()
-    with structlog.contextvars.bound_contextvars(request_id="request-1"):
+    token = current_request.set(RequestContext("request-1", "192.0.2.1"))
+    try:
         our_log().info("hello")
         logging.getLogger("library").warning("hello")
-    assert [line["request_id"] for line in lines(stream)] == ["request-1", "request-1"]
+    finally:
+        current_request.reset(token)
+    our_log().info("hello")
+    assert [line.get("request_id") for line in lines(stream)] == ["request-1", "request-1", None]
+
+
+def test_what_a_tool_binds_is_in_its_lines(configure: Configure) -> None:
+    stream = configure()
+    with structlog.contextvars.bound_contextvars(order=7):
+        our_log().info("hello")
+        logging.getLogger("library").warning("hello")
+        structlog.get_logger("audit").info("tool_call")
+    assert [line.get("order") for line in lines(stream)] == [7, 7, None], "the line of a call holds what is declared"
 
 
 def test_standard_output_stays_empty(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:

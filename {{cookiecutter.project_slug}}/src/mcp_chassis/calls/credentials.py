@@ -13,6 +13,7 @@ from typing import Any
 import pydantic_core
 
 from ..auth.keys.format import check_sum
+from ..events.untrusted import rarest
 
 _SHORTEST = 20  # characters
 _VARIED = 5  # different characters among the last 20 at least: fewer are a placeholder
@@ -58,7 +59,7 @@ _NAMED = re.compile(
 _NAMED_KEY = rb"(?i:secret_?access_?key)[^A-Za-z0-9/+]{1,20}([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"
 # What is no such run: what is looked for first, the name, the form, whose group is the secret.
 _SPELLED = tuple(
-    (word, name, re.compile(pattern, re.ASCII))
+    (rarest(word), word, name, re.compile(pattern, re.ASCII))
     for word, name, pattern in (
         (
             b"PRIVATE KEY",
@@ -97,8 +98,8 @@ def find_credentials(data: bytes, *, beside_aws_key: bool = False) -> Iterator[t
             name = named.lastgroup.replace("_", "-")
             if _CHECKS.get(name, _is_varied)(named[0]):
                 yield *named.span(), name
-    for word, name, pattern in _SPELLED:
-        if word in data:
+    for rare, word, name, pattern in _SPELLED:
+        if rare in data and word in data:
             for found in pattern.finditer(data):
                 if _CHECKS.get(name, _is_varied)(found[found.lastindex or 0]):
                     yield *found.span(found.lastindex or 0), name

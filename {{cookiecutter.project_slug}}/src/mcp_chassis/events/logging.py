@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
@@ -21,10 +22,12 @@ import pydantic_core
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from ..http.current_request import current_request
 from .console import console_line
 from .ecs import to_ecs
 from .untrusted import REDACTED, add_secrets, escape_controls, redact
 
+_OF_EVERY_CALL = frozenset({"access", "audit"})
 _SECRET_NAMES = frozenset(
     {"authorization", "api_key", "x-api-key", "cookie", "set-cookie", "password", "secret", "token", "access_token"}
 )
@@ -62,7 +65,7 @@ def configure_logging(
     def with_exception(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         return exceptions(logger, method, event) if "exc_info" in event else event
 
-    prepare: list[Processor] = [structlog.contextvars.merge_contextvars, _add_origin]
+    prepare: list[Processor] = [_add_bound, _add_origin]
     render: list[Processor] = [_redact_names, with_exception, *last]
     # Our own loggers write straight to standard error: through the standard library a line costs twice as much.
     _our_processors[:] = [*prepare, *render]
@@ -154,12 +157,27 @@ def _at_least(lowest: str, level: str) -> str:
     return max(lowest, level, key=logging.getLevelNamesMapping().__getitem__)
 
 
+def _add_bound(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Add what the code of a tool has bound with structlog, except to the two lines of every call."""
+    is_of_call = isinstance(logger, _Writer) and logger.name in _OF_EVERY_CALL
+    return event if is_of_call else structlog.contextvars.merge_contextvars(logger, method, event)
+
+
 def _add_origin(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Add logger, level and time. structlog has a processor for each, which together cost twice as much."""
+    """Add request, logger, level and time. structlog has a processor for each, which together cost twice as much."""
+    request = current_request.get()
+    if request is not None:
+        event.setdefault("request_id", request.request_id)
     event["logger"] = (event.get("_record") or logger).name
     event["level"] = "error" if method == "exception" else method
-    event["timestamp"] = f"{datetime.now(UTC).isoformat()[:-6]}Z"
+    seconds, fraction = divmod(time.time(), 1)
+    event["timestamp"] = f"{_clock(int(seconds))}.{int(fraction * 1_000_000):06}Z"
     return event
+
+
+@functools.lru_cache(1)
+def _clock(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 @functools.lru_cache(1024)

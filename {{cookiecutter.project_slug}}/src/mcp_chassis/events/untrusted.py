@@ -33,9 +33,12 @@ _TOKENS = re.compile(r"mcp_(?:[0-9a-z]{10}_[0-9A-Za-z]{8,}|[\w-]{43})|eyJ[\w-]{8
 _ONE_BASE64 = bytes.maketrans(b"-_", b"+/")
 _DIGEST_KEY = os.urandom(16)  # of this process, so that short names cannot be found by trying
 
+# The characters of tokens, those that texts hold most often first. All others count as rarer.
+_BY_FREQUENCY = b"etaoinsrhldcumpfgwybv0125k34-679_8xASTCEIMPRDNLBOFHGWUKJYVqjzQXZ="
+
 _secrets: set[str] = set()  # each in every form in which it can stand in a line
-_folded: tuple[bytes, ...] = ()  # the same, each as `_fold` makes it
-_joined: tuple[bytes, ...] = ()  # each in hex and base64, as `_join` makes it
+_folded: tuple[tuple[bytes, bytes], ...] = ()  # the same, each as `_fold` makes it, behind its `rarest` byte
+_joined: tuple[tuple[bytes, bytes], ...] = ()  # each in hex and base64, as `_join` makes it, behind that
 _pieces: frozenset[str] = frozenset()  # of the secrets
 _blocks: set[int] = set()  # all four bytes that follow one another in a secret
 _declared: set[str] = set()
@@ -52,8 +55,9 @@ def add_secrets(secrets: Iterable[str]) -> None:
             _secrets.update((secret, quote(secret, safe=""), quote_plus(secret)))
             _secrets.update(json.dumps(secret, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False))
             coded.update(_in_hex_and_base64(secret.encode()))
-    _folded = tuple({_fold(form.encode()) for form in _secrets})
-    _joined = tuple({*_joined, *(_join(form.encode()) for form in coded)})
+    _folded = tuple((rarest(form), form) for form in {_fold(form.encode()) for form in _secrets})
+    joined = {*(form for _, form in _joined), *(_join(form.encode()) for form in coded)}
+    _joined = tuple((rarest(form), form) for form in joined)
     _pieces = frozenset(form[i : i + _PIECE] for form in _secrets for i in range(len(form) - _PIECE + 1))
     _blocks.update(*(_windows(secret.encode(), 4) for secret in _secrets))
 
@@ -113,8 +117,23 @@ def without_secrets(text: str, mark: str) -> str:
 def holds_secret(data: bytes) -> bool:
     """Whether a text in UTF-8 holds a secret of the process, in one of the forms of `without_secrets`."""
     folded = _fold(data)
-    joined = _join(folded)
-    return any(form in folded for form in _folded) or any(form in joined for form in _joined)
+    if any(rare in folded and form in folded for rare, form in _folded):
+        return True
+    candidates = [form for rare, form in _joined if rare in folded]
+    joined = _join(folded) if candidates else b""
+    return any(form in joined for form in candidates)
+
+
+def rarest(form: bytes) -> bytes:
+    """Return a byte of `form` that few texts hold: without it, none holds the form, and looking for that takes longer.
+
+    It is never `+` or `/`, which `_join` may make of others. Empty if there is no other.
+    """
+    return max((form[i : i + 1] for i in range(len(form)) if form[i] not in b"+/"), key=_frequency, default=b"")
+
+
+def _frequency(one: bytes) -> int:
+    return _BY_FREQUENCY.find(one) % 256
 
 
 def _fold(data: bytes) -> bytes:

@@ -37,7 +37,7 @@ def parse_json(document: bytes, *, max_nodes: int = 20_000) -> Any:
         raise InvalidJson(_TOO_DEEP) from None
     except ValueError:
         raise InvalidJson("the document is not JSON") from None
-    if document.count(b"[") + document.count(b"{") > _MAX_DEPTH and _is_too_deep(value):
+    if _holds_more(b"[{", document, _MAX_DEPTH) and _is_too_deep(value):
         raise InvalidJson(_TOO_DEEP)
     if b"\\u" in document:
         try:
@@ -52,14 +52,16 @@ def has_more_nodes(document: bytes, limit: int) -> bool:
 
     Of a document that is not JSON it may judge wrongly what follows the error, where the parser does not get to.
     """
-    if len(document) <= limit or _separators(document) <= limit:
+    if len(document) <= limit or not _holds_more(b",[{", document, limit):
         return False
     bare = document.replace(rb"\\", b"").replace(rb"\"", b"")  # every quote that is left begins or ends a string
-    return bare.count(b'"') > 4 * limit or _separators(b"".join(bare.split(b'"')[::2])) > limit
+    return bare.count(b'"') > 4 * limit or _holds_more(b",[{", b"".join(bare.split(b'"')[::2]), limit)
 
 
-def _separators(text: bytes) -> int:
-    return text.count(b",") + text.count(b"[") + text.count(b"{")
+def _holds_more(separators: bytes, text: bytes, limit: int) -> bool:
+    """Whether a text holds more separators. To remove the first ones takes a tenth of the time of counting them all."""
+    found = (text.replace(separators[i : i + 1], b"", limit + 1) for i in range(len(separators)))
+    return sum(len(text) - len(rest) for rest in found) > limit
 
 
 def _is_too_deep(value: Any) -> bool:

@@ -17,6 +17,7 @@ import anyio
 import pydantic_core
 from mcp.types import (
     DEFAULT_NEGOTIATED_VERSION,
+    SERVER_INFO_META_KEY,
     CallToolRequestParams,
     CallToolResult,
     JSONRPCError,
@@ -237,3 +238,15 @@ class DirectRunner(sdk.ServerRunner[Any]):
         if result.structured_content is not None:
             document["structuredContent"] = result.structured_content
         return self._stamp_server_info(version, document)
+
+    def _stamp_server_info(self, version: str, result: dict[str, Any]) -> dict[str, Any]:
+        meta = result.get("_meta") or {}
+        is_stamped = version in sdk.MODERN_PROTOCOL_VERSIONS and isinstance(meta, dict)
+        if is_stamped and meta.get(SERVER_INFO_META_KEY) is None:
+            result["_meta"] = {**meta, SERVER_INFO_META_KEY: self._stamp}
+        return result
+
+    @functools.cached_property
+    def _stamp(self) -> dict[str, Any]:
+        """Who the server is. The SDK copies it for every result, for which nothing here asks: it is written at once."""
+        return self.server.server_info_stamp

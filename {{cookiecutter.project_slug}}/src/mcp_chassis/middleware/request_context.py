@@ -93,7 +93,6 @@ class RequestContextLayer:
         credential_is_valid.set(None)
         act_for_caller.set(None)
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request.request_id)
         status = 0
 
         async def send_finished(message: Message) -> None:
