@@ -1,11 +1,15 @@
 """The one way of untrusted text to an output: secrets out, then clean, then cut; and nothing else is touched."""
 
+import base64
 import json
 import secrets
+import string
 from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mcp_chassis.events import untrusted
 from mcp_chassis.events.untrusted import add_secrets, declare, named, redact, shown
@@ -125,3 +129,31 @@ def test_a_declared_name_is_written_and_another_one_described() -> None:
     assert named("hello-world").startswith("(unknown: 11 characters, ")
     assert named("\ud800") == named("\ud800") != named("\ud801")
     assert len(named("x" * 100_000)) < 64
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    secret=st.text("+/-_=", min_size=7, max_size=30)
+    | st.text(string.ascii_letters + string.digits + "+/-_=.~!$ ü", min_size=7, max_size=60)
+    | st.binary(min_size=7, max_size=40).map(lambda data: base64.b64encode(data).decode()),
+    beside=st.text("ab+/ -_x", max_size=10),
+    shift=st.integers(0, 2),
+)
+def test_a_secret_of_any_characters_is_found_in_each_of_its_forms(secret: str, beside: str, shift: int) -> None:
+    """Also one of the two characters that the two alphabets of base64 differ in."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_secrets", "_blocks"):
+            patch.setattr(untrusted, name, set())
+        for name in ("_folded", "_joined"):
+            patch.setattr(untrusted, name, ())
+        add_secrets([secret])
+        data = secret.encode()
+        coded = base64.b64encode(bytes(shift) + data + bytes(3)).decode()
+        forms = [secret, json.dumps(secret)[1:-1], quote(secret, safe=""), data.hex(), data.hex(" ").upper(), coded]
+        forms += [
+            coded.replace("+", "-").replace("/", "_"),
+            "\\n".join(coded[i : i + 19] for i in range(0, len(coded), 19)),
+        ]
+        for form in forms:
+            assert untrusted.holds_secret(f"{beside}{form}{beside}".encode()), form
+        assert not untrusted.holds_secret(b"[1, 2, 3]")
