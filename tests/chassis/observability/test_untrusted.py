@@ -135,6 +135,7 @@ def test_a_declared_name_is_written_and_another_one_described() -> None:
 @given(
     secret=st.text("+/-_=", min_size=7, max_size=30)
     | st.text(string.ascii_letters + string.digits + "+/-_=.~!$ ü", min_size=7, max_size=60)
+    | st.text("ûûþÿ?>~ﾾ", min_size=7, max_size=30)  # base64 of these holds many `+` and `/`
     | st.binary(min_size=7, max_size=40).map(lambda data: base64.b64encode(data).decode()),
     beside=st.text("ab+/ -_x", max_size=10),
     shift=st.integers(0, 2),
