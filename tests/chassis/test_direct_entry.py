@@ -24,8 +24,8 @@ from mcp_chassis.calls.output import Output
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp import endpoint as mcp_endpoint
 from mcp_chassis.mcp import guarded_server as guard
+from mcp_chassis.mcp import sdk
 from mcp_chassis.mcp.endpoint import McpEndpoint, SessionManager
-from mcp_chassis.mcp.fast_path import DirectRunner
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.middleware.request_body import RequestBodyLayer
 
@@ -389,14 +389,15 @@ async def test_only_a_call_that_needs_nothing_of_the_runner_passes_it_by(
     monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     ran: list[Any] = []
-    run = DirectRunner._on_request
-
-    async def counted(self: DirectRunner, context: Any, method: str, params: Any) -> dict[str, Any]:
-        ran.append(params["name"])
-        return await run(self, context, method, params)
-
-    monkeypatch.setattr(DirectRunner, "_on_request", counted)
+    run = sdk.ServerRunner._on_request
     async with both_entries() as entries:
+
+        async def counted(self: sdk.ServerRunner[Any], context: Any, method: str, params: Any) -> dict[str, Any]:
+            if entries.is_direct:
+                ran.append(params["name"])
+            return await run(self, context, method, params)
+
+        monkeypatch.setattr(sdk.ServerRunner, "_on_request", counted)
         for function in TOOLS:
             arguments = {"x": 1} if function is point else {"path": "a"} if function is erase else {}
             await compare(entries, *request("tools/call", {"name": function.__name__, "arguments": arguments}, version))

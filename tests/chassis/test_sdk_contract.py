@@ -130,7 +130,6 @@ PARAMETERS: dict[str, str] = {
     "ServerRunner": "server connection lifespan_state",
     "ServerRunner._on_request": "dctx method params",
     "ServerRunner._serialize": "method version result",
-    "ServerRunner._stamp_server_info": "version result",
     "StreamableHTTPSessionManager": "app stateless max_request_body_size security_settings",
     "StreamableHTTPSessionManager.handle_request": "scope receive send",
     "StreamableHTTPSessionManager.run": "",

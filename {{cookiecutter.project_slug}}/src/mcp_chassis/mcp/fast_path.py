@@ -40,8 +40,7 @@ _METHODS = frozenset(
 )
 _JSON = (b"content-type", b"application/json")
 _DEFAULT_VERSION = DEFAULT_NEGOTIATED_VERSION.encode()
-_OF_A_CALL = {"name", "arguments", "_meta"}
-_MAX_ENVELOPE_BYTES = 2048  # of a client that is remembered
+_MAX_META_BYTES = 2048  # of an envelope that is remembered
 
 
 @functools.lru_cache(64)
@@ -61,8 +60,7 @@ class DirectEntry:
     def __init__(self, server: sdk.Server[Any], guarded: GuardedServer | None = None) -> None:
         self._server = server
         self.guarded = guarded
-        self._writer = DirectRunner(server, connect(DEFAULT_NEGOTIATED_VERSION, None, None), None)
-        self._marked: dict[str, tuple[object, bool]] = {}
+        self._stamp = server.server_info_stamp
         self._never = anyio.Event()
 
     async def serve(
@@ -118,36 +116,56 @@ class DirectEntry:
         if self.guarded is None or message["method"] != "tools/call" or not isinstance(params, dict):
             return None
         name, meta = params.get("name"), pydantic_core.to_json(params.get("_meta", {}))
-        if (
-            not params.keys() <= _OF_A_CALL
-            or not isinstance(params.get("arguments"), dict)
-            or not isinstance(name, str)
-        ):
+        tool = self.guarded.guarded_tools.get(name) if isinstance(name, str) else None
+        has_more = not isinstance(params.get("arguments"), dict) or params.keys() - {"name", "arguments", "_meta"}
+        if tool is None or not tool.is_plain or has_more or len(meta) > _MAX_META_BYTES:
             return None
-        names = (b"tools/call", name.encode()) if version in sdk.MODERN_PROTOCOL_VERSIONS else ()
-        if names and names != (headers.get(b"mcp-method"), headers.get(b"mcp-name")):
+        names = (headers.get(b"mcp-method"), headers.get(b"mcp-name"))
+        if version in sdk.MODERN_PROTOCOL_VERSIONS and names != (b"tools/call", tool.tool.name.encode()):
             return None
-        tool = self.guarded.guarded_tools.get(name)
-        is_valid = tool is not None and tool.is_plain and len(meta) <= _MAX_ENVELOPE_BYTES and _is_valid(version, meta)
-        return tool if is_valid else None
+        return tool if _is_valid(version, meta) else None
 
     async def _call(self, tool: GuardedTool, arguments: dict[str, Any], version: str) -> dict[str, Any]:
         assert self.guarded is not None  # noqa: S101  (it has the tool)
-        return self._writer._serialize("tools/call", version, await self.guarded.call_plain(tool, arguments))
+        return self._document(await self.guarded.call_plain(tool, arguments), version)
+
+    def _document(self, result: CallToolResult, version: str) -> dict[str, Any]:
+        """Return a result as the SDK writes it: texts and perhaps a structure by ourselves, because it makes two more
+        models of them.
+        """
+        texts = [t for t in result.content if type(t) is TextContent and t.annotations is None and t.meta is None]
+        meta = result.meta or {}
+        if type(result) is not CallToolResult or len(texts) < len(result.content) or None in meta.values():
+            runner = self._runner(sdk.Connection.from_envelope(version, None, None))
+            return runner._serialize("tools/call", version, result)
+        document: dict[str, Any] = {"_meta": result.meta} if result.meta is not None else {}
+        document |= {"content": [{"text": one.text, "type": one.type} for one in texts], "isError": result.is_error}
+        is_modern = version in sdk.MODERN_PROTOCOL_VERSIONS
+        document |= {"resultType": result.result_type} if is_modern else {}
+        if result.structured_content is not None:
+            document["structuredContent"] = result.structured_content
+        if is_modern:
+            document["_meta"] = {**meta, SERVER_INFO_META_KEY: meta.get(SERVER_INFO_META_KEY, self._stamp)}
+        return document
 
     def _connection(
         self, message: Mapping[str, Any], headers: Mapping[bytes, bytes], version: str
     ) -> sdk.Connection | None:
         """Return the connection for a message that the SDK's entry would pass on to the runner as it is."""
         if version not in sdk.MODERN_PROTOCOL_VERSIONS:
-            return connect(version, None, None)
+            return sdk.Connection.from_envelope(version, None, None)
         texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
         route = sdk.classify_inbound_request(message, headers=texts)
         if isinstance(route, sdk.InboundLadderRejection):
             return None
-        if message["method"] == "tools/call" and self._is_marked(message["params"]):
+        if message["method"] == "tools/call" and self._is_marked(message["params"].get("name")):
             return None
-        return connect(route.protocol_version, route.client_info, route.client_capabilities)
+        return sdk.Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
+
+    def _is_marked(self, name: Any) -> bool:
+        """Whether the tool wants arguments repeated in `Mcp-Param-*` headers, which the SDK's entry compares."""
+        schema = self._server.get_tool_input_schema(name) if self._server.get_tool_input_schema is not None else None
+        return schema is None or "x-mcp-header" in json.dumps(schema)
 
     async def _run(
         self, connection: sdk.Connection, request: Request, message: Mapping[str, Any], lifespan_state: Any
@@ -161,8 +179,8 @@ class DirectEntry:
             message_metadata=sdk.ServerMessageMetadata(request_context=request, can_send_request=False),
             cancel_requested=self._never,  # a client that wants to cancel closes the connection
         )
-        runner = DirectRunner(self._server, connection, lifespan_state)
         try:
+            runner = self._runner(connection, lifespan_state)
             # `on_request` would keep itself alive.
             return await runner._on_request(context, message["method"], message.get("params"))
         finally:
@@ -170,17 +188,8 @@ class DirectEntry:
             if connection.exit_stack._exit_callbacks:  # type: ignore[attr-defined]  # of Python's own
                 await sdk.aclose_shielded(connection)
 
-    def _is_marked(self, params: Any) -> bool:
-        """Whether the tool wants arguments repeated in `Mcp-Param-*` headers, which the SDK's entry compares."""
-        name = params.get("name")
-        schema = self._server.get_tool_input_schema(name) if self._server.get_tool_input_schema is not None else None
-        if schema is None:
-            return True
-        known, marked = self._marked.get(name, (None, False))
-        if known is not schema:
-            marked = "x-mcp-header" in json.dumps(schema)
-            self._marked[name] = (schema, marked)
-        return marked
+    def _runner(self, connection: sdk.Connection, lifespan_state: Any = None) -> sdk.ServerRunner[Any]:
+        return sdk.ServerRunner(self._server, connection, lifespan_state)
 
 
 @functools.lru_cache(256)
@@ -196,57 +205,3 @@ def _is_valid(version: str, meta: bytes) -> bool:
     headers = {"mcp-protocol-version": version, "mcp-method": "tools/call", "mcp-name": "tool"}
     is_old = version not in sdk.MODERN_PROTOCOL_VERSIONS
     return is_old or not isinstance(sdk.classify_inbound_request(message, headers=headers), sdk.InboundLadderRejection)
-
-
-def connect(version: str, info: Any, capabilities: Any) -> sdk.Connection:
-    """Return the connection of one request.
-
-    Args:
-        version: of the protocol.
-        info: the client's name and version as it sent them, None if it did not.
-        capabilities: of the client, as it sent them.
-    """
-    envelope = pydantic_core.to_json([info, capabilities])
-    if len(envelope) > _MAX_ENVELOPE_BYTES:
-        return sdk.Connection.from_envelope(version, info, capabilities)
-    client = _client(version, envelope)
-    connection = sdk.Connection(client.outbound, protocol_version=version, client_params=client.client_params)
-    connection.client_capabilities = client.client_capabilities
-    connection.initialized.set()
-    return connection
-
-
-@functools.lru_cache(256)
-def _client(version: str, envelope: bytes) -> sdk.Connection:
-    """Return a connection that nothing runs on. A client sends the same description with every request."""
-    return sdk.Connection.from_envelope(version, *pydantic_core.from_json(envelope))
-
-
-class DirectRunner(sdk.ServerRunner[Any]):
-    """Writes the ordinary result of a tool, texts and perhaps a structure, as the SDK does after two more models."""
-
-    def _serialize(self, method: str, version: str, result: sdk.HandlerResult) -> dict[str, Any]:
-        if type(result) is not CallToolResult or None in (result.meta or {}).values():
-            return super()._serialize(method, version, result)
-        texts = [t for t in result.content if type(t) is TextContent and t.annotations is None and t.meta is None]
-        if len(texts) < len(result.content):
-            return super()._serialize(method, version, result)
-        document: dict[str, Any] = {"_meta": result.meta} if result.meta is not None else {}
-        document |= {"content": [{"text": one.text, "type": one.type} for one in texts], "isError": result.is_error}
-        if version in sdk.MODERN_PROTOCOL_VERSIONS:
-            document["resultType"] = result.result_type
-        if result.structured_content is not None:
-            document["structuredContent"] = result.structured_content
-        return self._stamp_server_info(version, document)
-
-    def _stamp_server_info(self, version: str, result: dict[str, Any]) -> dict[str, Any]:
-        meta = result.get("_meta") or {}
-        is_stamped = version in sdk.MODERN_PROTOCOL_VERSIONS and isinstance(meta, dict)
-        if is_stamped and meta.get(SERVER_INFO_META_KEY) is None:
-            result["_meta"] = {**meta, SERVER_INFO_META_KEY: self._stamp}
-        return result
-
-    @functools.cached_property
-    def _stamp(self) -> dict[str, Any]:
-        """Who the server is. The SDK copies it for every result, for which nothing here asks: it is written at once."""
-        return self.server.server_info_stamp

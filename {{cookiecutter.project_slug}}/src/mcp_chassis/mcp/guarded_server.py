@@ -151,12 +151,14 @@ class GuardedServer(MCPServer[Any]):
         call_unguarded = super().call_tool
         return await self._guard.call(guarded, arguments, context, lambda given: call_unguarded(name, given, context))
 
-    async def call_plain(self, tool: GuardedTool, arguments: dict[str, Any]) -> sdk.HandlerResult:
+    async def call_plain(self, tool: GuardedTool, arguments: dict[str, Any]) -> types.CallToolResult:
         """Call a plain tool, past the SDK's runner and models, which it does not need."""
         try:
-            return await self._guard.call(tool, arguments, None, tool.run)
+            result = await self._guard.call(tool, arguments, None, tool.run)
         except MCPError as error:
             raise self._cleaned(error, "tools/call", {"tool": tool.tool.name}) from None
+        assert isinstance(result, types.CallToolResult)  # noqa: S101  (a plain tool asks nothing)
+        return result
 
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
