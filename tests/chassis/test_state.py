@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from mcp.server.mcpserver import Context
 
 from mcp_chassis import Service, Settings, Shared, get_principal, prompt, resource, tool
 from mcp_chassis.auth.principal import Principal
+from mcp_chassis.events.log import EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.parts import Parts
 from mcp_chassis.service import build_server
@@ -322,6 +324,65 @@ async def test_a_tool_is_called_with_a_given_state_and_caller_through_the_guard(
 @pytest.mark.anyio
 async def test_a_tool_is_called_without_the_guard_as_the_function_it_is() -> None:
     assert await count(desk=Desk(["x"]), more=1) == 2
+
+
+LATER = """
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mcp_chassis import Shared, prompt, resource, tool
+
+Kind = Literal["large", "small"]
+
+
+class Box:
+    size = 3
+
+
+@tool(read_only=True)
+async def measure(box: Shared[Box], kind: Kind, times: Annotated[int, Field(ge=1)] = 2) -> str:
+    \"\"\"Measure.\"\"\"
+    return f"{kind} {box.size * times}"
+
+
+@resource("box://{kind}")
+def opened(box: Shared[Box], kind: Kind) -> str:
+    \"\"\"Open.\"\"\"
+    return f"{kind} {box.size}"
+
+
+@prompt()
+def described(box: Shared[Box], kind: Kind) -> str:
+    \"\"\"Describe.\"\"\"
+    return f"{kind} {box.size}"
+"""
+
+
+@pytest.mark.anyio
+async def test_the_state_reaches_functions_whose_annotations_are_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `from __future__ import annotations` makes them: names that only their own module knows."""
+    (tmp_path / "later_annotations.py").write_text(LATER, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    later = import_module("later_annotations")
+    server = GuardedServer(
+        "later",
+        tools=[later.measure],
+        resources=[later.opened],
+        prompts=[later.described],
+        state=later.Box,
+        events=EventLog(),
+    )
+    async with Client(server) as client:
+        assert text(await client.call_tool("measure", {"kind": "large"})) == "large 6"
+        assert (await client.call_tool("measure", {"kind": "large", "times": 0})).is_error
+        read: Any = (await client.read_resource("box://small")).contents[0]
+        said: Any = (await client.get_prompt("described", {"kind": "small"})).messages[0].content
+        assert (read.text, said.text) == ("small 3", "small 3")
 
 
 # --- in a process of its own ---

@@ -70,7 +70,9 @@ def shared_parameters(function: Callable[..., Any]) -> dict[str, type]:
 
 
 def with_state(function: Callable[..., Any], state: Callable[[], Any]) -> Callable[..., Any]:
-    """Return a resource or a prompt without its parameters for the state, which the SDK gives to tools only."""
+    """Return a tool, resource or prompt without its parameters for the state: the SDK gives it to tools only, by way of
+    a context that most calls do not need.
+    """
     taken = shared_parameters(function)
     if not taken:
         return function
@@ -84,9 +86,10 @@ def with_state(function: Callable[..., Any], state: Callable[[], Any]) -> Callab
         return await call(**given)
 
     made: Any = call_async if inspect.iscoroutinefunction(function) else call
-    signature = inspect.signature(function)
+    # Evaluated: nobody evaluates the names in a signature that is set.
+    signature, hints = inspect.signature(function, eval_str=True), get_type_hints(function, include_extras=True)
     made.__signature__ = signature.replace(parameters=[p for p in signature.parameters.values() if p.name not in taken])
-    made.__annotations__ = {name: hint for name, hint in function.__annotations__.items() if name not in taken}
+    made.__annotations__ = {name: hint for name, hint in hints.items() if name not in taken}
     return made  # type: ignore[no-any-return]
 
 
