@@ -762,7 +762,7 @@ def test_a_file_behind_a_closed_directory_is_a_sentence(
 
     monkeypatch.setattr(Path, method, refuse)
     assert problems(**{name: tmp_path / "file"}) == [
-        f"{name.upper()}: cannot be reached: Permission denied. Correct the path, or the rights on the way to it"
+        f"{name.upper()}: cannot be reached: Permission denied. Correct the path, or the rights on the way"
     ]
 
 

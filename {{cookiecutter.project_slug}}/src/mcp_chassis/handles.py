@@ -10,7 +10,7 @@ A handle cannot be guessed, and is unknown to every caller but the one it was ma
 import hashlib
 import json
 import secrets
-from typing import Any
+from typing import Any, NoReturn
 
 import pydantic_core
 
@@ -49,9 +49,11 @@ async def get(handle: str) -> Any:
         ToolError: if that cannot be found out now.
     """
     text = await running_call().keeping.store.get(owner(), _name(handle)) if len(handle) <= _MAX_LENGTH else None
-    if text is None:
-        raise InvalidInput("this handle is unknown: it may have expired. Begin again to get a new one")
-    return json.loads(text)
+    return json.loads(text) if text is not None else _unknown_handle()
+
+
+def _unknown_handle() -> NoReturn:
+    raise InvalidInput("this handle is unknown: it may have expired. Begin again to get a new one")
 
 
 def _name(handle: str) -> str:

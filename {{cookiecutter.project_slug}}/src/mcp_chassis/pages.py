@@ -6,8 +6,7 @@ that these do not open. Without Redis it ends with the process.
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, NoReturn, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -54,13 +53,11 @@ def offset_of(cursor: str | None) -> int:
     """
     if cursor is None:
         return 0
-    with suppress(sdk.InvalidRequestState, ValueError):  # forged, or of a process before this one
+    try:
         binding, offset = json.loads(running_call().keeping.codec.unseal(cursor))
-        if binding == _binding():
-            return int(offset)
-    raise InvalidInput(
-        "this cursor is unknown: it is of another call. Leave it out, and keep the other arguments for every page"
-    )
+    except (sdk.InvalidRequestState, ValueError):
+        _unknown_cursor()
+    return int(offset) if binding == _binding() else _unknown_cursor()
 
 
 def page(rows: Sequence[_Item], offset: int, *, size: int = 50) -> Page[_Item]:
@@ -81,3 +78,9 @@ def _binding() -> str:
     call = running_call()
     others = {name: value for name, value in call.arguments.items() if name != _ARGUMENT}
     return owner("cursor", call.tool, others)
+
+
+def _unknown_cursor() -> NoReturn:
+    raise InvalidInput(
+        "this cursor is unknown: it is of another call. Leave it out, and keep the other arguments for every page"
+    )

@@ -1,7 +1,7 @@
 """The parts that a server is assembled from. The optional rooms add theirs before the server is made."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -68,7 +68,7 @@ class Parts:
     """Returns the names of the team's checks that fail."""
     running: list[Callable[[], AbstractAsyncContextManager[None]]] = field(default_factory=list)
     """Entered in order before the first request, exited in reverse order after the last."""
-    _at_the_end: ExitStack = field(default_factory=ExitStack, init=False)
+    _at_the_end: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
 
     def __post_init__(self) -> None:
         add_secrets((*self.settings.secrets, *self.settings.other_secrets))
@@ -94,8 +94,7 @@ class Parts:
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Keep the background work of all parts running while the block runs."""
-        async with AsyncExitStack() as stack:
-            stack.enter_context(self._at_the_end)
+        async with self._at_the_end as stack:
             for enter in self.running:
                 await stack.enter_async_context(enter())
             yield

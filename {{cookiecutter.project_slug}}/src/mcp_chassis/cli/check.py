@@ -162,12 +162,11 @@ def _start(service: Service, settings: Settings) -> Iterator[Finding]:
 
 def _files(service: Service, settings: Settings) -> Iterator[Finding]:
     """The rights of the files that hold secrets."""
-    secrets = sorted(path for path in secret_files() if path.name.lower() in all_fields(service.settings))
     files = [
         (".env", settings.env_file),
         ("keys file", settings.keys_file),
         ("events", settings.events_file),
-        *(("secrets", path) for path in secrets),
+        *(("secrets", path) for path in sorted(secret_files()) if path.name.lower() in all_fields(service.settings)),
     ]
     for about, path in files:
         for problem in too_open(path, READ_OR_WRITE) if path is not None else ():

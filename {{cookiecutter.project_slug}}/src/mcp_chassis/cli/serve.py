@@ -31,9 +31,7 @@ def add_commands(commands: Commands) -> None:
     health = commands.add_parser("healthcheck", parents=[HTTP_OPTIONS], help="check that the running server responds")
     health.set_defaults(run=_healthcheck)
     attack = commands.add_parser("attack", help="attack every tool in a copy of the server; exit 1 if any gives way")
-    attack.add_argument(
-        "--fixture", metavar="MODULE", default="", help="default: tests.attacks.fixture, if there is one"
-    )
+    attack.add_argument("--fixture", metavar="MODULE", default="", help="default: tests.attacks.fixture, if it exists")
     attack.add_argument("--allow-unproved", action="store_true", help="accept tools of which no call succeeded")
     attack.set_defaults(run=_attack, listens=False)
 

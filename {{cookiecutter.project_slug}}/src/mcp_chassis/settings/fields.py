@@ -59,9 +59,7 @@ def _regular(path: Path) -> Path:
         if path.exists() and not path.is_file():
             raise ValueError("is not a regular file. Name one, or one that does not exist yet")
     except OSError as error:
-        raise ValueError(
-            f"cannot be reached: {error.strerror}. Correct the path, or the rights on the way to it"
-        ) from None
+        raise ValueError(f"cannot be reached: {error.strerror}. Correct the path, or the rights on the way") from None
     return path
 
 
