@@ -177,7 +177,7 @@ def add_command(commands: Commands) -> None:
     text = "the client's ID at an authorization server without dynamic client registration"
     client.add_argument("--client-id", type=_client_id, help=text if has_oauth() else argparse.SUPPRESS)
     offered = [name for name in CLIENTS if has_oauth() or name != "connector"]
-    client.add_argument("client", type=_client, choices=offered, metavar=f"{{{','.join(offered)}}}")
+    client.add_argument("client", type=_client, choices=offered)
     client.set_defaults(run=_print)
 
 
