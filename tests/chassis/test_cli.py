@@ -263,7 +263,7 @@ def test_an_installed_wheel_says_that_scripts_work_in_the_checkout(
 @pytest.mark.parametrize("command", cli.SCRIPTS)
 def test_every_script_of_a_command_is_in_the_project(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run(SERVER, [command, "--help"]) == 0
-    assert capfd.readouterr().out.startswith(f"usage: {SERVER.name} {command} ")
+    assert f"usage: {SERVER.name} {command} " in capfd.readouterr().out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
