@@ -543,11 +543,11 @@ def curl_line(url: str, env_file: Path | None, *, windows: bool = WINDOWS) -> st
             f"{setup}(Invoke-WebRequest -UseBasicParsing {url}/mcp -Method Post -ContentType application/json"
             f"{headers} -Body '{call}').Content"
         )
-    bearer = ""
+    key, header = "", ""
     if env_file is not None:
-        key = f"$(sed -n 's/^API_KEY=//p' {shlex.quote(shown(env_file))})"
-        bearer = f' -H "Authorization: Bearer {key}"'
-    return f"curl -s {url}/mcp{bearer} -H 'Content-Type: application/json' -d {shlex.quote(call)}"
+        key = f"sed -n 's/^API_KEY=/Authorization: Bearer /p' {shlex.quote(shown(env_file))} | "
+        header = " -H @-"  # from standard input: all users of the machine can see the arguments of a program
+    return f"{key}curl -s {url}/mcp{header} -H 'Content-Type: application/json' -d {shlex.quote(call)}"
 
 
 def announce(url: str, project: Path, env: dict[str, str]) -> None:

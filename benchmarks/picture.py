@@ -52,7 +52,7 @@ def record(clone: Path) -> list[str]:
             said.append(line.rstrip("\n"))
             if said[-1] == LAST_WORDS:
                 break
-        (call,) = (line.strip() for line in said if line.startswith("  curl "))
+        (call,) = (line.strip() for line in said if line.startswith("  sed "))
         shown = ["$ python dev.py serve", *said]
         for line in (call, without_key(call)):
             done = subprocess.run(["bash", "-c", line], cwd=clone, capture_output=True, text=True, check=True)  # noqa: S607
@@ -64,12 +64,11 @@ def record(clone: Path) -> list[str]:
 
 
 def without_key(call: str) -> str:
-    """Return the line that `dev.py` prints, without its `Authorization` header."""
-    before, header, rest = call.partition(' -H "Authorization: ')
-    _, end, after = rest.partition(" -H ")
-    assert header
-    assert end
-    return before + end + after
+    """Return the line that `dev.py` prints, without the key that it pipes into curl as a header."""
+    _, pipe, after = call.partition(" | ")
+    assert pipe
+    assert " -H @-" in after
+    return after.replace(" -H @-", "")
 
 
 def draw(shown: list[str]) -> str:

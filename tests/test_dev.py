@@ -401,16 +401,24 @@ def test_the_requirements_of_a_project_are_all_of_them(tmp_path: Path) -> None:
 # --- the line to paste ------------------------------------------------------------------------------------------------
 
 
-def test_the_curl_line_reads_the_key_and_does_not_show_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_curl_line_has_the_key_neither_in_it_nor_in_an_argument(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     env = write(tmp_path / "it's here" / ".env", "API_KEY=secret\n")
     line = dev.curl_line("http://127.0.0.1:1", env, windows=False)
     assert "secret" not in line
     spoken = subprocess.run(
-        ["bash", "-c", f"curl() {{ printf '%s\\n' \"$@\"; }}; {line}"], capture_output=True, text=True, check=True
+        ["bash", "-c", f"curl() {{ printf '%s\\n' \"$@\"; echo ---; cat; }}; {line}"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
-    assert "Authorization: Bearer secret\n" in spoken
-    assert '{"jsonrpc":"2.0","id":1,"method":"tools/call"' in spoken
+    arguments, read = spoken.split("---\n")
+    assert "secret" not in arguments, "other users of the machine can see them"
+    assert "\n-H\n@-\n" in arguments
+    assert read == "Authorization: Bearer secret\n"
+    assert '{"jsonrpc":"2.0","id":1,"method":"tools/call"' in arguments
 
 
 def test_the_powershell_line_reads_the_key_too(tmp_path: Path) -> None:
@@ -581,7 +589,7 @@ def test_serve_from_a_fresh_checkout_answers_the_printed_line_and_stops_on_ctrl_
         project = next(path for path in (root / ".scratch" / "project").iterdir() if path.is_dir())
         env = (project / ".env").read_bytes()
         key = dev.read_env(project / ".env")["API_KEY"]
-        line = next(line for line in text.splitlines() if line.startswith("  curl "))
+        line = next(line for line in text.splitlines() if line.startswith("  sed "))
         if shutil.which("curl"):
             done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True)
             assert "Hello, World!" in done.stdout
@@ -590,7 +598,7 @@ def test_serve_from_a_fresh_checkout_answers_the_printed_line_and_stops_on_ctrl_
             )
             # The picture in the README holds the same steps and the same answers.
             seen = [*text.splitlines(), done.stdout.strip(), refused.stdout.strip()]
-            drawn = [line for line in picture.read() if not line.startswith(("$ ", "  curl ", "The "))]
+            drawn = [line for line in picture.read() if not line.startswith(("$ ", "  sed ", "The "))]
             assert [unchanging(line) for line in drawn if unchanging(line) not in map(unchanging, seen)] == []
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez") as answer:
             assert answer.status == 200

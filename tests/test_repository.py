@@ -270,8 +270,30 @@ def test_the_account_in_a_command_is_explained(name: str) -> None:
     assert re.search(r"`org` (stands for )?the account", " ".join(text[: first.start()].split()))
 
 
-def test_no_document_of_a_project_has_the_key_on_a_command_line(default_project: Path) -> None:
-    documents = [*default_project.glob("*.md"), *default_project.glob("docs/*.md")]
+def test_step_8_of_the_upgrade_is_in_the_order_of_the_page() -> None:
+    """The reader has done the steps before it in that order."""
+    text = (ROOT / "UPGRADING.md").read_text(encoding="utf-8")
+    step = text[text.index("\n8. **") : text.index("\n9. ")]
+    later = [int(number) for number in re.findall(r"^   [^-|\s].*\(step (\d)\):$", step, re.MULTILINE)]
+    assert len(later) > 5
+    assert later == sorted(later)
+    rows = (
+        *("An import of `..policy`", "`...: has no effect", "`the tool ... cannot be served"),
+        *("`not proved`", "Exit code 69", "`The result breaks"),
+    )
+    places = [step.index(f"   | {row}") for row in rows]
+    assert places == sorted(places)
+
+
+def test_no_document_has_the_key_on_a_command_line(default_project: Path) -> None:
+    """Other users of the machine can see the arguments of a program."""
+    documents = [*default_project.glob("*.md"), *default_project.glob("docs/*.md"), *default_project.glob("*.yaml")]
+    documents += [
+        *default_project.glob("deploy/**/*.*"),
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("docs/*.svg"),
+    ]
     with_key = {path.name for path in documents if re.search(r"curl[^`]*Bearer \$", path.read_text(encoding="utf-8"))}
     assert documents
     assert with_key == set()

@@ -59,7 +59,32 @@ def test_a_whole_result_is_printed_as_json(call: Call) -> None:
 def test_without_a_tool_the_tools_are_listed(call: Call) -> None:
     code, out, _ = call()
     assert code == 0
-    assert "hello_world: " in out
+    first, *_, last = out.splitlines()
+    assert first == "hello_world name=text: Greet a person by name."
+    assert last == "* is required."
+    assert "read_note path=text*: " in out
+    assert "list_notes: " in out
+
+
+@pytest.mark.parametrize(
+    ("member", "kind"),
+    [
+        ({"type": "string"}, "text"),
+        ({"type": "integer"}, "integer"),
+        ({"type": "array", "items": {}}, "list"),
+        ({"type": ["number", "null"]}, "number|null"),
+        ({"anyOf": [{"type": "string"}, {"type": "string", "format": "date"}, {"type": "null"}]}, "text|null"),
+        ({"$ref": "#/$defs/State"}, "open|done"),
+        ({"const": 7}, "7"),
+        ({}, "JSON"),
+    ],
+)
+def test_an_argument_is_listed_with_its_kind_and_a_star_if_it_is_required(
+    script: ModuleType, member: dict[str, object], kind: str
+) -> None:
+    definitions = {"State": {"enum": ["open", "done"], "type": "string"}}
+    schema = {"properties": {"one": member, "two": member}, "required": ["two"], "$defs": definitions}
+    assert list(script._listed(schema)) == [f"one={kind}", f"two={kind}*"]
 
 
 def test_a_failed_call_is_exit_code_1_and_controls_no_terminal(call: Call) -> None:

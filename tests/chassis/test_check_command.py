@@ -308,6 +308,15 @@ def test_a_name_in_env_that_resembles_a_setting_is_worth_a_look(report: Report, 
     assert report.said.count("Did you mean") == 1
 
 
+def test_a_name_in_the_environment_that_resembles_a_setting_is_worth_a_look(report: Report) -> None:
+    report.service = OWN
+    found = report(MAX_REQUEST_PER_MINUTE="7", DATABASE_URI="x", REDIS_HOST="x", API_TOKEN="x", LOG_DIR="x")
+    assert found["environment"].startswith("WARN")
+    assert found["environment"].endswith("MAX_REQUEST_PER_MINUTE is no setting. Did you mean MAX_REQUESTS_PER_MINUTE?")
+    assert report.said.count("Did you mean") == 2, "and DATABASE_URI, of the team's own"
+    assert report.code == 0
+
+
 def test_traces_that_nothing_sends_are_worth_a_look(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     present = {name: room for name, room in rooms.rooms().items() if name != "tracing"}
     monkeypatch.setattr(check, "rooms", lambda: present)

@@ -123,11 +123,18 @@ def test_serve_starts_again_when_the_code_changes(how: list[str], tmp_path: Path
         try:
             wait_until(lambda: "Hello, World!" in greeting(), seconds=60)
             tool = package / "tools" / "hello.py"
-            tool.write_text(tool.read_text(encoding="utf-8").replace("Hello, ", "Welcome, "), encoding="utf-8")
+            text = tool.read_text(encoding="utf-8")
+            tool.write_text(f"{text}\n\ndef unfinished(:\n", encoding="utf-8")
+            wait_until(lambda: f"{tool}:" in (tmp_path / "log").read_text(), seconds=60)
+            tool.write_text(text.replace("Hello, ", "Welcome, "), encoding="utf-8")
             wait_until(lambda: "Welcome, World!" in greeting(), seconds=60)
         finally:
             process.terminate()
         assert process.wait(30) == 0
+    said = (tmp_path / "log").read_text()
+    assert f"{tool}:{len(text.splitlines()) + 3}: invalid syntax\n" in said
+    assert "Traceback" not in said
+    assert "importlib" not in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="npx is a program of the test's own")
@@ -230,6 +237,19 @@ def test_serve_on_a_host_that_is_no_address_here_names_the_setting(tmp_path: Pat
     assert done.stderr.endswith(f"These settings cannot be used:\n  {sentence}\n")
 
 
+@pytest.mark.parametrize("command", ["serve", "stdio"])
+def test_a_misspelled_setting_is_warned_of_at_the_start(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No refusal: the name may be meant for another program."""
+    monkeypatch.setenv("MAX_REQUEST_PER_MINUTE", "7")
+    monkeypatch.setattr(cli.serve, f"_{command}", lambda *_: 0)
+    assert cli.run(SERVER, [command]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "MAX_REQUEST_PER_MINUTE is no setting. Did you mean MAX_REQUESTS_PER_MINUTE?" in line
+    assert "warning" in line.lower()
+
+
 @pytest.mark.parametrize("command", cli.SCRIPTS)
 def test_an_installed_wheel_says_that_scripts_work_in_the_checkout(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -243,7 +263,7 @@ def test_an_installed_wheel_says_that_scripts_work_in_the_checkout(
 @pytest.mark.parametrize("command", cli.SCRIPTS)
 def test_every_script_of_a_command_is_in_the_project(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run(SERVER, [command, "--help"]) == 0
-    assert "usage: " in capfd.readouterr().out
+    assert f"usage: {SERVER.name} {command} " in capfd.readouterr().out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,6 +133,32 @@ def test_the_command_says_what_to_register_for_a_client_id(
         command("cursor", "--client-id", 'a"\nb')
 
 
+def test_what_logs_in_is_offered_in_projects_with_oauth(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command("--help")
+    assert {"connector", "--client-id"} <= set(re.findall(r"[\w-]+", capsys.readouterr().out))
+
+
+@pytest.mark.parametrize("arguments", [["connector"], ["cursor", "--client-id", "notes"]])
+def test_without_oauth_what_logs_in_is_not_offered_and_the_answer_that_adds_it_is_named(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    present = {name: room for name, room in SCRIPT.rooms().items() if name != "auth.oauth"}
+    monkeypatch.setattr(SCRIPT, "rooms", lambda: present)
+    with pytest.raises(SystemExit):
+        command("--help")
+    said = capsys.readouterr().out
+    assert "claude-code" in said
+    assert "connector" not in said
+    assert "--client-id" not in said
+    with pytest.raises(SystemExit) as end:
+        command(*arguments)
+    assert end.value.code == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "This project was made without auth.oauth. To add it: uvx cruft update" in said
+    assert """'{"auth": "oauth"}'""" in said
+
+
 def test_the_entry_for_the_registry() -> None:
     """The rules of the registry's server.schema.json (2025-12-11) for what is used of it."""
     entry = parsed("registry", PUBLIC)

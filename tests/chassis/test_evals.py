@@ -224,8 +224,11 @@ def test_an_endpoint_that_is_not_there_is_an_error(
     ("text", "message"),
     [
         ("- {name: a, request: b, tool: helo}", "cases.yaml: a: there is no tool 'helo'. Correct the name."),
-        ("- {name: a, request: b}", "cases.yaml: 0.tool: Field required."),
-        ("- {name: a, request: b, tool: null, args: {}}", "cases.yaml: 0.args: Extra inputs are not permitted."),
+        ("- {name: a, request: b}", "cases.yaml: 0.tool: is not as docs/evals.md describes a case."),
+        (
+            "- {name: a, request: b, tool: null, args: {}}",
+            "cases.yaml: 0.args: is not as docs/evals.md describes a case.",
+        ),
         ("a: [", "cases.yaml: is not YAML: "),
         ("!!python/object/apply:os.getcwd []", "cases.yaml: is not YAML: could not determine a constructor"),
         ("- &a {name: a, request: b, tool: null}\n- *a", "there are two cases of this name"),
@@ -248,7 +251,7 @@ def test_cases_that_cannot_be_used_are_named(
         ({"EVAL_URL": "http://models.example.com/v1"}, "EVAL_URL: must begin with https://"),
         ({"EVAL_URL": "ftp://127.0.0.1/"}, "EVAL_URL: must begin with https://"),
         ({"EVAL_MODEL": ""}, "EVAL_MODEL: is missing while EVAL_URL is set"),
-        ({"EVAL_API": "gemini"}, "EVAL_API: Input should be 'openai' or 'anthropic'"),
+        ({"EVAL_API": "gemini"}, "EVAL_API: write one of openai, anthropic."),
     ],
 )
 def test_settings_that_cannot_be_used_are_named(

@@ -1,24 +1,30 @@
 """The switches: safe as they come, and every problem named at once."""
 
 import os
+import re
 import secrets
 import sys
+from datetime import date
+from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Self
+from threading import Event
+from typing import Annotated, Any, Literal, Self
 
 import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from mcp_chassis.auth.keys.records import KeysError
 from mcp_chassis.auth.keys.store import read_keys
 from mcp_chassis.auth.oauth.settings import OAuthSettings
 from mcp_chassis.events.logging import configure_logging
 from mcp_chassis.http.origins import is_loopback, normal_origin, page_origin
-from mcp_chassis.settings import Settings, SettingsError, load_settings
+from mcp_chassis.settings import Settings, SettingsError, all_fields, load_settings, misspelled
+from mcp_chassis.settings.fields import parts
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
 
@@ -501,9 +507,183 @@ def test_the_team_s_settings_are_reported_together_with_all_others() -> None:
         load_settings(TeamSettings, _env_file=None, port=0, max_orders=0)
     missing, orders, port, key = sorted(error.value.problems, key=lambda line: "DMPA".index(line[0]))
     assert missing.startswith("DATABASE_URL: is missing, and has no default.")
-    assert orders.startswith("MAX_ORDERS: Input should be greater")
+    assert orders == "MAX_ORDERS: write a whole number from 1."
     assert port.startswith("PORT: ")
     assert key.startswith("API_KEY: is missing"), "rules between the chassis's settings are judged all the same"
+
+
+PYDANTIC = re.compile(r"should|valid |unable|Value error|Field required|permitted|Invalid|Assertion|parsing")
+ACCEPTED = re.compile(
+    r"write |Write |Set |Run |Choose|Make one|Leave |Name one|Remove |[Ss]uch as|must (be|begin|start)"
+    r"|of the form|other than "
+)
+WRONG = {
+    "empty": "",
+    "word": "eighty",
+    "negative": "-1",
+    "huge": "1e99",
+    "JSON": '{"a": [1]}',
+    "URL": "ftp://u:pw@h:x/",
+}
+
+
+@pytest.mark.parametrize("name", sorted(all_fields()))
+def test_every_error_of_a_setting_says_what_to_write(name: str) -> None:
+    """Whatever is wrong with a value, and in no words of pydantic. A value that may be secret is not repeated."""
+    found, repeated = list[str](), list[str]()
+    for value in WRONG.values():
+        try:
+            load(**{name: value})
+        except SettingsError as error:
+            found += [problem for problem in error.problems if problem.startswith(f"{name.upper()}: ")]
+            repeated += [value] if is_secret(name) and len(value) > 2 and value in str(error) else []
+    assert repeated == []
+    assert found or name in FREE
+    assert [problem for problem in found if PYDANTIC.search(problem) or not ACCEPTED.search(problem)] == []
+
+
+FREE = {
+    "host",
+    "keys",
+    "oauth_allowed_clients",
+    "eval_model",
+    "eval_key",
+    "metrics_host",
+    "audit_file",
+    "oauth_ca_file",
+}
+"""Any text is taken, or judged later."""
+
+
+def is_secret(name: str) -> bool:
+    return "Secret" in str(all_fields()[name].annotation)
+
+
+class Size(StrEnum):
+    """Of a parcel."""
+
+    SMALL = "S"
+    LARGE = "L"
+
+
+class Tariff(BaseModel):
+    """What a parcel costs."""
+
+    price: int
+
+
+class AnySettings(Settings):
+    """Fields of every kind that a team may use."""
+
+    model_config = SettingsConfigDict(arbitrary_types_allowed=True)
+
+    regions: tuple[str, ...] = ()
+    numbers: Annotated[tuple[int, ...], NoDecode, BeforeValidator(parts)] = ()
+    prices: dict[str, int] | None = None
+    tariff: Tariff | None = None
+    size: Size | None = None
+    only: Literal["a"] = "a"
+    pin: Annotated[SecretStr, Field(min_length=4, max_length=8)] = SecretStr("0000")
+    word: Annotated[str, Field(pattern="^[a-z]+$")] = "a"
+    ratio: Annotated[float, Field(ge=0, lt=1)] = 0
+    day: date = date(2020, 1, 1)
+    either: int | bool = 1
+    lock: Event | None = None  # no type of JSON
+    renamed: Annotated[int, Field(alias="OTHER_NAME")] = 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("REGIONS", "eu,us", "a list in JSON, in square brackets"),
+        ("NUMBERS", "1,x,y", "a whole number, or several with commas between them"),
+        ("PRICES", "7", "an object in JSON, in braces"),
+        ("TARIFF", "[", "an object in JSON, in braces"),
+        ("SIZE", "M", "one of S, L"),
+        ("ONLY", "b", "one of a"),
+        ("PIN", "123", "a text of at least 4 characters of at most 8 characters"),
+        ("WORD", "A", "a text of the pattern ^[a-z]+$"),
+        ("RATIO", "1", "a number from 0 below 1"),
+        ("DAY", "today", "a text of the form date"),
+        ("EITHER", "x", "a whole number or true or false"),
+        ("LOCK", "x", "another value"),
+        ("OTHER_NAME", "x", "a whole number"),
+    ],
+)
+def test_an_error_of_a_team_s_setting_says_what_to_write(
+    name: str, value: str, accepted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several errors of one field are one line."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as error:
+        load_settings(AnySettings, _env_file=None, api_key=KEY)
+    assert error.value.problems == [f"{name}: write {accepted}."]
+
+
+MISSPELLED = {
+    "MAX_REQUEST_PER_MINUTE": "MAX_REQUESTS_PER_MINUTE",
+    "max_requests_per_minut": "MAX_REQUESTS_PER_MINUTE",
+    "TRUSTED_ORIGIN": "TRUSTED_ORIGINS",
+    "ENABLE_AUHT": "ENABLE_AUTH",
+    "ENVIROMENT": "ENVIRONMENT",
+    "MAX_ORDER": "MAX_ORDERS",
+}
+USUAL = """
+    PATH HOME USER USERNAME LOGNAME SHELL TERM LANG LANGUAGE LC_ALL LC_CTYPE PWD OLDPWD SHLVL TMPDIR TMP TEMP TZ DISPLAY
+    EDITOR PAGER HOSTNAME HOST HOSTTYPE HOSTS PORT PORTS HTTP_PORT SERVER_PORT APP_PORT LISTEN_PORT BIND_ADDRESS _ PS1
+    XDG_RUNTIME_DIR XDG_CONFIG_HOME SSH_AUTH_SOCK SSH_CLIENT SUDO_USER COLORTERM NO_COLOR FORCE_COLOR COLUMNS LINES
+    HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE
+    PYTHONPATH PYTHONHOME PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE PYTHONHASHSEED PYTHON_VERSION PYTHON_PIP_VERSION
+    PYTHON_SHA256 GPG_KEY VIRTUAL_ENV CONDA_PREFIX PIP_INDEX_URL PIP_NO_CACHE_DIR UV_CACHE_DIR UV_PROJECT_ENVIRONMENT
+    PYTEST_CURRENT_TEST WEB_CONCURRENCY UVICORN_HOST UVICORN_PORT GUNICORN_CMD_ARGS DJANGO_SETTINGS_MODULE FLASK_ENV
+    KUBERNETES_PORT KUBERNETES_PORT_443_TCP KUBERNETES_PORT_443_TCP_ADDR KUBERNETES_PORT_443_TCP_PORT
+    KUBERNETES_PORT_443_TCP_PROTO KUBERNETES_SERVICE_HOST KUBERNETES_SERVICE_PORT KUBERNETES_SERVICE_PORT_HTTPS
+    POD_NAME POD_NAMESPACE POD_IP NODE_NAME SERVICE_ACCOUNT REDIS_HOST REDIS_PORT REDIS_URI REDIS_PASSWORD
+    REDIS_SERVICE_HOST REDIS_SERVICE_PORT REDIS_PORT_6379_TCP REDIS_PORT_6379_TCP_ADDR METRICS_PATH METRICS_SERVICE_HOST
+    POSTGRES_PASSWORD POSTGRES_USER POSTGRES_DB PGHOST PGPORT PGUSER DB_HOST DB_PORT DATABASE_HOST DATABASE_NAME
+    DOCKER_HOST DOCKER_BUILDKIT COMPOSE_PROJECT_NAME CONTAINER_NAME IMAGE_TAG DEBIAN_FRONTEND
+    CI GITHUB_ACTIONS GITHUB_TOKEN GITHUB_REF GITHUB_SHA GITHUB_REPOSITORY GITHUB_WORKSPACE GITHUB_ENV GITHUB_EVENT_NAME
+    RUNNER_OS RUNNER_TEMP GITLAB_CI CI_COMMIT_SHA CI_JOB_TOKEN CI_ENVIRONMENT_NAME CI_PROJECT_ID BUILD_NUMBER BUILD_ID
+    JENKINS_URL JOB_NAME CIRCLECI TRAVIS BUILDKITE TF_BUILD AGENT_OS
+    API_TOKEN API_KEYS APIKEY API_URL API_KEY_FILE OPENAI_API_KEY ANTHROPIC_API_KEY GEMINI_API_KEY SECRET_KEY AUTH_TOKEN
+    LOG_DIR LOG_FILE LOG_PATH LOGLEVEL LOGGING_LEVEL DEBUG DEBUG_LEVEL VERBOSE ENV APP_ENV NODE_ENV STAGE
+    ENVIRONMENT_NAME
+    OAUTH2_PROXY_CLIENT_ID OAUTH2_PROXY_CLIENT_SECRET GITHUB_OAUTH_CLIENT_ID CLIENT_ID CLIENT_SECRET OIDC_ISSUER_URL
+    OTEL_SERVICE_NAME OTEL_EXPORTER_OTLP_HEADERS OTEL_EXPORTER_OTLP_PROTOCOL OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
+    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT OTEL_EXPORTER_OTLP_TIMEOUT OTEL_RESOURCE_ATTRIBUTES PROMETHEUS_MULTIPROC_DIR
+    AWS_REGION AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN GOOGLE_APPLICATION_CREDENTIALS AZURE_CLIENT_ID
+    K_SERVICE K_REVISION DYNO RENDER FLY_APP_NAME WORKER WORKER_ID WORKERS_COUNT REPLICA REPLICA_ID KEY KEY_FILE KEYFILE
+    TLS_KEY_FILE CERT_FILE CONNECT_TIMEOUT READ_TIMEOUT REQUEST_TIMEOUT TIMEOUT MAX_WORKERS MAX_MEMORY
+    INVOCATION_ID JOURNAL_STREAM NOTIFY_SOCKET LISTEN_FDS CREDENTIALS_DIRECTORY SYSTEMROOT APPDATA PROGRAMFILES COMSPEC
+""".split()
+
+
+def test_a_misspelled_setting_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in MISSPELLED:
+        monkeypatch.setenv(name, "7")
+    found = [
+        sentence
+        for _, sentence in misspelled(load_settings(TeamSettings, _env_file=None, database_url="x", api_key=KEY))
+    ]
+    assert sorted(found) == sorted(
+        f"{name.upper()} is no setting. Did you mean {meant}?" for name, meant in MISSPELLED.items()
+    )
+
+
+def test_a_misspelled_file_of_secrets_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("databse_url", "ca.crt", "token", "namespace"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    settings = load_settings(TeamSettings, _env_file=None, database_url="x", api_key=KEY)
+    assert list(misspelled(settings)) == [("secrets", "DATABSE_URL is no setting. Did you mean DATABASE_URL?")]
+
+
+def test_usual_names_of_other_programs_are_no_misspelled_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load()
+    for name in USUAL:
+        monkeypatch.setenv(name, "8000")
+    assert len(USUAL) > 200
+    assert list(misspelled(settings)) == []
 
 
 def test_a_rule_of_the_team_is_a_sentence_too() -> None:
@@ -582,7 +762,7 @@ def test_a_file_behind_a_closed_directory_is_a_sentence(
 
     monkeypatch.setattr(Path, method, refuse)
     assert problems(**{name: tmp_path / "file"}) == [
-        f"{name.upper()}: cannot be reached: Permission denied. Correct the path, or the rights on the way to it"
+        f"{name.upper()}: cannot be reached: Permission denied. Correct the path, or the rights on the way"
     ]
 
 
@@ -594,7 +774,7 @@ def test_a_directory_of_secrets_behind_a_closed_one_is_a_sentence(
 
     monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
     monkeypatch.setattr(Path, "is_dir", refuse)
-    assert problems() == [f"SECRETS_DIR: {tmp_path} cannot be reached (Permission denied)."]
+    assert problems() == [f"SECRETS_DIR: {tmp_path} cannot be read (Permission denied). Correct its rights."]
 
 
 def test_a_name_of_a_file_that_is_too_long_is_a_sentence(tmp_path: Path) -> None:

@@ -35,12 +35,13 @@ _MAX_DESCRIPTION = 100  # characters, in the registry
 
 def main() -> int:
     """Write the files, and print where they are."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    summary = __doc__.partition("\n")[0] if __doc__ else None
+    parser = argparse.ArgumentParser(prog=f"{project['name']} bundle", description=summary)
     parser.add_argument("--repository", metavar="OWNER/NAME", help="on GitHub; also writes dist/server.json")
     repository = parser.parse_args().repository
     if repository and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*/(?!\.+$)[A-Za-z0-9._-]+", repository):
         parser.error(f"--repository: {repository!r} is not of the form OWNER/NAME, as GitHub has them")
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     try:
         target = _bundle(project)
     except OSError as error:

@@ -6,7 +6,9 @@ A value is text where the tool takes text, and JSON otherwise. Questions of the 
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +24,10 @@ from mcp_chassis.events.untrusted import escape_controls
 from mcp_chassis.http.origins import is_loopback
 from mcp_chassis.settings import Settings, SettingsError, load_settings
 
+PROJECT = Path(__file__).resolve().parent.parent
 _SECONDS = 310.0  # for one response: longer than a tool may take by default
+
+_TYPES = {"string": "text", "array": "list"}
 
 
 class Failure(Exception):
@@ -31,8 +36,9 @@ class Failure(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
     """Call the tool and print its result. Return 1 if there is no answer or the tool failed."""
-    parser = argparse.ArgumentParser(prog="call", description=__doc__)
-    parser.add_argument("tool", metavar="TOOL", nargs="?", help="default: list the tools")
+    command = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
+    parser = argparse.ArgumentParser(prog=f"{command} call", description=__doc__)
+    parser.add_argument("tool", metavar="TOOL", nargs="?", help="default: list the tools and their arguments")
     parser.add_argument("values", metavar="key=value", nargs="*", help="the tool's arguments")
     parser.add_argument("--url", metavar="URL", help="another server, such as https://mcp.example.com/mcp")
     parser.add_argument("--json", action="store_true", help="print the whole result as JSON")
@@ -94,7 +100,9 @@ async def _call(options: argparse.Namespace, refusals: list[str]) -> int:
             tools = {tool.name: tool for tool in (await client.list_tools()).tools}
             if options.tool is None:
                 for tool in tools.values():
-                    print(escape_controls(f"{tool.name}: {(tool.description or '').partition(chr(10))[0]}"))
+                    summary = (tool.description or "").partition("\n")[0]
+                    print(escape_controls(f"{' '.join((tool.name, *_listed(tool.input_schema)))}: {summary}"))
+                print("* is required.")
                 return 0
             if options.tool not in tools:
                 raise Failure(f"There is no tool {options.tool}. The tools are: {', '.join(tools)}.")
@@ -114,6 +122,25 @@ def _detail(response: httpx2.Response) -> str:
         return f"{response.status_code}: {response.json()['detail']}"
     except (ValueError, KeyError, TypeError):
         return f"{response.status_code} without an explanation. Is it a server of this template?"
+
+
+def _listed(schema: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the arguments of a tool as `name=text*`: what kind of value, and a star if it is required."""
+    required = schema.get("required", ())
+    for name, member in schema.get("properties", {}).items():
+        yield f"{name}={_kind(member, schema.get('$defs', {}))}{'*' if name in required else ''}"
+
+
+def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """Say what a value of this schema is, in a word, or in the words that can be written."""
+    schema = definitions.get(schema.get("$ref", "").rpartition("/")[2], schema)
+    options = schema.get("anyOf", schema.get("oneOf"))
+    if options is not None:
+        return "|".join(dict.fromkeys(_kind(option, definitions) for option in options))
+    if "enum" in schema or "const" in schema:
+        return "|".join(map(str, schema.get("enum", [schema.get("const")])))
+    types = schema.get("type", "JSON")
+    return "|".join(_TYPES.get(one, one) for one in ([types] if isinstance(types, str) else types))
 
 
 def _arguments(values: list[str], schema: Mapping[str, Any]) -> dict[str, Any]:

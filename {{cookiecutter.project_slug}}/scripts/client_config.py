@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from mcp_chassis.cli import run_script
 from mcp_chassis.cli.terminal import HTTP_OPTIONS, Commands
-from mcp_chassis.rooms import needs_key
+from mcp_chassis.rooms import OFFERS, needs_key, rooms
 from mcp_chassis.service import Service
 from mcp_chassis.settings import Settings, SettingsError
 
@@ -143,10 +143,29 @@ REDIRECTS = {
     "connector": "the one that the form shows, such as https://claude.ai/api/mcp/auth_callback",
 }
 """What to register for the client id, by client, as their documentation says."""
+_OAUTH = next(offer for offer in OFFERS if offer.answer == "oauth")
 CLIENTS: dict[str, Callable[[Target], str]] = {make.__name__.replace("_", "-"): make for make in _MAKERS}
 
 
+def has_oauth() -> bool:
+    """Whether this project has the optional package that clients log in with."""
+    return _OAUTH.package in rooms()
+
+
+def _client(text: str) -> str:
+    if text == "connector":
+        _require_oauth("connector: hosted connectors send no API key, they log in")
+    return text
+
+
+def _require_oauth(why: str) -> None:
+    if not has_oauth():
+        needs = f"This project was made without {_OAUTH.package}. To add it: {_OAUTH.command}"
+        raise argparse.ArgumentTypeError(f"{why}. {needs}")
+
+
 def _client_id(text: str) -> str:
+    _require_oauth("it is for clients that log in")
     if not re.fullmatch(r"[A-Za-z0-9._~:/?&=@%+-]{1,512}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a client ID or the URL of a client metadata document")
     return text
@@ -155,9 +174,10 @@ def _client_id(text: str) -> str:
 def add_command(commands: Commands) -> None:
     """Add the command."""
     client = commands.add_parser("client-config", parents=[HTTP_OPTIONS], help="print how a client finds this server")
-    client.add_argument("client", choices=tuple(CLIENTS))
     text = "the client's ID at an authorization server without dynamic client registration"
-    client.add_argument("--client-id", type=_client_id, help=text)
+    client.add_argument("--client-id", type=_client_id, help=text if has_oauth() else argparse.SUPPRESS)
+    offered = [name for name in CLIENTS if has_oauth() or name != "connector"]
+    client.add_argument("client", type=_client, choices=offered)
     client.set_defaults(run=_print)
 
 

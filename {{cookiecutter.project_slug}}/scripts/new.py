@@ -124,7 +124,10 @@ class _Refused(Exception):
 
 def main() -> int:
     """Write the files and say what to do next."""
-    parser = argparse.ArgumentParser(description="Make a tool, a resource or a prompt, with its listing and its test.")
+    command = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
+    parser = argparse.ArgumentParser(
+        prog=f"{command} new", description="Make a tool, a resource or a prompt, with its listing and its test."
+    )
     parser.add_argument("kind", choices=tuple(_KINDS))
     parser.add_argument("name", metavar="NAME", help="the function's name, such as open_orders")
     options = parser.parse_args()
@@ -135,7 +138,6 @@ def main() -> int:
         return 1
     steps = [f"pytest {made[-1]}"]
     if options.kind == "tool":
-        command = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
         steps.append(f"{command} tools lock")
     print(f"Made {' and '.join(made)}, listed in {listing}.")
     print(f"Now write the {options.kind} and what its test expects:", "", *(f"    {step}" for step in steps), sep="\n")

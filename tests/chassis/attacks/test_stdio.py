@@ -252,4 +252,4 @@ def test_an_env_file_that_cannot_be_read_is_left_out(own: Path, foreign: Path, t
         (own / ".env").write_bytes(text)
     said, errors = look(foreign, own / "src")
     assert said == f"none INFO {own}"
-    assert ("cannot be read and is left out" in errors) == (text is not None)
+    assert (".env: is not UTF-8. Save it in that encoding. It is left out." in errors) == (text is not None)

@@ -139,7 +139,7 @@ def test_a_claim_that_names_no_caller_is_not_passed_over() -> None:
         ({"audience_claims": "aud,sub"}, "OAUTH_AUDIENCE_CLAIMS: names a claim other than aud, azp, client_id"),
         ({"audience_claims": "aud,azp"}, "OAUTH_ALLOWED_CLIENTS: is needed where OAUTH_AUDIENCE_CLAIMS is aud,azp"),
         ({"audience_claims": "azp", "allowed_clients": "a"}, "OAUTH_REQUIRED_CLAIMS: is needed where azp decides"),
-        ({"provider": "azure"}, "OAUTH_PROVIDER: Input should be 'entra', 'auth0'"),
+        ({"provider": "azure"}, "OAUTH_PROVIDER: write one of entra, auth0, "),
         ({"provider": "entra", "audience": "x"}, "OAUTH_ISSUER: is not one of entra. Set it to https://login.micro"),
         ({"provider": "entra", "issuer": "https://login.microsoftonline.com/common/v2.0"}, "OAUTH_ISSUER: is not one"),
         (

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from starlette.routing import Route
@@ -69,39 +68,33 @@ class Parts:
     """Returns the names of the team's checks that fail."""
     running: list[Callable[[], AbstractAsyncContextManager[None]]] = field(default_factory=list)
     """Entered in order before the first request, exited in reverse order after the last."""
-    _at_the_end: list[Callable[[], None]] = field(default_factory=list, init=False)
-    _kept: Path | None = field(default=None, init=False)
-    """The file of the events, if it can be used."""
+    _at_the_end: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
 
     def __post_init__(self) -> None:
         add_secrets((*self.settings.secrets, *self.settings.other_secrets))
         self.events = EventLog(listeners=self.listeners)
+        path = None
         if self.transport == "http" and self.settings.events_file is not None:
             from .events.file import EventFile  # noqa: PLC0415  (at the start of a server, not of every command)
 
             kept = EventFile(self.settings.events_file)
             self.events.restore(kept.events())
             self.listeners.append(kept.add)
-            self._kept = kept.path
-            self._at_the_end.append(kept.close)
+            self._at_the_end.callback(kept.close)
+            path = kept.path
         self.keys = usable_keys(self.settings)
         self.problems.append(self.keys.problems)
         if self.transport == "http":
-            self.running.append(self._key_days)
+            from .auth.keys.days import KeyDays  # noqa: PLC0415  (as the file of the events)
+
+            self.running.append(lambda: KeyDays(self.keys, self.events, path).running())
         for room in rooms().values():
             room.assemble(self)
-
-    def _key_days(self) -> AbstractAsyncContextManager[None]:
-        from .auth.keys.days import KeyDays  # noqa: PLC0415  (as the file of the events)
-
-        return KeyDays(self.keys, self.events, self._kept).running()
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Keep the background work of all parts running while the block runs."""
-        async with AsyncExitStack() as stack:
-            for close in self._at_the_end:
-                stack.callback(close)
+        async with self._at_the_end as stack:
             for enter in self.running:
                 await stack.enter_async_context(enter())
             yield

@@ -90,7 +90,10 @@ class Service:
 
 def imported_service(module: str) -> Service:
     """Return the service that a module holds as `SERVER`."""
-    service: Service = import_module(module).SERVER
+    try:
+        service: Service = import_module(module).SERVER
+    except SyntaxError as error:  # often while `dev` runs: where it is says all
+        raise SystemExit(f"{error.filename}:{error.lineno}: {error.msg}") from None
     return service
 
 

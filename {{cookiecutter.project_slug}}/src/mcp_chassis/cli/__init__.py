@@ -11,13 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from ..calls.exact import InvalidTool
 from ..rooms import rooms
 from ..service import Service, imported_service
-from ..settings import EXIT_CONFIG, SettingsError, load_settings
+from ..settings import EXIT_CONFIG, SettingsError, load_settings, misspelled, read_env_file
 from ..state import EXIT_UNAVAILABLE, StartError
 from . import chassis, check, events, keys, serve, terminal, tools
 
+log = structlog.get_logger("settings")
 _MODULES = (serve, check, tools, keys, events, chassis)
 _DESCRIPTION = "A secured MCP server. Settings come from the environment, then from .env; .env.example explains them."
 SCRIPTS = {
@@ -50,6 +53,8 @@ def run(
                 _forget_directory_of_client(service)
             settings = load_settings(service.settings, _env_file=_env_file(options, service), **_overrides(options))
             serve.log_to_stderr(settings)
+            for place, sentence in misspelled(settings) if options.command in {"serve", "stdio"} else ():
+                log.warning(sentence, place=place)
             code = options.run(options, service, settings)
         sys.stdout.flush()
         return int(code)
@@ -139,11 +144,9 @@ def _env_file(options: argparse.Namespace, service: Service) -> Path | None:
     if given is None:
         path = Path(".env").absolute()
         try:
-            if home is None or not path.is_file():
-                return None
-            path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            print(f"{path} cannot be read and is left out: {type(error).__name__}", file=sys.stderr)
+            return path if home is not None and read_env_file(path) else None
+        except SettingsError as error:
+            print(f"{error} It is left out.", file=sys.stderr)
             return None
     return path
 

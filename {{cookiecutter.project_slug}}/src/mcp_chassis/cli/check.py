@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -25,8 +24,9 @@ from ..settings import (
     TRUSTS_ANYONE,
     Settings,
     all_fields,
+    misspelled,
     read_env_file,
-    secrets_directory,
+    secret_files,
     team_fields,
 )
 from ..state import StartError
@@ -35,7 +35,6 @@ from .file_rights import READ_OR_WRITE, too_open
 from .terminal import HTTP_OPTIONS, Commands, colored
 
 _QUARTER = timedelta(days=90)  # as docs/runbook.md has keys rotated
-_SIMILAR = 0.8  # of 1: a letter or two of a name differ
 _COLORS = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 
 
@@ -50,9 +49,7 @@ class Finding:
 
 def add_commands(commands: Commands) -> None:
     """Add the command."""
-    check = commands.add_parser(
-        "check", parents=[HTTP_OPTIONS], help="report on settings, tools, keys and exposure, and exit"
-    )
+    check = commands.add_parser("check", parents=[HTTP_OPTIONS], help="report on settings, tools, keys and exposure")
     check.add_argument("--start", action="store_true", help="also open what the tools share, check it, and close it")
     check.set_defaults(run=_check, report=_report)
 
@@ -88,7 +85,7 @@ def _findings(service: Service, settings: Settings, now: datetime) -> Iterator[F
         yield Finding("OK", about, f"on, {how}") if getattr(settings, name) else Finding("WARN", about, off)
     yield from _exposure(settings)
     yield from _own(service, settings)
-    yield from _strays(service, settings)
+    yield from _strays(settings)
     yield from _files(service, settings)
     yield from _old_keys(keys, settings, now)
     for room in rooms().values():
@@ -135,14 +132,10 @@ def _own(service: Service, settings: Settings) -> Iterator[Finding]:
         yield Finding("OK", "own settings", f"{name.upper()} is {shown}{source}")
 
 
-def _strays(service: Service, settings: Settings) -> Iterator[Finding]:
+def _strays(settings: Settings) -> Iterator[Finding]:
     """What is set and nothing reads, although it looks as if it were meant."""
-    names = {name.upper() for name in all_fields(service.settings)} | {name for one in OFFERS for name in one.settings}
-    in_file = read_env_file(settings.env_file)
-    for name in in_file.keys() - names:
-        for meant in get_close_matches(name, names, 1, _SIMILAR):
-            yield Finding("WARN", ".env", f"{name} is no setting. Did you mean {meant}?")
-    traces = sorted(name for name in {*os.environ, *in_file} if name.startswith("OTEL_"))
+    yield from (Finding("WARN", place, sentence) for place, sentence in misspelled(settings))
+    traces = sorted(name for name in {*os.environ, *read_env_file(settings.env_file)} if name.startswith("OTEL_"))
     if traces and "tracing" not in rooms():
         add = next(offer.command for offer in OFFERS if offer.package == "tracing")
         text = f"{traces[0]} is set, and nothing is traced. This project was made without tracing. To add it: {add}"
@@ -169,14 +162,11 @@ def _start(service: Service, settings: Settings) -> Iterator[Finding]:
 
 def _files(service: Service, settings: Settings) -> Iterator[Finding]:
     """The rights of the files that hold secrets."""
-    directory = secrets_directory()
-    names = all_fields(service.settings)
-    secrets = sorted(path for path in directory.iterdir() if path.name.lower() in names) if directory else []
     files = [
         (".env", settings.env_file),
         ("keys file", settings.keys_file),
         ("events", settings.events_file),
-        *(("secrets", path) for path in secrets),
+        *(("secrets", path) for path in sorted(secret_files()) if path.name.lower() in all_fields(service.settings)),
     ]
     for about, path in files:
         for problem in too_open(path, READ_OR_WRITE) if path is not None else ():

@@ -29,15 +29,11 @@ def too_open(path: Path, forbidden: int) -> Iterator[str]:
     if found.st_mode & forbidden:
         mode = found.st_mode & ~forbidden & 0o777
         yield f"others on this machine may read or change {path}. Run: chmod {mode:o} {path}"
-    yield from _owned_by_another(path, found)
     directory = path.parent.stat()
     # With the sticky bit, as in /tmp, only owners replace files. The own primary group is commonly that of one user.
     writers = stat.S_IWOTH | (stat.S_IWGRP if directory.st_gid != os.getegid() else 0)
     if directory.st_mode & writers and not directory.st_mode & stat.S_ISVTX:
         yield f"others on this machine may replace {path}. Run: chmod go-w {path.parent}"
-    yield from _owned_by_another(path.parent, directory)
-
-
-def _owned_by_another(path: Path, found: os.stat_result) -> Iterator[str]:
-    if found.st_uid not in {_ROOT, os.geteuid()}:
-        yield f"{path} belongs to the user {found.st_uid}: chown it to the server's user, and run check as that one."
+    for place, owner in ((path, found.st_uid), (path.parent, directory.st_uid)):
+        if owner not in {_ROOT, os.geteuid()}:
+            yield f"{place} belongs to the user {owner}: chown it to the server's user, and run check as that one."

@@ -105,7 +105,8 @@ def _cases(paths: Sequence[Path], tools: Mapping[str, object]) -> list[Case]:
             raise SettingsError([f"{path}: cannot be read: {error.strerror}."]) from None
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
-            raise SettingsError([f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}."]) from None
+            where = ".".join(map(str, problem["loc"]))
+            raise SettingsError([f"{path}: {where}: is not as docs/evals.md describes a case."]) from None
         except ValueError:
             raise SettingsError([f"{path}: is not UTF-8. Save it in that encoding."]) from None
         except Exception as error:  # YAML's own base class, which is only there with the extra

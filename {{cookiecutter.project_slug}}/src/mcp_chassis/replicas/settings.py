@@ -63,7 +63,7 @@ class ReplicaSettings(RoomSettings):
                 for name, number in (("REPLICAS", self.replicas), ("WORKERS", self.workers))
                 if number > 1
             ]
-        problems += [f"STATE_SECRET: {reason}." for reason in map(weakness, self.state_secrets) if reason]
+        problems += [f"STATE_SECRET: {reason}. {MAKE_KEY}" for reason in map(weakness, self.state_secrets) if reason]
         if len(set(self.state_secrets)) < len(self.state_secrets):
             problems.append("STATE_SECRET: names one secret twice. To rotate, write the new one and the old one.")
         return problems

@@ -8,7 +8,8 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
@@ -16,11 +17,12 @@ from dotenv import dotenv_values
 from pydantic import PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
+from pydantic_settings import SettingsError as SourceError
 
 from ..http.origins import is_loopback
 from ..limits.client_address import holds_most_addresses
 from ..rooms import OFFERS, needs_key, rooms
-from .fields import MAKE_KEY, RoomSettings, SettingsFields, weakness
+from .fields import MAKE_KEY, RoomSettings, SettingsFields, faults, weakness
 
 EXIT_CONFIG = 78
 """What `sysexits.h` calls EX_CONFIG."""
@@ -32,8 +34,8 @@ _NO_FILE = (
 )
 # Of other programs' variables: `..._KEY_FILE` is a path, `KEYS` holds digests.
 _SECRET_NAME = re.compile(r"(?:^|_)(?:(?:API|ACCESS|SECRET|PRIVATE|SIGNING|MASTER)_?KEY|TOKEN|SECRET|PASSWORD|PASSWD)$")
+_MIN_NAME = 10  # characters: in the environment, names of other programs are close to shorter ones
 _MIN_SECRET = 16  # characters: shorter ones are often words
-_MISSING = "is missing, and has no default. Set it in the environment, in .env, or as a file in SECRETS_DIR."
 
 
 class SettingsError(Exception):
@@ -109,16 +111,14 @@ def load_settings(kind: type[Settings] = Settings, /, **overrides: Any) -> Setti
         SettingsError: naming every problem.
     """
     env_file: Path | None = overrides.pop("_env_file", Path(".env"))
-    directory = secrets_directory()
-    known = {*all_fields(kind), *(name.lower() for offer in OFFERS for name in offer.settings)}
-    in_file = read_env_file(env_file)
-    in_files = _read_secret_files(directory, known)
-    sources = {"_env_file": env_file} | ({"_secrets_dir": directory} if directory is not None else {})
+    in_file, secret_paths = read_env_file(env_file), secret_files()
+    in_files = _texts(secret_paths, _names(kind))
+    sources = {"_env_file": env_file} | ({"_secrets_dir": secret_paths[0].parent} if secret_paths else {})
     problems: list[str] = []
     settings = _read(kind, sources, overrides, problems)
     settings._env_file = env_file
-    for one in _room_kinds():
-        settings._rooms[one] = _read(one, sources, overrides, problems)
+    for room in rooms().values():
+        settings._rooms[room.settings] = _read(room.settings, sources, overrides, problems)
     problems += _of_absent_rooms(in_file, in_files)
     problems += _contradictions(settings)
     problems += [problem for room in settings._rooms.values() for problem in room.problems(settings)]
@@ -127,9 +127,29 @@ def load_settings(kind: type[Settings] = Settings, /, **overrides: Any) -> Setti
     return settings
 
 
+def misspelled(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield a place, and a sentence on a name in it that nothing reads and that resembles one of a setting."""
+    names = _names(type(settings))
+    long = {name for name in names if len(name) >= _MIN_NAME}
+    for place, found, similar, likeness in (
+        (".env", read_env_file(settings.env_file), names, 0.8),  # of 1: a letter or two of a name differ
+        ("environment", os.environ, long, 0.9),
+        ("secrets", [path.name for path in secret_files()], long, 0.9),
+    ):
+        for name in sorted({name.upper() for name in found} - names):
+            for meant in get_close_matches(name, similar, 1, likeness):
+                yield place, f"{name} is no setting. Did you mean {meant}?"
+
+
+def _names(kind: type[Settings]) -> set[str]:
+    """Return the names of all settings, those of absent rooms too, as the environment has them."""
+    return {name.upper() for name in all_fields(kind)} | {name for offer in OFFERS for name in offer.settings}
+
+
 def all_fields(kind: type[Settings] = Settings) -> Mapping[str, FieldInfo]:
     """Return every setting there is in this project, by its name in Python."""
-    return {name: field for each in (kind, *_room_kinds()) for name, field in each.model_fields.items()}
+    kinds = (kind, *(room.settings for room in rooms().values()))
+    return {name: field for each in kinds for name, field in each.model_fields.items()}
 
 
 def team_fields(kind: type[Settings]) -> Mapping[str, FieldInfo]:
@@ -137,13 +157,14 @@ def team_fields(kind: type[Settings]) -> Mapping[str, FieldInfo]:
     return {name: field for name, field in kind.model_fields.items() if name not in Settings.model_fields}
 
 
-def secrets_directory() -> Path | None:
-    """Return the directory of secrets, if there is one."""
+def secret_files() -> list[Path]:
+    """Return what is in the directory of secrets, if there is one."""
     directory = Path(os.environ.get("SECRETS_DIR", "/run/secrets"))
     try:
-        return directory if directory.is_dir() else None
+        return list(directory.iterdir()) if directory.is_dir() else []
     except OSError as error:
-        raise SettingsError([f"SECRETS_DIR: {directory} cannot be reached ({error.strerror})."]) from None
+        problem = f"SECRETS_DIR: {directory} cannot be read ({error.strerror}). Correct its rights."
+        raise SettingsError([problem]) from None
 
 
 def read_env_file(path: Path | None) -> dict[str, str]:
@@ -162,17 +183,12 @@ def read_env_file(path: Path | None) -> dict[str, str]:
         raise SettingsError([f"{path}: cannot be read ({error.strerror}). Correct its rights."]) from None
 
 
-def _read_secret_files(directory: Path | None, known: Container[str]) -> dict[str, str]:
+def _texts(paths: Iterable[Path], known: Container[str]) -> dict[str, str]:
     """Return the texts of the files that are named like a setting, by names in upper case."""
     found, problems = dict[str, str](), list[str]()
-    try:
-        paths = list(directory.iterdir()) if directory is not None else []
-    except OSError as error:
-        problem = f"SECRETS_DIR: {directory} cannot be read ({error.strerror}). Correct its rights."
-        raise SettingsError([problem]) from None
     for path in paths:
         try:
-            if path.name.lower() in known and path.is_file():
+            if path.name.upper() in known and path.is_file():
                 found[path.name.upper()] = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             problems.append(f"{path}: cannot be read as text in UTF-8. Repair or remove it.")
@@ -181,27 +197,17 @@ def _read_secret_files(directory: Path | None, known: Container[str]) -> dict[st
     return found
 
 
-def _room_kinds() -> list[type[RoomSettings]]:
-    return [room.settings for room in rooms().values()]
-
-
 def _read(kind: type[_Kind], sources: Mapping[str, Any], overrides: Mapping[str, Any], problems: list[str]) -> _Kind:
     """Read one class of settings. What is wrong in it by itself is added to `problems`."""
-    given = {name: value for name, value in overrides.items() if name in kind.model_fields}
     try:
-        return kind(**sources, **given)
-    except ValidationError as error:
-        faulty = set()
-        for problem in error.errors(include_url=False, include_input=False, include_context=False):
-            name, says = str((*problem["loc"], "settings")[0]), problem["msg"].removeprefix("Value error, ")
-            faulty.add(name)
-            says = _MISSING if problem["type"] == "missing" else says
-            problems.append(f"{name.upper() if problem['loc'] else name}: {says}")
+        return kind(**sources, **overrides)
+    except (ValidationError, SourceError) as error:
+        found = list(faults(kind, error))
+    problems += dict.fromkeys(sentence for _, sentence in found)
     # The rules between the chassis's settings still have to be judged. These all have defaults, the team's may not.
     base: Any = Settings if issubclass(kind, Settings) else kind
-    given = {name: given[name] for name in given if name in base.model_fields}
-    defaults = {name: base.model_fields[name].get_default() for name in faulty if name in base.model_fields}
-    return cast(_Kind, base(**sources, **(given | defaults)))
+    defaults = {name: base.model_fields[name].get_default() for name, _ in found if name in base.model_fields}
+    return cast(_Kind, base(**sources, **{**overrides, **defaults}))
 
 
 def _of_absent_rooms(in_file: Mapping[str, str], in_files: Mapping[str, str]) -> Iterator[str]:
@@ -216,35 +222,33 @@ def _of_absent_rooms(in_file: Mapping[str, str], in_files: Mapping[str, str]) ->
                 yield offer.remedy(name, word)
 
 
-def _contradictions(settings: Settings) -> list[str]:
-    """Return the problems between settings, each a sentence with what to do."""
-    problems = []
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """Yield the problems between settings, each a sentence with what to do."""
     some_key = settings.api_key or settings.keys or settings.keys_file
     if settings.enable_auth and needs_key(settings) and some_key is None:
         has_file = settings.env_file is None or settings.env_file.is_file()
-        problems.append(f"API_KEY: is missing while ENABLE_AUTH is true. {_RUN if has_file else _NO_FILE}")
+        yield f"API_KEY: is missing while ENABLE_AUTH is true. {_RUN if has_file else _NO_FILE}"
     if settings.failed_auth_overall < settings.max_failed_auth_per_minute:
-        problems.append("MAX_FAILED_AUTH_OVERALL: is smaller than MAX_FAILED_AUTH_PER_MINUTE. Leave it empty.")
+        yield "MAX_FAILED_AUTH_OVERALL: is smaller than MAX_FAILED_AUTH_PER_MINUTE. Leave it empty."
     if settings.api_key is not None and (reason := weakness(settings.api_key.get_secret_value())):
         make = MAKE_KEY.replace("secrets.token", '"mcp_" + secrets.token')
-        problems.append(f"API_KEY: {reason}. {make}")
+        yield f"API_KEY: {reason}. {make}"
     if not is_loopback(settings.host):
         if not settings.enable_auth:
-            problems.append(
+            yield (
                 f"HOST: {settings.host} is reachable by others while ENABLE_AUTH is false. "
                 "Set ENABLE_AUTH=true, or HOST=127.0.0.1."
             )
         if settings.public_url is None:
-            problems.append(
+            yield (
                 f"PUBLIC_URL: is needed to listen on {settings.host}, because other Host headers are refused. "
                 "Set it to the URL that clients use, such as https://mcp.example.com."
             )
     if (settings.public_url or "").endswith(settings.mcp_endpoint):
-        problems.append(f"PUBLIC_URL: clients add MCP_ENDPOINT to it. Leave out {settings.mcp_endpoint} at its end.")
+        yield f"PUBLIC_URL: clients add MCP_ENDPOINT to it. Leave out {settings.mcp_endpoint} at its end."
     if settings.environment == "production" and holds_most_addresses(settings.trusted_proxies):
-        problems.append(f"TRUSTED_PROXIES: {TRUSTS_ANYONE}")
+        yield f"TRUSTED_PROXIES: {TRUSTS_ANYONE}"
     if settings.mcp_endpoint == settings.health_endpoint:
-        problems.append("HEALTH_ENDPOINT: is the same as MCP_ENDPOINT. Choose two different paths.")
+        yield "HEALTH_ENDPOINT: is the same as MCP_ENDPOINT. Choose two different paths."
     if settings.rate_limit_burst is not None and not settings.enable_rate_limit:
-        problems.append("RATE_LIMIT_BURST: has no effect while ENABLE_RATE_LIMIT is false. Remove one of the two.")
-    return problems
+        yield "RATE_LIMIT_BURST: has no effect while ENABLE_RATE_LIMIT is false. Remove one of the two."

@@ -1,13 +1,15 @@
-"""Every setting of the server, what each may be by itself, and what follows from them."""
+"""Every setting of the server, what each may be by itself, with words for what is wrong, and what follows from them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretBytes, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretBytes, SecretStr, ValidationError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
 
 from ..http.origins import host_name, is_path, normal_origin, page_origin, public_url
 from ..http.routes import WELL_KNOWN
@@ -17,6 +19,16 @@ from ..sinks.urls import DEFAULT_PORTS
 _TAKEN_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/security/events"})
 _MIN_KEY_LENGTH = 32
 _PLACEHOLDER = re.compile(r"change.?me|replace.?(me|this)|placeholder|example|your.?(api.?)?key", re.IGNORECASE)
+_MISSING = "is missing, and has no default. Set it in the environment, in .env, or as a file in SECRETS_DIR."
+_KINDS = {  # of JSON schemas
+    **{"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text"},
+    **{"array": "a list in JSON, in square brackets", "object": "an object in JSON, in braces"},
+}
+_LIMITS = {
+    **{"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "up to {}", "exclusiveMaximum": "below {}"},
+    **{"minLength": "of at least {} characters", "maxLength": "of at most {} characters"},
+    **{"format": "of the form {}", "pattern": "of the pattern {}"},
+}
 MAKE_KEY = "Make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`."
 
 
@@ -47,9 +59,7 @@ def _regular(path: Path) -> Path:
         if path.exists() and not path.is_file():
             raise ValueError("is not a regular file. Name one, or one that does not exist yet")
     except OSError as error:
-        raise ValueError(
-            f"cannot be reached: {error.strerror}. Correct the path, or the rights on the way to it"
-        ) from None
+        raise ValueError(f"cannot be reached: {error.strerror}. Correct the path, or the rights on the way") from None
     return path
 
 
@@ -74,15 +84,11 @@ def _secrets_in(value: Any) -> Iterator[SecretStr | SecretBytes]:
             yield from _secrets_in(part)
 
 
-def _none(value: Any) -> Any:
-    return None if value == "none" else value
-
-
 def _free_path(value: str) -> str:
     if not is_path(value):
         raise ValueError("must be a path such as /mcp, without a slash at the end")
     if value in _TAKEN_PATHS or WELL_KNOWN in f"{value}/":
-        raise ValueError(f"{value} is taken")
+        raise ValueError(f"{value} is taken. Choose another path")
     return value
 
 
@@ -93,6 +99,7 @@ _Origin = Annotated[str, AfterValidator(page_origin)]
 _PublicUrl = Annotated[str, AfterValidator(public_url)]
 _Path = Annotated[str, AfterValidator(_free_path)]
 _File = Annotated[Path, AfterValidator(_regular)]
+_FileOrNone = Annotated[_File | None, BeforeValidator(lambda value: None if value == "none" else value)]
 _Levels = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _LogLevel = Annotated[_Levels, _choice(_Levels, trace="DEBUG", warn="WARNING", err="ERROR", fatal="CRITICAL")]
 _Formats = Literal["auto", "json", "console", "ecs"]
@@ -164,7 +171,7 @@ class SettingsFields(_Sources):
     enable_request_logging: bool = True
     log_level: _LogLevel = "INFO"
     log_format: _LogFormat = "auto"
-    events_file: Annotated[_File | None, BeforeValidator(_none)] = Path("var/events.db")
+    events_file: _FileOrNone = Path("var/events.db")
     result_redaction: bool = True
     mark_untrusted: bool = True
     tools_lock: _File = Path("tools.lock.json")
@@ -210,9 +217,9 @@ class SettingsFields(_Sources):
 class RoomSettings(_Sources):
     """The settings of an optional room, read from the same sources."""
 
-    def problems(self, settings: SettingsFields) -> list[str]:
+    def problems(self, settings: SettingsFields) -> Iterable[str]:
         """Return why these settings, beside those of the server, cannot be used: sentences with what to do."""
-        return []
+        return ()
 
 
 def weakness(key: str) -> str | None:
@@ -224,3 +231,45 @@ def weakness(key: str) -> str | None:
     if _PLACEHOLDER.search(key) or len(set(key)) < 12:
         return "looks like a placeholder"
     return None
+
+
+class _Schema(GenerateJsonSchema):
+    """A schema to make words of: a type that JSON cannot express takes any value."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  (as its base class has it)
+
+    def handle_invalid_for_json_schema(self, *_: object) -> JsonSchemaValue:
+        return {}
+
+
+def faults(kind: type[BaseSettings], error: ValidationError | SourceError) -> Iterator[tuple[str, str]]:
+    """Yield each faulty field and a sentence made of its schema, without the value, which may be a secret."""
+    schema = kind.model_json_schema(schema_generator=_Schema)
+    # What is no JSON for a list or an object is an error of the source, and only its text names the field.
+    problems: Any = [{"loc": re.findall(r'field "(\w+)"', str(error)), "type": "json_invalid"}]
+    if isinstance(error, ValidationError):
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+    for problem in problems:
+        name = str((*problem["loc"], "settings")[0])
+        member, field = schema["properties"].get(name), kind.model_fields.get(name)
+        if problem["type"] in {"value_error", "assertion_error"}:  # of a rule here, or of the team's
+            sentence = problem["msg"].partition(", ")[2]
+        elif problem["type"] == "missing":
+            sentence = _MISSING
+        elif field is not None and NoDecode in field.metadata and "items" in member:
+            sentence = f"write {_words(member['items'], schema)}, or several with commas between them."
+        else:
+            sentence = f"write {_words(member or {}, schema)}."
+        yield name, f"{name if member is None else name.upper()}: {sentence}"
+
+
+def _words(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
+    """Return what a part of a schema takes, such as `a whole number from 1 up to 65535`."""
+    schema = whole.get("$defs", {}).get(schema.get("$ref", "").rpartition("/")[2], schema)
+    if options := [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]:
+        return " or ".join(_words(option, whole) for option in options)
+    if choices := schema.get("enum", [schema["const"]] if "const" in schema else []):
+        return f"one of {', '.join(map(str, choices))}"
+    words = _KINDS.get(schema.get("type", ""), "another value")
+    limits = (form.format(schema[name]) for name, form in _LIMITS.items() if schema.get(name, "password") != "password")
+    return " ".join((words, *limits))

@@ -21,11 +21,10 @@ class TelemetrySettings(RoomSettings):
     metrics_port: Port | None = None
     metrics_host: str = "127.0.0.1"
 
-    def problems(self, settings: SettingsFields) -> list[str]:
+    def problems(self, settings: SettingsFields) -> Iterator[str]:
         """Say what keeps the port from being opened."""
-        if self.metrics_port != settings.port:
-            return []
-        return ["METRICS_PORT: is the same as PORT. Choose another, or leave it empty for /metrics on PORT."]
+        if self.metrics_port == settings.port:
+            yield "METRICS_PORT: is the same as PORT. Choose another, or leave it empty for /metrics on PORT."
 
 
 class Telemetry(Room):

@@ -155,10 +155,8 @@ def metrics_route(_: Request) -> Response:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # another user's process, or a system without this check
+    except OSError as error:  # another user's process, or a system without this check, is no reason
+        return not isinstance(error, ProcessLookupError)
     return True
 
 

@@ -79,7 +79,7 @@ def parse_records(text: str) -> dict[str, KeyRecord]:
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, problem["loc"])) or "the text"
-        raise KeysError(f"{where}: {problem['msg']}") from None
+        raise KeysError(f"{where}: is not as `keys create` writes it") from None
     by_id = {record.id: record for record in records}
     if len(by_id) < len(records):
         raise KeysError("two keys have the same id")
