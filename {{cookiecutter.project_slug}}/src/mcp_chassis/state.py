@@ -70,7 +70,7 @@ def shared_parameters(function: Callable[..., Any]) -> dict[str, type]:
 
 
 def with_state(function: Callable[..., Any], state: Callable[[], Any]) -> Callable[..., Any]:
-    """Return a resource or a prompt without its parameters for the state, which the SDK gives to tools only."""
+    """Return a function without its parameters for the state, which are filled in at each call."""
     taken = shared_parameters(function)
     if not taken:
         return function
