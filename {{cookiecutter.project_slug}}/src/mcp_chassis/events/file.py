@@ -69,8 +69,10 @@ class EventFile:
                 path.chmod(0o600)
             self._database = sqlite3.connect(path, timeout=_START_SECONDS, check_same_thread=False)
             self._database.executescript(_SCHEMA)
-            with self._database:  # what another program has written would be slow to forget one by one
-                self._database.execute(_SHORTEN, {"keep": keep})
+            [count] = self._database.execute("SELECT count(*) FROM events").fetchone()
+            if count > keep:  # which another program has written: one by one they would be slow to forget
+                with self._database:
+                    self._database.execute(_SHORTEN, {"keep": keep})
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 

@@ -31,7 +31,6 @@ _OF_EVERY_CALL = frozenset({"access", "audit"})
 _SECRET_NAMES = frozenset(
     {"authorization", "api_key", "x-api-key", "cookie", "set-cookie", "password", "secret", "token", "access_token"}
 )
-_PACKAGE = __name__.partition(".")[0]
 _CONVERSIONS = re.compile(r"%[-+ #0]*[0-9.]*[a-zA-Z]")  # of values in a message
 _REPEATING_VALUES = frozenset({"mcp", "asyncio"})
 """Loggers of libraries whose messages repeat what clients send, or what tools raise."""
@@ -75,7 +74,6 @@ def configure_logging(
     )
     lowest = logging.getLevelNamesMapping()[level]
     logging.basicConfig(handlers=[_Handler()], level=max(logging.INFO, lowest), force=True)
-    logging.getLogger(_PACKAGE).setLevel(level)
     for name in ("httpx2", "httpcore2", "mcp"):  # they narrate every request and every session; warnings stay
         logging.getLogger(name).setLevel(max(logging.WARNING, lowest))
     logging.getLogger("mcp.server.request_state").setLevel("ERROR")  # a refused state is a security event
@@ -85,7 +83,7 @@ def configure_logging(
 def log_thread_crash(crash: threading.ExceptHookArgs) -> None:
     """As `threading.excepthook`: Python's own would write the text of the exception straight to standard error."""
     if crash.exc_type is not SystemExit:
-        logging.getLogger(_PACKAGE).error("a thread crashed", exc_info=crash.exc_value)
+        structlog.get_logger("mcp_chassis").error("a thread crashed", exc_info=crash.exc_value)
 
 
 class _Output:
@@ -93,7 +91,7 @@ class _Output:
 
     def __init__(self) -> None:
         self.stream: TextIO | None = sys.stderr
-        self.one_line_a_call = False  # of people, who need no line of its request as well
+        self.one_line_a_call = False  # the line of a call, for people, then stands for its request, too
         self._lost = 0
 
     def write(self, line: str) -> None:
