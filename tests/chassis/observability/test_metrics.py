@@ -169,10 +169,11 @@ def test_a_label_is_looked_up_once() -> None:
     program = """
 import sys
 from prometheus_client.metrics import MetricWrapperBase
-from mcp_chassis import counters
-from mcp_chassis.telemetry import metrics
 calls, labels = [], MetricWrapperBase.labels
 MetricWrapperBase.labels = lambda self, *values: calls.append(values) or labels(self, *values)
+from mcp_chassis import counters
+from mcp_chassis.telemetry import metrics
+calls.clear()
 for _ in range(100):
     metrics.count_http_request("/mcp", 200, 0.1)
 print(len(calls))

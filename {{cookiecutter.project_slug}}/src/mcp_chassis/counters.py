@@ -8,18 +8,19 @@ from .rooms import imported
 
 OTHER = "(other)"
 """The label of every route and every tool that does not exist."""
+_NOTHING = nullcontext()
 
 
-def _nothing(*_: object, **__: object) -> Any:
-    return nullcontext()
+def _counter(name: str) -> Callable[..., Any]:
+    """Return the function of `telemetry.metrics`, which describes it, or one that does nothing."""
+    return getattr(imported("telemetry.metrics"), name, lambda *_, **__: _NOTHING)
 
 
-_metrics = imported("telemetry.metrics")
-count_http_request: Callable[[str, int, float], None] = getattr(_metrics, "count_http_request", _nothing)
-count_tool_call: Callable[[str, str, float], None] = getattr(_metrics, "count_tool_call", _nothing)
-count_decision: Callable[..., None] = getattr(_metrics, "count_decision", _nothing)
-count_authentication: Callable[[str], None] = getattr(_metrics, "count_authentication", _nothing)
-count_event: Callable[..., None] = getattr(_metrics, "count_event", _nothing)
-count_audit_lines: Callable[..., None] = getattr(_metrics, "count_audit_lines", _nothing)
-count_connections: Callable[[int], None] = getattr(_metrics, "count_connections", _nothing)
-counted_stream: Callable[[str], AbstractContextManager[Any]] = getattr(_metrics, "counted_stream", _nothing)
+count_http_request: Callable[[str, int, float], None] = _counter("count_http_request")
+count_tool_call: Callable[[str, str, float], None] = _counter("count_tool_call")
+count_decision = _counter("count_decision")
+count_authentication: Callable[[str], None] = _counter("count_authentication")
+count_event = _counter("count_event")
+count_audit_lines = _counter("count_audit_lines")
+count_connections: Callable[[int], None] = _counter("count_connections")
+counted_stream: Callable[[str], AbstractContextManager[Any]] = _counter("counted_stream")

@@ -7,11 +7,13 @@ from typing import Literal
 
 from starlette.routing import Route
 
+from .auth.keys.days import KeyDays
 from .auth.keys.store import KeySource, usable_keys
 from .auth.verifier import Verifier
 from .calls.confirmation import OpenQuestions
 from .calls.record import Recorder
 from .calls.running import HandleStore
+from .events.file import EventFile
 from .events.log import EventLog, SecurityEvent
 from .events.route import SharedEvents
 from .events.untrusted import add_secrets
@@ -68,33 +70,29 @@ class Parts:
     """Returns the names of the team's checks that fail."""
     running: list[Callable[[], AbstractAsyncContextManager[None]]] = field(default_factory=list)
     """Entered in order before the first request, exited in reverse order after the last."""
-    _at_the_end: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
+    _file: EventFile | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         add_secrets((*self.settings.secrets, *self.settings.other_secrets))
         self.events = EventLog(listeners=self.listeners)
-        path = None
         if self.transport == "http" and self.settings.events_file is not None:
-            from .events.file import EventFile  # noqa: PLC0415  (at the start of a server, not of every command)
-
-            kept = EventFile(self.settings.events_file)
-            self.events.restore(kept.events())
-            self.listeners.append(kept.add)
-            self._at_the_end.callback(kept.close)
-            path = kept.path
+            self._file = EventFile(self.settings.events_file)
+            self.events.restore(self._file.events())
+            self.listeners.append(self._file.add)
         self.keys = usable_keys(self.settings)
         self.problems.append(self.keys.problems)
         if self.transport == "http":
-            from .auth.keys.days import KeyDays  # noqa: PLC0415  (as the file of the events)
-
-            self.running.append(lambda: KeyDays(self.keys, self.events, path).running())
+            path = self._file.path if self._file is not None else None
+            self.running.append(KeyDays(self.keys, self.events, path).running)
         for room in rooms().values():
             room.assemble(self)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Keep the background work of all parts running while the block runs."""
-        async with self._at_the_end as stack:
+        async with AsyncExitStack() as stack:
+            if self._file is not None:
+                stack.callback(self._file.close)
             for enter in self.running:
                 await stack.enter_async_context(enter())
             yield

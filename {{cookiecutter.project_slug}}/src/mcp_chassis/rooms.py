@@ -26,7 +26,6 @@ class Room:
     """What an optional package may add to the server."""
 
     settings: "ClassVar[type[RoomSettings]]"
-    """Its settings, read from the same sources as all others."""
 
     def authenticates(self, settings: "Settings") -> bool:
         """Whether it accepts credentials of its own, so that no key is needed."""
@@ -65,19 +64,19 @@ class Room:
 
 @dataclass(frozen=True)
 class Offer:
-    """A room that a project may ask for.
-
-    Args:
-        package: below `mcp_chassis`.
-        question: of the template.
-        answer: that brings it.
-        settings: its settings, each with the value that asks for nothing; None where any value may be left over.
-    """
+    """A room that a project may ask for: a package below `mcp_chassis`, and the question and answer that bring it."""
 
     package: str
     question: str
     answer: str
-    settings: Mapping[str, str | None]
+    settings_text: str
+    """Names of its settings, each with the value that asks for nothing; `*` where any value may be left over."""
+
+    @property
+    def settings(self) -> Mapping[str, str | None]:
+        """Its settings with those values; None for any."""
+        parts = (item.partition("=") for item in self.settings_text.split())
+        return {name: None if value == "*" else value for name, _, value in parts}
 
     @property
     def command(self) -> str:
@@ -94,36 +93,28 @@ class Offer:
         )
 
 
-def _settings(text: str) -> Mapping[str, str | None]:
-    """Read `NAME`, `NAME=value` and `NAME=*` (any value), with spaces between them."""
-    parts = (item.partition("=") for item in text.split())
-    return {name: None if value == "*" else value for name, _, value in parts}
-
-
 OFFERS = (
     Offer(
         "auth.oauth",
         "auth",
         "oauth",
-        _settings(
-            "AUTH_MODE=api-key OAUTH_PROVIDER=generic OAUTH_ISSUER OAUTH_AUDIENCE OAUTH_AUDIENCE_CLAIMS "
-            "OAUTH_ALLOWED_CLIENTS OAUTH_REQUIRED_CLAIMS OAUTH_SUBJECT_CLAIMS OAUTH_SCOPE_CLAIMS OAUTH_SCOPE_MAP "
-            "OAUTH_SCOPE_PREFIX OAUTH_BASE_SCOPES OAUTH_LIST_ALL=true OAUTH_JWKS_URL OAUTH_CA_FILE OAUTH_PROXY "
-            "OAUTH_NETWORKS OAUTH_ALLOW_HTTP_ISSUER=false OAUTH_MAX_TOKEN_LIFETIME=86400 OAUTH_CLAIMS "
-            "OAUTH_INTROSPECTION_URL OAUTH_RECHECK_SECONDS=1 OAUTH_TOKEN_URL OAUTH_CLIENT_ID OAUTH_CLIENT_SECRET"
-        ),
+        "AUTH_MODE=api-key OAUTH_PROVIDER=generic OAUTH_ISSUER OAUTH_AUDIENCE OAUTH_AUDIENCE_CLAIMS "
+        "OAUTH_ALLOWED_CLIENTS OAUTH_REQUIRED_CLAIMS OAUTH_SUBJECT_CLAIMS OAUTH_SCOPE_CLAIMS OAUTH_SCOPE_MAP "
+        "OAUTH_SCOPE_PREFIX OAUTH_BASE_SCOPES OAUTH_LIST_ALL=true OAUTH_JWKS_URL OAUTH_CA_FILE OAUTH_PROXY "
+        "OAUTH_NETWORKS OAUTH_ALLOW_HTTP_ISSUER=false OAUTH_MAX_TOKEN_LIFETIME=86400 OAUTH_CLAIMS "
+        "OAUTH_INTROSPECTION_URL OAUTH_RECHECK_SECONDS=1 OAUTH_TOKEN_URL OAUTH_CLIENT_ID OAUTH_CLIENT_SECRET",
     ),
     Offer(
         "replicas",
         "rate_limit",
         "redis",
         # Older projects have a STATE_SECRET in .env, in use or not.
-        _settings("REDIS_URL REDIS_TIMEOUT=0.25 RATE_LIMIT_ON_OUTAGE=local REPLICAS=1 WORKERS=1 STATE_SECRET=*"),
+        "REDIS_URL REDIS_TIMEOUT=0.25 RATE_LIMIT_ON_OUTAGE=local REPLICAS=1 WORKERS=1 STATE_SECRET=*",
     ),
-    Offer("audit_trail", "audit_trail", "yes", _settings("AUDIT_FILE AUDIT_KEY")),
-    Offer("evals", "evals", "yes", _settings("EVAL_API=openai EVAL_URL EVAL_MODEL EVAL_KEY")),
-    Offer("telemetry", "observability", "metrics", _settings("METRICS_PORT METRICS_HOST=127.0.0.1")),
-    Offer("tracing", "observability", "metrics-and-traces", _settings("OTEL_EXPORTER_OTLP_ENDPOINT")),
+    Offer("audit_trail", "audit_trail", "yes", "AUDIT_FILE AUDIT_KEY"),
+    Offer("evals", "evals", "yes", "EVAL_API=openai EVAL_URL EVAL_MODEL EVAL_KEY"),
+    Offer("telemetry", "observability", "metrics", "METRICS_PORT METRICS_HOST=127.0.0.1"),
+    Offer("tracing", "observability", "metrics-and-traces", "OTEL_EXPORTER_OTLP_ENDPOINT"),
 )
 
 

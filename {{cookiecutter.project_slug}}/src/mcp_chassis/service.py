@@ -11,7 +11,6 @@ from typing import Any
 import structlog
 
 from .approval.lint import approval_problems, unconfirmed
-from .auth.keys.store import usable_keys
 from .calls.output import Output
 from .events.log import EventLog
 from .mcp.guarded_server import GuardedServer
@@ -115,9 +114,9 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
     state = service.state(settings)
     parts.running.append(state.running)
     parts.failing = state.failing
-    server = _server(
+    server = unchecked_server(
         service,
-        parts.events,
+        events=parts.events,
         state=lambda: state.value,
         max_concurrent_calls=settings.max_concurrent_calls,
         output=Output(
@@ -134,20 +133,15 @@ def build_server(service: Service, parts: Parts) -> GuardedServer:
         bus=parts.bus,
         handles=parts.handles,
     )
-    _require_approved(server, settings)
+    require_approved(server, settings)
     for name, guarded in server.guarded_tools.items():
         for warning in unconfirmed(guarded.policy):
             log.warning(warning, tool=name)
     return server
 
 
-def require_startable(service: Service, settings: Settings) -> None:
-    """Raise SettingsError for what would keep a worker from starting, before workers are started."""
-    usable_keys(settings)
-    _require_approved(unchecked_server(service), settings)
-
-
-def _require_approved(server: GuardedServer, settings: Settings) -> None:
+def require_approved(server: GuardedServer, settings: Settings) -> None:
+    """Raise SettingsError in production if the tools are not as approved in the lock file; warn elsewhere."""
     if problems := approval_problems(server.guarded_tools, settings.tools_lock, server.other_texts):
         if settings.environment == "production":
             raise SettingsError(problems)
@@ -155,12 +149,8 @@ def _require_approved(server: GuardedServer, settings: Settings) -> None:
             log.warning(line, hint="in production the server would not start")
 
 
-def unchecked_server(service: Service) -> GuardedServer:
-    """Return the server whether its tools are approved or not, for commands that show them."""
-    return _server(service, EventLog())
-
-
-def _server(service: Service, events: EventLog, **options: Any) -> GuardedServer:
+def unchecked_server(service: Service, **parts: Any) -> GuardedServer:
+    """Return the server whether its tools are approved or not; without `parts` for commands that only show them."""
     return GuardedServer(
         service.name,
         version=service.version,
@@ -168,6 +158,5 @@ def _server(service: Service, events: EventLog, **options: Any) -> GuardedServer
         tools=service.tools,
         resources=service.resources,
         prompts=service.prompts,
-        events=events,
-        **options,
+        **{"events": EventLog(), **parts},
     )

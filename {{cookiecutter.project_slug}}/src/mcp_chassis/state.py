@@ -70,9 +70,7 @@ def shared_parameters(function: Callable[..., Any]) -> dict[str, type]:
 
 
 def with_state(function: Callable[..., Any], state: Callable[[], Any]) -> Callable[..., Any]:
-    """Return a tool, resource or prompt without its parameters for the state: the SDK gives it to tools only, by way of
-    a context that most calls do not need.
-    """
+    """Return a function without its parameters for the state, which are filled in at each call."""
     taken = shared_parameters(function)
     if not taken:
         return function
@@ -113,7 +111,7 @@ class ApplicationState:
         self._lock = asyncio.Lock()
         self._checked_at = float("-inf")
         self._failing: dict[str, str] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[str | None]] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -179,22 +177,25 @@ class ApplicationState:
     async def _run_checks(self) -> None:
         """Run all checks at once, and log what has changed since the last time."""
 
-        async def run(check: Check) -> None:
+        async def cause_of(check: Check) -> str | None:
             try:
                 await check(self.value)
-            except (Exception, asyncio.CancelledError):
-                raise
+            except (Exception, asyncio.CancelledError) as error:
+                return self._sentence(error)
             except BaseException as error:  # it would end the event loop
-                raise RuntimeError(f"the check raised {type(error).__name__}") from error
+                return self._sentence(RuntimeError(f"the check raised {type(error).__name__}"))
+            return None
 
+        slow = f"took longer than {_CHECK_SECONDS:g} seconds"
         tasks = self._tasks
         for name, check in self.checks.items():
             if name not in tasks or tasks[name].done():  # one that cannot be stopped does not pile up
-                tasks[name] = asyncio.create_task(run(check))
+                tasks[name] = asyncio.create_task(cause_of(check))
         try:
             if tasks:
                 await asyncio.wait(tasks.values(), timeout=_CHECK_SECONDS)
-            failing = {name: cause for name, task in tasks.items() if (cause := self._cause(task))}
+            causes = {name: task.result() if task.done() else slow for name, task in tasks.items()}
+            failing = {name: cause for name, cause in causes.items() if cause is not None}
         finally:
             for task in tasks.values():
                 task.cancel()
@@ -203,9 +204,3 @@ class ApplicationState:
         for name in self._failing.keys() - failing.keys():
             log.warning("a check works again", check=name)
         self._failing = failing
-
-    def _cause(self, task: "asyncio.Task[None]") -> str | None:
-        if not task.done():
-            return f"took longer than {_CHECK_SECONDS:g} seconds"
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        return self._sentence(error) if error is not None else None

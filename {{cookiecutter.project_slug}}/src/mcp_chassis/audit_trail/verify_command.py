@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..cli.events import explained
 from ..settings import Settings, SettingsError
+from . import AuditTrailSettings
 from .chain import Head, derived_key, parse_head, verify
-from .settings import AuditTrailSettings
 
 
 def add_verify_command(events: argparse.ArgumentParser) -> None:

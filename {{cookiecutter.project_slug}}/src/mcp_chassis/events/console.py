@@ -18,24 +18,18 @@ _WIDTHS = (8, 28, 10, 24)  # columns: the kind, the name, how it ended, the call
 _ID = 8  # characters of the id of the request
 
 
-def plain(value: object) -> str:
-    """Return a value as it is written behind `name=`."""
-    quoted = not isinstance(value, str) or not value or " " in value
-    return json.dumps(value, ensure_ascii=False, default=str) if quoted else str(value)
-
-
 def facts(values: Mapping[str, Any]) -> str:
-    """Return names and values."""
-    return " ".join(f"{name}={plain(value)}" for name, value in values.items())
+    """Return names and values, those that are no single word as JSON."""
+    return " ".join(
+        f"{name}={value}"
+        if isinstance(value, str) and value and " " not in value
+        else f"{name}={json.dumps(value, ensure_ascii=False, default=str)}"
+        for name, value in values.items()
+    )
 
 
 def console_line(_: WrappedLogger, __: str, event: EventDict, *, colors: bool) -> str:
-    """Return the line, with the traceback below it if there is one. The last processor of structlog.
-
-    Args:
-        event: what is logged.
-        colors: whether warnings and errors have a colour.
-    """
+    """Return the line, with the traceback below it if there is one. The last processor of structlog."""
     level, traceback = event.pop("level", "info"), event.pop("exception", "")
     # Nothing in a line can end, colour or forge it; a traceback comes with its lines indented.
     time = str(event.pop("timestamp", ""))[11:19]

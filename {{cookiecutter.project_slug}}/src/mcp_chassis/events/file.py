@@ -33,7 +33,8 @@ _FORGET = """
 DELETE FROM events WHERE number = (SELECT min(number) FROM events WHERE severity = :severity AND caller = (
     SELECT caller FROM events WHERE severity = :severity GROUP BY caller ORDER BY count(*) DESC, min(number) LIMIT 1))
 """
-_BUSY_SECONDS = 5.0  # that one attempt waits for another process
+_START_SECONDS = 5.0  # that a start waits for another process
+_BUSY_SECONDS = 86_400  # that the thread waits for another process
 _STOP_SECONDS = 5.0  # that a stop waits for the rest to be written
 _MAX_WAITING = 1000  # events; more are in memory only
 _BATCH = 100  # events of one transaction
@@ -66,7 +67,7 @@ class EventFile:
                 raise OSError(errno.EMLINK, "it has another name, a hard link")
             if os.name == "posix":
                 path.chmod(0o600)
-            self._database = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
+            self._database = sqlite3.connect(path, timeout=_START_SECONDS, check_same_thread=False)
             self._database.executescript(_SCHEMA)
             [count] = self._database.execute("SELECT count(*) FROM events").fetchone()
             if count > keep:  # which another program has written: one by one they would be slow to forget
@@ -116,22 +117,19 @@ class EventFile:
         self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
-        is_last = False
-        while self._database is not None and not is_last:
+        batch: list[SecurityEvent | None] = []
+        while self._database is not None and None not in batch:
             batch = [self._waiting.get()]
             with suppress(queue.Empty):
                 while len(batch) < _BATCH:
                     batch.append(self._waiting.get_nowait())
-            is_last = None in batch
-            events = [event for event in batch if event is not None]
-            rows = [(event.severity, client_key(event.identifier), json.dumps(asdict(event))) for event in events]
-            while self._database is not None and not self._write(self._database, rows):
-                pass  # SQLite has waited for the other process
+            self._write(self._database, [event for event in batch if event is not None])
         self._close()
 
-    def _write(self, database: sqlite3.Connection, rows: Sequence[tuple[str, str, str]]) -> bool:
-        """Write rows and return True, or False if another process writes all the time."""
+    def _write(self, database: sqlite3.Connection, events: Sequence[SecurityEvent]) -> None:
+        rows = [(event.severity, client_key(event.identifier), json.dumps(asdict(event))) for event in events]
         try:
+            database.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
             with database:
                 database.executemany("INSERT INTO events VALUES (NULL, ?, ?, ?)", rows)
                 sizes = dict(database.execute("SELECT severity, count(*) FROM events GROUP BY severity").fetchall())
@@ -140,10 +138,7 @@ class EventFile:
                     database.execute(_FORGET, {"severity": severity})
                     sizes[severity] -= 1
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
-                return False
             self._give_up(error)
-        return True
 
     def _give_up(self, error: Exception) -> None:
         """Close it and say so. The reason is the system's, or SQLite's; neither holds a text of a client."""

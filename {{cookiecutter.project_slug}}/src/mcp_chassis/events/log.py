@@ -70,6 +70,7 @@ class EventLog:
         self._keep = keep
         self._events: dict[int, SecurityEvent] = {}  # by number, the oldest first
         self._sampler: Sampler[tuple[int, SecurityEvent]] = Sampler(self._write)
+        self.flush = self._sampler.flush
         self.total = 0
         self._listeners = listeners
 
@@ -113,10 +114,6 @@ class EventLog:
         for event in events:
             self.total += 1
             self._events[self.total] = event
-
-    def flush(self) -> None:
-        """Write the lines of the events that stand for many."""
-        self._sampler.flush()
 
     def _write(self, item: tuple[int, SecurityEvent], _: int) -> None:
         entry = item[1]

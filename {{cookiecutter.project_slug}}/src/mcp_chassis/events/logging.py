@@ -31,7 +31,6 @@ _OF_EVERY_CALL = frozenset({"access", "audit"})
 _SECRET_NAMES = frozenset(
     {"authorization", "api_key", "x-api-key", "cookie", "set-cookie", "password", "secret", "token", "access_token"}
 )
-_PACKAGE = __name__.partition(".")[0]
 _CONVERSIONS = re.compile(r"%[-+ #0]*[0-9.]*[a-zA-Z]")  # of values in a message
 _REPEATING_VALUES = frozenset({"mcp", "asyncio"})
 """Loggers of libraries whose messages repeat what clients send, or what tools raise."""
@@ -50,14 +49,14 @@ def configure_logging(
         secrets: values that must never be written, whatever line they are in.
     """
     add_secrets(secrets)
-    _output.stream = sys.stderr
+    output.stream = sys.stderr
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     console = log_format == "console" or (log_format == "auto" and is_terminal)
     exceptions = structlog.processors.ExceptionRenderer(_indented_traceback if console else _exceptions_without_texts)
-    _output.one_line_a_call = console and level != "DEBUG"
+    output.one_line_a_call = console and level != "DEBUG"
     colors = is_terminal and not os.environ.get("NO_COLOR")
     last: list[Processor] = [to_ecs, _to_json] if log_format == "ecs" else [_to_json]
-    if _output.one_line_a_call:
+    if output.one_line_a_call:
         last = [functools.partial(console_line, colors=colors)]
     elif console:
         last = [_escape_message, structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True)]
@@ -65,40 +64,26 @@ def configure_logging(
     def with_exception(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         return exceptions(logger, method, event) if "exc_info" in event else event
 
-    prepare: list[Processor] = [_add_bound, _add_origin]
-    render: list[Processor] = [_redact_names, with_exception, *last]
     # Our own loggers write straight to standard error: through the standard library a line costs twice as much.
-    _our_processors[:] = [*prepare, *render]
+    _processors[:] = [_add_bound, _add_origin, _redact_names, with_exception, *last]
     structlog.configure(
-        processors=_our_processors,
+        processors=_processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=_Writer,
         cache_logger_on_first_use=True,
     )
-    handler = _Handler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *prepare],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=_at_least("INFO", level), force=True)
-    logging.getLogger(_PACKAGE).setLevel(level)
+    lowest = logging.getLevelNamesMapping()[level]
+    logging.basicConfig(handlers=[_Handler()], level=max(logging.INFO, lowest), force=True)
     for name in ("httpx2", "httpcore2", "mcp"):  # they narrate every request and every session; warnings stay
-        logging.getLogger(name).setLevel(_at_least("WARNING", level))
+        logging.getLogger(name).setLevel(max(logging.WARNING, lowest))
     logging.getLogger("mcp.server.request_state").setLevel("ERROR")  # a refused state is a security event
     logging.getLogger("uvicorn.access").propagate = False  # our access line replaces it
-
-
-def one_line_a_call() -> bool:
-    """Whether the log is for people and without details: the line of a call then stands for its request, too."""
-    return _output.one_line_a_call
 
 
 def log_thread_crash(crash: threading.ExceptHookArgs) -> None:
     """As `threading.excepthook`: Python's own would write the text of the exception straight to standard error."""
     if crash.exc_type is not SystemExit:
-        logging.getLogger(_PACKAGE).error("a thread crashed", exc_info=crash.exc_value)
+        structlog.get_logger("mcp_chassis").error("a thread crashed", exc_info=crash.exc_value)
 
 
 class _Output:
@@ -106,7 +91,7 @@ class _Output:
 
     def __init__(self) -> None:
         self.stream: TextIO | None = sys.stderr
-        self.one_line_a_call = False
+        self.one_line_a_call = False  # the line of a call, for people, then stands for its request, too
         self._lost = 0
 
     def write(self, line: str) -> None:
@@ -125,8 +110,9 @@ class _Output:
 
 
 # Loggers are made once and kept. They follow `configure_logging`, which may be called again, through these two.
-_output = _Output()
-_our_processors: list[Processor] = []
+output = _Output()
+_processors: list[Processor] = []
+_add_extra: Any = structlog.stdlib.ExtraAdder()
 
 
 class _Writer:
@@ -135,26 +121,25 @@ class _Writer:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    debug = info = warning = error = critical = staticmethod(_output.write)
+    debug = info = warning = error = critical = staticmethod(output.write)
 
 
 class _Handler(logging.Handler):
     """Writes what uvicorn and the SDK log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
         record.__dict__.pop("color_message", None)  # uvicorn's second copy of its message
         if record.name.partition(".")[0] in _REPEATING_VALUES:
             record.msg, record.args = _CONVERSIONS.sub("…", str(record.msg).partition("\n")[0]), ()
         try:
-            line = self.format(record)
+            event: Any = _add_extra(record, "", {"event": record.getMessage(), "_record": record})
+            del event["_record"]
+            event |= {name: value for name in ("exc_info", "stack_info") if (value := getattr(record, name))}
+            for process in _processors:
+                event = process(record, record.levelname.lower(), event)
         except Exception as error:  # whatever a library has logged
-            line = json.dumps({"event": "a log line could not be made", "cause": type(error).__name__})
-        _output.write(line)
-
-
-def _at_least(lowest: str, level: str) -> str:
-    return max(lowest, level, key=logging.getLevelNamesMapping().__getitem__)
+            event = json.dumps({"event": "a log line could not be made", "cause": type(error).__name__})
+        output.write(event)
 
 
 def _add_bound(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
@@ -168,7 +153,7 @@ def _add_origin(logger: WrappedLogger, method: str, event: EventDict) -> EventDi
     request = current_request.get()
     if request is not None:
         event.setdefault("request_id", request.request_id)
-    event["logger"] = (event.get("_record") or logger).name
+    event["logger"] = logger.name
     event["level"] = "error" if method == "exception" else method
     seconds, fraction = divmod(time.time(), 1)
     event["timestamp"] = f"{_clock(int(seconds))}.{int(fraction * 1_000_000):06}Z"
@@ -180,14 +165,9 @@ def _clock(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
-@functools.lru_cache(1024)
-def _is_secret(name: str) -> bool:
-    return name.lower() in _SECRET_NAMES
-
-
 def _redact_names(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     for name in event:
-        if _is_secret(name):
+        if name.lower() in _SECRET_NAMES:
             event[name] = REDACTED
     return event
 
@@ -213,19 +193,18 @@ def _exceptions_without_texts(exc_info: Any) -> list[dict[str, Any]]:
     """Return types and places. Of the texts, only the system's own for an error number is kept."""
     stacks = _tracebacks(exc_info)
     error = exc_info[1]
-    for stack in stacks:
-        _leave_out_texts(stack)
+    _leave_out_texts(stacks)
     if isinstance(error, OSError) and error.errno is not None:
         stacks[0]["exc_value"] = os.strerror(error.errno)
     return stacks
 
 
-def _leave_out_texts(stack: dict[str, Any]) -> None:
-    for name in ("exc_value", "exc_notes", "syntax_error"):
-        stack.pop(name, None)
-    for group in stack.get("exceptions", ()):
-        for inner in group:
-            _leave_out_texts(inner)
+def _leave_out_texts(stacks: list[dict[str, Any]]) -> None:
+    for stack in stacks:
+        for name in ("exc_value", "exc_notes", "syntax_error"):
+            stack.pop(name, None)
+        for group in stack.get("exceptions", ()):
+            _leave_out_texts(group)
 
 
 def _indented_traceback(exc_info: Any) -> str:

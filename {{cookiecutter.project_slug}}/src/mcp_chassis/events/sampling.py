@@ -31,9 +31,7 @@ class _Group(Generic[_Item]):
     until: float
     single: int = 0
     merged: int = 0
-    """How many are not written one by one."""
-    rest: _Item | None = None
-    """The newest of them."""
+    rest: _Item | None = None  # the newest of those that are merged
 
 
 class Sampler(Generic[_Item]):

@@ -14,7 +14,7 @@ from ..auth.principal import act_for_caller, credential_is_valid, current_princi
 from ..calls.record import Recorder
 from ..counters import OTHER, count_http_request
 from ..events.log import EventLog, Severity
-from ..events.logging import one_line_a_call
+from ..events.logging import output
 from ..events.sampling import Sampler
 from ..events.untrusted import shown
 from ..http.current_request import RequestContext, current_request
@@ -56,7 +56,7 @@ class AccessLog:
         if count > 1:
             line["count"] = count
         self._recorder.request(request, line)
-        if self._enabled and not (request.audited and one_line_a_call()):
+        if self._enabled and not (request.audited and output.one_line_a_call):
             access_log.info("request", **line)
 
 

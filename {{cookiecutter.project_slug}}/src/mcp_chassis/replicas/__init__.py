@@ -64,12 +64,14 @@ class Replicas(Room):
         workers = settings.room(ReplicaSettings).workers
         if workers == 1:
             return False
+        from ..auth.keys.store import usable_keys  # noqa: PLC0415
         from ..cli.serve import serve_one  # noqa: PLC0415
         from ..http.server import listening_socket  # noqa: PLC0415
-        from ..service import require_startable  # noqa: PLC0415
+        from ..service import require_approved, unchecked_server  # noqa: PLC0415
         from .workers import run_workers  # noqa: PLC0415
 
-        require_startable(service, settings)  # or every worker would report the same
+        usable_keys(settings)  # or every worker would report the same
+        require_approved(unchecked_server(service), settings)
         with listening_socket(settings.host, settings.port) as listener:
             run_workers(workers, partial(serve_one, service, settings, [listener]))
         return True
@@ -84,11 +86,19 @@ class Replicas(Room):
         """Return what revokes a key on all replicas, and returns whether Redis could be reached."""
         if settings.room(ReplicaSettings).redis_url is None:
             return None
-        return lambda key_id: _asked(service, settings, partial(_revoke, key_id=key_id), otherwise=False)
+        from .knowledge import Revocations  # noqa: PLC0415
+
+        async def revoke(redis: "SharedRedis", key_id: str) -> bool:
+            await Revocations(redis).add(key_id)
+            return True
+
+        return lambda key_id: _asked(service, settings, partial(revoke, key_id=key_id), otherwise=False)
 
     def days_of_use(self, service: "Service", settings: "Settings") -> Mapping[str, str]:
         """Return the day on which each key was last used on any replica; none if Redis does not answer."""
-        return _asked(service, settings, _days_of_use, otherwise={})
+        from .knowledge import KeyUse  # noqa: PLC0415
+
+        return _asked(service, settings, lambda redis: KeyUse(redis).days(), otherwise={})
 
     def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
         """Report whether Redis answers."""
@@ -127,19 +137,6 @@ def _asked(
             await redis.close()
 
     return asyncio.run(answer(url)) if (url := own.redis_url) is not None else otherwise
-
-
-async def _revoke(redis: "SharedRedis", key_id: str) -> bool:
-    from .knowledge import Revocations  # noqa: PLC0415
-
-    await Revocations(redis).add(key_id)
-    return True
-
-
-async def _days_of_use(redis: "SharedRedis") -> Mapping[str, str]:
-    from .knowledge import KeyUse  # noqa: PLC0415
-
-    return await KeyUse(redis).days()
 
 
 ROOM = Replicas()

@@ -11,24 +11,18 @@ from typing import Any
 
 import structlog
 
-from ..mcp.sdk import (
-    InMemorySubscriptionBus,
-    PromptsListChanged,
-    ResourcesListChanged,
-    ResourceUpdated,
-    ServerEvent,
-    ToolsListChanged,
-)
+from ..mcp import sdk
 from .connection import SharedRedis
 
 log = structlog.get_logger("shared")
 
-_KINDS: dict[str, Callable[..., ServerEvent]] = {
-    kind.__name__: kind for kind in (ToolsListChanged, PromptsListChanged, ResourcesListChanged, ResourceUpdated)
+_KINDS: dict[str, Callable[..., sdk.ServerEvent]] = {
+    kind.__name__: kind
+    for kind in (sdk.ToolsListChanged, sdk.PromptsListChanged, sdk.ResourcesListChanged, sdk.ResourceUpdated)
 }
 
 
-class SharedBus(InMemorySubscriptionBus):
+class SharedBus(sdk.InMemorySubscriptionBus):
     """Args:
     redis: carries changes to the other replicas.
     replica: the name of this one.
@@ -40,7 +34,7 @@ class SharedBus(InMemorySubscriptionBus):
         self._replica = replica
         self._channel = redis.channel("changes")
 
-    async def publish(self, event: ServerEvent) -> None:
+    async def publish(self, event: sdk.ServerEvent) -> None:
         """Tell every subscriber: here at once, elsewhere if Redis is available."""
         await super().publish(event)
         message = json.dumps([self._replica, type(event).__name__, vars(event)])

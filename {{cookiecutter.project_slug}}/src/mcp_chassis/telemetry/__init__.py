@@ -1,7 +1,7 @@
 """Metrics for Prometheus: at `/metrics`, behind authentication, or on a port of their own."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from ..http.routes import ExactRoute
@@ -46,8 +46,11 @@ class Telemetry(Room):
         from .metrics import metrics_port, shared_metrics  # noqa: PLC0415
 
         own = settings.room(TelemetrySettings)
-        shared = shared_metrics() if processes > 1 else nullcontext()
-        with shared, metrics_port(own.metrics_port, own.metrics_host):
+        with ExitStack() as stack:
+            if processes > 1:
+                stack.enter_context(shared_metrics())
+            if own.metrics_port is not None:
+                stack.enter_context(metrics_port(own.metrics_port, own.metrics_host))
             yield
 
 

@@ -1,8 +1,6 @@
 """Traces: the spans that the SDK makes of every message, sent to an OpenTelemetry collector."""
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -39,18 +37,9 @@ class Tracing(Room):
         """Export while the server runs, if there is a collector."""
         endpoint = parts.settings.room(TracingSettings).otel_exporter_otlp_endpoint
         if endpoint is not None:
-            parts.running.append(partial(_exporting, endpoint, parts.name, parts.version))
+            from .export import exporting  # noqa: PLC0415  (needs the extra `otel`)
 
-
-@asynccontextmanager
-async def _exporting(endpoint: str, service: str, version: str) -> AsyncIterator[None]:
-    from .export import export_traces  # noqa: PLC0415  (needs the extra `otel`)
-
-    stop = export_traces(endpoint, service=service, version=version)
-    try:
-        yield
-    finally:
-        stop()
+            parts.running.append(partial(exporting, endpoint, service=parts.name, version=parts.version))
 
 
 ROOM = Tracing()

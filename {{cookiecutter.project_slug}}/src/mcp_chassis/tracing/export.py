@@ -4,7 +4,8 @@ A span holds the request's id and the caller. What clients choose is left out (t
 message, the trace state), or described where it is no declared name.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -17,12 +18,7 @@ from opentelemetry.trace import SpanContext, Status
 from ..auth.principal import current_principal
 from ..events.untrusted import MAX_TEXT, declare, named
 from ..http.current_request import current_request
-from ..mcp.sdk import (
-    HANDSHAKE_PROTOCOL_VERSIONS,
-    MODERN_PROTOCOL_VERSIONS,
-    SPEC_CLIENT_METHODS,
-    SPEC_CLIENT_NOTIFICATION_METHODS,
-)
+from ..mcp import sdk
 
 _OF_THE_SDK = "mcp-python-sdk"
 _CHOSEN_BY_CLIENTS = ("mcp.method.name", "gen_ai.tool.name", "gen_ai.prompt.name", "mcp.protocol.version")
@@ -41,8 +37,9 @@ class _RequestSpans(BatchSpanProcessor):
         super().on_end(_without_values(span) if scope is not None and scope.name == _OF_THE_SDK else span)
 
 
-def export_traces(endpoint: str, *, service: str, version: str) -> Callable[[], None]:
-    """Begin to export, and return what ends it. The environment may set OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER,
+@asynccontextmanager
+async def exporting(endpoint: str, *, service: str, version: str) -> AsyncIterator[None]:
+    """Export while the block runs. The environment may set OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER,
     OTEL_EXPORTER_OTLP_HEADERS and the like.
 
     Args:
@@ -50,26 +47,24 @@ def export_traces(endpoint: str, *, service: str, version: str) -> Callable[[], 
         service: the name of this server, unless the environment gives another.
         version: of this server.
     """
-    declare(
-        SPEC_CLIENT_METHODS
-        | SPEC_CLIENT_NOTIFICATION_METHODS
-        | {*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS}
-    )
+    declare(sdk.SPEC_CLIENT_METHODS | sdk.SPEC_CLIENT_NOTIFICATION_METHODS)
+    declare({*sdk.HANDSHAKE_PROTOCOL_VERSIONS, *sdk.MODERN_PROTOCOL_VERSIONS})
     resource = Resource({SERVICE_NAME: service, SERVICE_VERSION: version}).merge(Resource.create())
     provider = TracerProvider(resource=resource, span_limits=SpanLimits(max_attribute_length=MAX_TEXT))
     provider.add_span_processor(_RequestSpans(OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")))
     trace.set_tracer_provider(provider)
-    return provider.shutdown
+    try:
+        yield
+    finally:
+        provider.shutdown()
 
 
 def _without_values(span: ReadableSpan) -> ReadableSpan:
     attributes = dict(span.attributes or {})
     attributes.pop("jsonrpc.request.id", None)
     chosen = {name: named(attributes[name]) for name in _CHOSEN_BY_CLIENTS if name in attributes}
-    method, target = (
-        chosen.get("mcp.method.name", ""),
-        chosen.get("gen_ai.tool.name", chosen.get("gen_ai.prompt.name", "")),
-    )
+    method = chosen.get("mcp.method.name", "")
+    target = chosen.get("gen_ai.tool.name", chosen.get("gen_ai.prompt.name", ""))
     return ReadableSpan(
         name=f"{method} {target}".strip() or span.name,
         context=_without_state(span.context),
