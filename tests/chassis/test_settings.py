@@ -23,6 +23,7 @@ from mcp_chassis.auth.keys.store import read_keys
 from mcp_chassis.auth.oauth.settings import OAuthSettings
 from mcp_chassis.events.logging import configure_logging
 from mcp_chassis.http.origins import is_loopback, normal_origin, page_origin
+from mcp_chassis.rooms import rooms
 from mcp_chassis.settings import Settings, SettingsError, all_fields, load_settings, misspelled
 from mcp_chassis.settings.fields import parts
 
@@ -343,6 +344,31 @@ def test_an_origin_is_written_as_a_browser_writes_it(text: str, origin: str) -> 
 def test_what_is_not_one_origin_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(ValueError, match=r"origin|xn--"):
         normal_origin(text)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("https://user:hunter2@host.example/a b", "https://user:hunter2/x@y@host.example", "user:hunter2@host:0443"),
+        *(
+            "ftp://user:hunter2@host",
+            "https://user:hunter2@bücher.example",
+            "//:hunter2@[",
+            "https://a.example,b:hunter2@c",
+        ),
+    ],
+)
+def test_an_error_about_an_address_does_not_repeat_its_password(value: str) -> None:
+    """Whichever setting it was written to."""
+    fields = [*Settings.model_fields, *(name for room in rooms().values() for name in room.settings.model_fields)]
+    refused = 0
+    for name in fields:
+        try:
+            load(**{name: value})
+        except SettingsError as error:
+            refused += 1
+            assert "hunter2" not in str(error), name
+    assert refused > len(fields) / 2
 
 
 def test_for_an_international_host_the_form_to_write_is_named() -> None:

@@ -38,12 +38,15 @@ _MIN_NAME = 10  # characters: in the environment, names of other programs are cl
 _MIN_SECRET = 16  # characters: shorter ones are often words
 
 
+_PASSWORD = re.compile(r"(://|:)[^\s'\"]*@")  # in a URL, or where a host was meant
+
+
 class SettingsError(Exception):
     """The settings cannot be used. `problems` are sentences with what to change, without any secret."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = [_PASSWORD.sub(r"\1[redacted]@", problem) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 def cannot_listen(setting: str, host: str, port: int, error: OSError) -> SettingsError:
