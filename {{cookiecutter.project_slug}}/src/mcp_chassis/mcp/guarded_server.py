@@ -17,7 +17,7 @@ from ..approval.lint import INSTRUCTIONS
 from ..auth.principal import ALL_SCOPES, current_principal
 from ..calls.arguments import Arguments, SchemaViolation, rejection
 from ..calls.confirmation import LIFETIME, Confirmations, OpenQuestions
-from ..calls.declarations import PromptPolicy, ResourcePolicy, policy_of
+from ..calls.declarations import PromptPolicy, ResourcePolicy, ToolPolicy, policy_of
 from ..calls.outcome import classify
 from ..calls.output import Output, ResultTooLarge
 from ..calls.pipeline import ToolGuard
@@ -108,6 +108,8 @@ class GuardedServer(MCPServer[Any]):
             confirmations=Confirmations(questions),
         )
         self.bus = bus or sdk.InMemorySubscriptionBus()
+        for function in tools:
+            policy_of(function, ToolPolicy)  # raises for what is no tool, before it is taken for a function
         guarded = [guarded_tool(with_state(function, state), make_limiter=make_limiter) for function in tools]
         _refuse_twice("tool", [entry.tool.name for entry in guarded])
         _refuse_twice("prompt", [function.__name__ for function in prompts])
