@@ -23,17 +23,12 @@ class _Policy:
     __slots__ = ()
 
     def __call__(self, function: _Function) -> _Function:
-        """Attach this policy to a function.
-
-        Raises:
-            TypeError: if it cannot be called with named arguments for one answer.
-        """
+        """Attach this policy to a function; a `TypeError` says why it cannot be called with named arguments."""
         name = getattr(function, "__name__", repr(function))
         given = inspect.unwrap(function)
         if inspect.isgeneratorfunction(given) or inspect.isasyncgenfunction(given):
-            raise TypeError(
-                f"{name} yields its answer: return it, as a list if need be; ctx.report_progress tells of progress"
-            )
+            remedy = "return it, as a list if need be; ctx.report_progress tells of progress"
+            raise TypeError(f"{name} yields its answer: {remedy}")
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
                 raise TypeError(f"{name}: {parameter} cannot be sent by name: declare each parameter, without * and /")
@@ -129,9 +124,8 @@ def tool(
     if asks not in {True, False, "if-possible"}:
         raise ValueError('confirm is True, False or "if-possible"')
     if destructive is None and destroys and not asks:
-        raise ValueError(
-            "confirm=False: say destructive=False, or destructive=True if the client's own approval is enough"
-        )
+        remedy = "say destructive=False, or destructive=True if the client's own approval is enough"
+        raise ValueError(f"confirm=False: {remedy}")
     if not 0 < timeout < math.inf or max_concurrency < 1 or (calls_per_minute is not None and calls_per_minute < 1):
         raise ValueError("timeout, max_concurrency and calls_per_minute must be positive")
     return ToolPolicy(
@@ -170,11 +164,7 @@ def prompt(*, title: str | None = None, scopes: Iterable[str] = ()) -> Callable[
 
 
 def policy_of(function: Callable[..., Any], kind: type[_Kind]) -> _Kind:
-    """Return what a function was declared as.
-
-    Raises:
-        TypeError: if it was not, with what to write.
-    """
+    """Return what a function was declared as; if it was not, a `TypeError` says what to write."""
     policy = getattr(function, _ATTRIBUTE, None)
     if not isinstance(policy, kind):
         listed, write = _WRITE[kind]
@@ -188,7 +178,6 @@ def _scopes(scopes: Iterable[str]) -> frozenset[str]:
         raise TypeError(f'scopes takes a tuple: write scopes=("{scopes}",)')
     named = frozenset(scopes)
     if wrong := sorted(repr(scope) for scope in named if not (isinstance(scope, str) and _SCOPE.fullmatch(scope))):
-        raise ValueError(
-            f"{', '.join(wrong)} cannot be a scope: write printable ASCII without spaces, quotes and backslashes"
-        )
+        remedy = "write printable ASCII without spaces, quotes and backslashes"
+        raise ValueError(f"{', '.join(wrong)} cannot be a scope: {remedy}")
     return named

@@ -114,11 +114,7 @@ class _Published(GenerateJsonSchema):
 
 
 def exact(model: type[BaseModel]) -> tuple[dict[str, Any], SchemaValidator]:
-    """Return the schema of the arguments to publish, and the validator that accepts exactly what it describes.
-
-    Raises:
-        Inexact: if a type has no exact counterpart in JSON Schema.
-    """
+    """Return the schema of the arguments to publish, and the validator that accepts exactly what it describes."""
     whole = model.__pydantic_core_schema__
     validator = SchemaValidator(_Rewriter(whole).rewritten(whole, ""), _use_prebuilt=False)
     published = deepcopy(model.model_json_schema(schema_generator=_Published))
