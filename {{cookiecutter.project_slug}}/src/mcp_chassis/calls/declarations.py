@@ -27,8 +27,9 @@ class _Policy:
         name = getattr(function, "__name__", repr(function))
         given = inspect.unwrap(function)
         if inspect.isgeneratorfunction(given) or inspect.isasyncgenfunction(given):
-            remedy = "return it, as a list if need be; ctx.report_progress tells of progress"
-            raise TypeError(f"{name} yields its answer: {remedy}")
+            raise TypeError(
+                f"{name} yields its answer: return it, as a list if need be; ctx.report_progress tells of progress"
+            )
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
                 raise TypeError(f"{name}: {parameter} cannot be sent by name: declare each parameter, without * and /")
@@ -124,8 +125,9 @@ def tool(
     if asks not in {True, False, "if-possible"}:
         raise ValueError('confirm is True, False or "if-possible"')
     if destructive is None and destroys and not asks:
-        remedy = "say destructive=False, or destructive=True if the client's own approval is enough"
-        raise ValueError(f"confirm=False: {remedy}")
+        raise ValueError(
+            "confirm=False: say destructive=False, or destructive=True if the client's own approval is enough"
+        )
     if not 0 < timeout < math.inf or max_concurrency < 1 or (calls_per_minute is not None and calls_per_minute < 1):
         raise ValueError("timeout, max_concurrency and calls_per_minute must be positive")
     return ToolPolicy(
@@ -178,6 +180,7 @@ def _scopes(scopes: Iterable[str]) -> frozenset[str]:
         raise TypeError(f'scopes takes a tuple: write scopes=("{scopes}",)')
     named = frozenset(scopes)
     if wrong := sorted(repr(scope) for scope in named if not (isinstance(scope, str) and _SCOPE.fullmatch(scope))):
-        remedy = "write printable ASCII without spaces, quotes and backslashes"
-        raise ValueError(f"{', '.join(wrong)} cannot be a scope: {remedy}")
+        raise ValueError(
+            f"{', '.join(wrong)} cannot be a scope: write printable ASCII without spaces, quotes and backslashes"
+        )
     return named

@@ -30,8 +30,7 @@ _TEXTS: Mapping[object, tuple[str, str, Callable[[str], Any]]] = {
     ipaddress.IPv4Address: ("ipv4", r"[0-9.]+", ipaddress.IPv4Address),
     ipaddress.IPv6Address: ("ipv6", r"[0-9A-F:.]+", ipaddress.IPv6Address),
 }
-FORMATS = tuple(_TEXTS.values())
-"""Of texts: the name, the pattern, what converts them."""
+FORMATS = tuple(_TEXTS.values())  # of texts: the name, the pattern, what converts them
 _FORMATS = frozenset({*(name for name, _, _ in FORMATS), "password"})
 
 _BOUNDS = ("ge", "gt", "le", "lt")

@@ -56,13 +56,13 @@ class Outcome:
         audit["outcome"] = self.name
         kind: Kind = "input_validation_failed" if self.is_of_caller else "tool_execution_failed"
         events.record(kind, caller(), severity=_SEVERITY[self.name], reason=self.reason, **what)
-        kind_of, logged = next(iter(what)), ({"cause": self.cause} if self.cause else {}) | what
+        called, logged = next(iter(what)), ({"cause": self.cause} if self.cause else {}) | what
         if self.name == "crashed":
-            error_log.error(f"{kind_of} crashed", exc_info=_cause(error), **logged)
+            error_log.error(f"{called} crashed", exc_info=_cause(error), **logged)
         elif self.name == "upstream_failed":
-            error_log.warning(f"the upstream of a {kind_of} failed", **logged)
+            error_log.warning(f"the upstream of a {called} failed", **logged)
         elif self.name == "invalid_result":
-            error_log.error(f"the result of a {kind_of} breaks its schema", **logged)
+            error_log.error(f"the result of a {called} breaks its schema", **logged)
 
 
 def classify(error: BaseException, functions: Container[str] = ()) -> Outcome | None:

@@ -29,8 +29,7 @@ _ESCAPED = re.compile(rb"\\[ubfr]")
 _MAX_TEXT = 2000  # characters of an anticipated failure
 _BYTES_PER_TOKEN = 4  # about, of English, code and JSON; of most scripts a token has fewer
 _REDACTED = "[redacted: server-secret]"
-UNTRUSTED = "mcp-chassis/untrusted"
-"""In `_meta` of a result, true: what is in it was written outside of this server."""
+UNTRUSTED = "mcp-chassis/untrusted"  # true in `_meta` of a result: what is in it was written outside of this server
 
 
 class ResultTooLarge(Exception):
@@ -66,10 +65,7 @@ class Output:
     def fit(self, result: _Result, what: Mapping[str, str], *, redact: bool = True) -> _Result:
         """Return `result` without hidden characters and secrets, and note if there were any; `what` has returned it.
 
-        Structured output is cleaned in the same places as its text.
-
-        Raises:
-            ResultTooLarge: if it is larger than `max_bytes`.
+        Structured output is cleaned in the same places as its text. `ResultTooLarge`: it is larger than `max_bytes`.
         """
         document, size = _encoded(result)
         if size > self.max_bytes:

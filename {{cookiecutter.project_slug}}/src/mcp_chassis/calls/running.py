@@ -16,7 +16,7 @@ MAX_HANDLES = 10_000
 
 
 class HandleStore:
-    """Keeps values of callers in the memory of this process, bounded in number. `ToolError`: it cannot now."""
+    """Keeps values of callers in the memory of this process, bounded in number. Raises `ToolError` if it cannot."""
 
     def __init__(self) -> None:
         self._kept: dict[str, dict[str, tuple[float, str]]] = {}
@@ -46,7 +46,7 @@ class HandleStore:
 
 @dataclass(slots=True)
 class Keeping:
-    """What one server seals with what clients carry from one call to the next, and where it keeps values."""
+    """Seals what clients carry from one call to the next, and keeps values, for one server."""
 
     codec: sdk.RequestStateCodec
     store: HandleStore

@@ -85,10 +85,7 @@ def missing_scopes(required: frozenset[str]) -> bool:
 def require(
     required: frozenset[str], events: EventLog, audit: dict[str, Any], what: Mapping[str, str], **noted: Any
 ) -> None:
-    """Raise an `MCPError` that names all `required` scopes if the caller lacks one, and note it as an event.
-
-    What else the event notes is `noted`: the status of the HTTP response, if the refusal is one.
-    """
+    """Raise an `MCPError` with the `required` scopes if the caller lacks one; its event has what is `noted`, too."""
     if not missing_scopes(required):
         return
     audit["outcome"] = "forbidden"

@@ -43,17 +43,15 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class Application(Starlette):
-    """The application, with what the server that runs it needs to know.
-
-    `begin_shutdown` is called at the beginning of a shutdown, before open requests are waited for.
-    """
+    """The application, with what the server that runs it needs to know."""
 
     def __init__(
         self, *, connections: Connections, events: EventLog, begin_shutdown: Callable[[], None], **options: Any
     ) -> None:
         super().__init__(**options)
         self.router.redirect_slashes = False  # a redirect would be built from the Host header
-        self.connections, self.events, self.begin_shutdown = connections, events, begin_shutdown
+        self.connections, self.events = connections, events
+        self.begin_shutdown = begin_shutdown  # called before open requests are waited for
 
 
 class Server(uvicorn.Server):
@@ -144,10 +142,7 @@ def make_server(app: Application, settings: Settings) -> Server:
 
 
 def serve(app: Application, settings: Settings, sockets: list[socket.socket] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what runs and exit with 0.
-
-    By default, connections are accepted where `HOST` and `PORT` say.
-    """
+    """Serve, by default at `HOST` and `PORT`, until SIGTERM or SIGINT; then finish what runs and exit with 0."""
     # uvicorn raises the signal once more after it has drained; an ordered stop is a success all the same.
     for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
         if hasattr(signal, name):

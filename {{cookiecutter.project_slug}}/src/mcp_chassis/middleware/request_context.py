@@ -30,10 +30,7 @@ error_log = structlog.get_logger("error")
 
 
 class AccessLog:
-    """Writes a line for each request: to the audit trail and, if enabled, to the log.
-
-    Lines without a caller or with an error are sampled.
-    """
+    """Writes a line for each request, also to the audit trail. Those without a caller or with an error are sampled."""
 
     def __init__(self, recorder: Recorder | None = None, *, enabled: bool = True) -> None:
         self._recorder = recorder or Recorder()

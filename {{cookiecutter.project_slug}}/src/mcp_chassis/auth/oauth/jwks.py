@@ -47,8 +47,7 @@ class IssuerKeys:
     async def key(self, kid: str | None) -> dict[str, Any] | None:
         """Return the JWK with that `kid`, the only key if the token names none, or None.
 
-        Raises:
-            IssuerUnavailable: if there are no usable keys at all.
+        `IssuerUnavailable`: there are no usable keys at all.
         """
         found = key_of(kid, self._keys)
         if found is not None and self._lock.locked() and self._age() <= _STALE:

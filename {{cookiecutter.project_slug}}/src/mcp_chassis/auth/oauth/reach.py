@@ -10,8 +10,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 from ...sinks.addresses import IPNetwork
 from ...sinks.fetch import SafeFetcher
 
-TIMEOUT = 5.0
-"""Seconds for one request."""
+TIMEOUT = 5.0  # seconds for one request
 _MAX_BYTES = 262_144  # of one document
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
