@@ -115,16 +115,16 @@ async def test_while_the_issuer_is_unavailable_old_keys_serve_for_a_day(issuer: 
 async def test_an_issuer_that_hangs_holds_up_one_caller_and_not_all(
     issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = IssuerKeys(issuer.url)
+    keys = IssuerKeys(issuer.url, url=issuer.url + KEYS)
     await keys.key("key-1")
     asked, answer = anyio.Event(), anyio.Event()
 
-    async def hang(*_: object) -> list[dict[str, Any]]:
+    async def hang(*_: object) -> dict[str, Any]:
         asked.set()
         await answer.wait()
-        return []
+        return {"keys": []}
 
-    monkeypatch.setattr(jwks, "_fetch_keys", hang)
+    monkeypatch.setattr(jwks, "_get", hang)
     clock.now += 601
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(keys.key, "key-1")
@@ -138,19 +138,19 @@ async def test_an_issuer_that_hangs_holds_up_one_caller_and_not_all(
 async def test_keys_that_are_too_old_are_not_used_while_they_are_fetched_again(
     issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = IssuerKeys(issuer.url)
+    keys = IssuerKeys(issuer.url, url=issuer.url + KEYS)
     await keys.key("key-1")
     asked, answer, found = anyio.Event(), anyio.Event(), list[object]()
 
-    async def hang(*_: object) -> list[dict[str, Any]]:
+    async def hang(*_: object) -> dict[str, Any]:
         asked.set()
         await answer.wait()
-        return []
+        return {"keys": []}
 
     async def look_up() -> None:
         found.append(await keys.key("key-1"))
 
-    monkeypatch.setattr(jwks, "_fetch_keys", hang)
+    monkeypatch.setattr(jwks, "_get", hang)
     clock.now += 86_401
     async with anyio.create_task_group() as tasks:
         for _ in range(2):

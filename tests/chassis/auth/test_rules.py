@@ -20,8 +20,9 @@ def rules(**settings: str) -> Rules:
     """Return the rules of settings, as a server reads them."""
     given = {f"oauth_{name}": value for name, value in settings.items()}
     loaded = load_settings(_env_file=None, **({"auth_mode": "oauth", "oauth_issuer": ISSUER} | given))
-    own = loaded.room(OAuthSettings)
-    return own.rules_of(own.oauth_issuer or "", RESOURCE)
+    found = loaded.room(OAuthSettings).rules_of(RESOURCE)
+    assert found is not None
+    return found
 
 
 def reason(judge: Rules, claims: dict[str, Any]) -> str:

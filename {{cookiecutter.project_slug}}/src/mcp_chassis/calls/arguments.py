@@ -40,11 +40,7 @@ class Arguments(dict[str, Any]):
 
     @property
     def document(self) -> bytes:
-        """All of them as one JSON object.
-
-        Raises:
-            SchemaViolation: if they are not valid Unicode.
-        """
+        """All of them as one JSON object; `SchemaViolation`: they are not valid Unicode."""
         members = []
         for name, given in self.encoded.items():
             is_whole = given is not None and not isinstance(self[name], str) and _PERHAPS_WHOLE.search(given)
@@ -62,14 +58,10 @@ class StrictMetadata(sdk.FuncMetadata):
     type has misunderstood the tool; guessing what it meant is how checks and uses come to disagree.
     """
 
-    fields: dict[str, str]
-    """The field of the model behind each parameter: an alias has another name, or a name that pydantic reserves."""
-    validator: SchemaValidator
-    """Accepts exactly what the published schema describes."""
-    returns_text: bool
-    """Whether the function declares plain text: nothing has to be converted then."""
-    may_ask: bool
-    """Whether the function declares that it may ask for more input, itself or by `Resolve`."""
+    fields: dict[str, str]  # of the model, by parameter: an alias, or a name that pydantic reserves, has another one
+    validator: SchemaValidator  # accepts exactly what the published schema describes
+    returns_text: bool  # whether the function declares plain text: nothing has to be converted then
+    may_ask: bool  # whether the function declares that it may ask for more input, itself or by `Resolve`
 
     def model_post_init(self, context: Any, /) -> None:
         super().model_post_init(context)
@@ -78,12 +70,7 @@ class StrictMetadata(sdk.FuncMetadata):
             self.output_schema = sdk._inline_root_ref(writer.json_schema(mode="serialization", schema_generator=strict))
 
     def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments as the function takes them.
-
-        Raises:
-            ValidationError: if they do not match the published schema.
-            SchemaViolation: if they are not valid Unicode.
-        """
+        """Return the arguments as the function takes them; a `ValidationError` or `SchemaViolation` says why not."""
         arguments = arguments_to_validate
         if not isinstance(arguments, Arguments):
             arguments = Arguments(arguments)
@@ -96,11 +83,10 @@ class StrictMetadata(sdk.FuncMetadata):
         return arguments.validated
 
     def convert_result(self, result: Any) -> CallToolResult | InputRequiredResult:
-        """Return what the function has returned as a result. A long list is one text, an item on each line: the SDK
-        makes a block of every item, and each block passes five more conversions.
+        """Return as a result what the function has returned; `InvalidResult`: it is not of the declared type.
 
-        Raises:
-            InvalidResult: if it is not of the type that the function declares.
+        A long list is one text, an item on each line: the SDK makes a block of every item, and each block passes five
+        more conversions.
         """
         if self.returns_text and type(result) is str:
             text = TextContent(type="text", text=result)
@@ -133,10 +119,7 @@ def rejection(error: ValidationError) -> str:
 
 
 def broken_rule(error: BaseException) -> str:
-    """Say for logs and events why arguments were refused: `schema`, or the function that did.
-
-    The message is for the caller only: it may repeat a value.
-    """
+    """Say for logs and events why arguments were refused: `schema`, or the function that did. No value is in it."""
     if not isinstance(error, InvalidInput) or isinstance(error, SchemaViolation) or error.__traceback__ is None:
         return "schema"
     place = error.__traceback__

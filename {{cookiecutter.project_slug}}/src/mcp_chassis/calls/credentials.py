@@ -88,9 +88,7 @@ AWS = frozenset({"aws-access-key", "aws-secret-key"})
 def find_credentials(data: bytes, *, beside_aws_key: bool = False) -> Iterator[tuple[int, int, str]]:
     """Yield beginning, end and name of each credential in a text in UTF-8, or in a JSON document of texts.
 
-    Args:
-        data: the text.
-        beside_aws_key: also take 40 characters that may be a secret key of AWS for one: its id is not far.
+    With `beside_aws_key`, 40 characters that may be a secret key of AWS are taken for one: its id is not far.
     """
     for place in _places(data):
         named = _NAMED.match(data, place)

@@ -23,11 +23,7 @@ class _Policy:
     __slots__ = ()
 
     def __call__(self, function: _Function) -> _Function:
-        """Attach this policy to a function.
-
-        Raises:
-            TypeError: if it cannot be called with named arguments for one answer.
-        """
+        """Attach this policy to a function; a `TypeError` says why it cannot be called with named arguments."""
         name = getattr(function, "__name__", repr(function))
         given = inspect.unwrap(function)
         if inspect.isgeneratorfunction(given) or inspect.isasyncgenfunction(given):
@@ -170,11 +166,7 @@ def prompt(*, title: str | None = None, scopes: Iterable[str] = ()) -> Callable[
 
 
 def policy_of(function: Callable[..., Any], kind: type[_Kind]) -> _Kind:
-    """Return what a function was declared as.
-
-    Raises:
-        TypeError: if it was not, with what to write.
-    """
+    """Return what a function was declared as; if it was not, a `TypeError` says what to write."""
     policy = getattr(function, _ATTRIBUTE, None)
     if not isinstance(policy, kind):
         listed, write = _WRITE[kind]

@@ -30,8 +30,7 @@ _TEXTS: Mapping[object, tuple[str, str, Callable[[str], Any]]] = {
     ipaddress.IPv4Address: ("ipv4", r"[0-9.]+", ipaddress.IPv4Address),
     ipaddress.IPv6Address: ("ipv6", r"[0-9A-F:.]+", ipaddress.IPv6Address),
 }
-FORMATS = tuple(_TEXTS.values())
-"""Of texts: the name, the pattern, what converts them."""
+FORMATS = tuple(_TEXTS.values())  # of texts: the name, the pattern, what converts them
 _FORMATS = frozenset({*(name for name, _, _ in FORMATS), "password"})
 
 _BOUNDS = ("ge", "gt", "le", "lt")
@@ -114,11 +113,7 @@ class _Published(GenerateJsonSchema):
 
 
 def exact(model: type[BaseModel]) -> tuple[dict[str, Any], SchemaValidator]:
-    """Return the schema of the arguments to publish, and the validator that accepts exactly what it describes.
-
-    Raises:
-        Inexact: if a type has no exact counterpart in JSON Schema.
-    """
+    """Return the schema of the arguments to publish, and the validator that accepts exactly what it describes."""
     whole = model.__pydantic_core_schema__
     validator = SchemaValidator(_Rewriter(whole).rewritten(whole, ""), _use_prebuilt=False)
     published = deepcopy(model.model_json_schema(schema_generator=_Published))

@@ -26,6 +26,12 @@ _SEVERITY: Mapping[str, Severity] = {
     **{"upstream_failed": "medium", "crashed": "high", "invalid_result": "high"},
 }
 
+_NAMES = (
+    (ResultTooLarge, "too_large"),
+    (sdk.ResourceNotFoundError, "unknown"),
+    (sdk.UnexpectedToolError | sdk.UnexpectedResourceError, "crashed"),
+    (sdk.ToolError | sdk.ResourceError, "failed"),
+)
 _KINDS = (InvalidInput, UpstreamError, ConfigurationError)
 
 error_log = structlog.get_logger("error")
@@ -33,19 +39,12 @@ error_log = structlog.get_logger("error")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call that raised has ended.
-
-    Args:
-        name: `rejected`, `unknown`, `too_large`, `failed`, `upstream_failed`, `invalid_result` or `crashed`.
-        reason: of the event.
-        message: for the caller. Of a crash there is none: its text may be a secret.
-        cause: for the log, if its text is safe there. Of other errors the log has types and places only.
-    """
+    """How a call that raised has ended: its name, the reason of the event, and two texts."""
 
     name: str
     reason: str
-    message: str = ""
-    cause: str = ""
+    message: str = ""  # for the caller; of a crash there is none, as its text may be a secret
+    cause: str = ""  # for the log, if it is safe there; of other errors the log has types and places only
 
     @property
     def is_of_caller(self) -> bool:
@@ -53,33 +52,25 @@ class Outcome:
         return self.name in {"rejected", "unknown"}
 
     def note(self, error: BaseException, events: EventLog, audit: dict[str, Any], **what: str) -> None:
-        """Note it in the audit line and as an event, and in the log unless the caller receives all of it.
-
-        Args:
-            what: the kind, and the name.
-        """
+        """Note it in the audit line and as an event, and in the log unless the caller receives all of it."""
         audit["outcome"] = self.name
         kind: Kind = "input_validation_failed" if self.is_of_caller else "tool_execution_failed"
         events.record(kind, caller(), severity=_SEVERITY[self.name], reason=self.reason, **what)
-        logged = {"cause": self.cause} if self.cause else {}
+        called, logged = next(iter(what)), ({"cause": self.cause} if self.cause else {}) | what
         if self.name == "crashed":
-            error_log.error(f"{next(iter(what))} crashed", exc_info=_cause(error), **logged, **what)
+            error_log.error(f"{called} crashed", exc_info=_cause(error), **logged)
         elif self.name == "upstream_failed":
-            error_log.warning(f"the upstream of a {next(iter(what))} failed", **logged, **what)
+            error_log.warning(f"the upstream of a {called} failed", **logged)
         elif self.name == "invalid_result":
-            error_log.error(f"the result of a {next(iter(what))} breaks its schema", **logged, **what)
+            error_log.error(f"the result of a {called} breaks its schema", **logged)
 
 
 def classify(error: BaseException, functions: Container[str] = ()) -> Outcome | None:
     """Tell refused input, a failed upstream, an anticipated failure and a crash apart.
 
-    Args:
-        error: what a tool, a resource or a prompt ended with.
-        functions: names of functions whose arguments the SDK validates while it calls them. The models that such a
-            function works with have other names, and their errors are crashes: what they quote may be a secret.
-
-    Returns:
-        None for an error of the protocol and a cancellation, which go on as they are.
+    None is for an error of the protocol and a cancellation, which go on as they are. `functions` are the names of those
+    whose arguments the SDK validates while it calls them. The models that such a function works with have other names,
+    and their errors are crashes: what they quote may be a secret.
     """
     if isinstance(error, MCPError) or not (isinstance(error, Exception) or would_end_the_server(error)):
         return None
@@ -91,7 +82,7 @@ def classify(error: BaseException, functions: Container[str] = ()) -> Outcome | 
         return Outcome("rejected", broken_rule(cause), f"Invalid arguments: {cause}")
     if isinstance(cause, ValidationError) and (cause is error or cause.title in functions):
         return Outcome("rejected", broken_rule(cause), f"Invalid arguments: {rejection(cause)}")
-    name = _name(error)
+    name = next((name for kind, name in _NAMES if isinstance(error, kind)), "crashed")
     upstream = next((one for one in _causes(cause) if isinstance(one, UpstreamError)), None)
     if upstream is not None and (upstream is cause or name == "failed"):
         # A tool may say in its own words that it failed: whose fault it is stays.
@@ -104,15 +95,6 @@ def classify(error: BaseException, functions: Container[str] = ()) -> Outcome | 
 
 def _text(error: BaseException) -> str:
     return str(error).encode(errors="replace").decode()  # a file's name may hold half of a surrogate pair
-
-
-def _name(error: BaseException) -> str:
-    if isinstance(error, ResultTooLarge):
-        return "too_large"
-    if isinstance(error, sdk.ResourceNotFoundError):
-        return "unknown"
-    is_crash = isinstance(error, sdk.UnexpectedToolError | sdk.UnexpectedResourceError)
-    return "failed" if isinstance(error, sdk.ToolError | sdk.ResourceError) and not is_crash else "crashed"
 
 
 def _cause(error: BaseException) -> BaseException:

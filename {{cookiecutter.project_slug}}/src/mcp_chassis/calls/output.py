@@ -29,8 +29,7 @@ _ESCAPED = re.compile(rb"\\[ubfr]")
 _MAX_TEXT = 2000  # characters of an anticipated failure
 _BYTES_PER_TOKEN = 4  # about, of English, code and JSON; of most scripts a token has fewer
 _REDACTED = "[redacted: server-secret]"
-UNTRUSTED = "mcp-chassis/untrusted"
-"""In `_meta` of a result, true: what is in it was written outside of this server."""
+UNTRUSTED = "mcp-chassis/untrusted"  # true in `_meta` of a result: what is in it was written outside of this server
 
 
 class ResultTooLarge(Exception):
@@ -45,29 +44,16 @@ class ResultTooLarge(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What results may hold.
-
-    Args:
-        events: where it is noted that something was taken out.
-        max_bytes: largest result of a tool, a resource or a prompt, as JSON.
-        max_tokens: largest text of a tool's result, about, in tokens of a model.
-        redact: whether known forms of credentials are taken out. The server's own secrets always are.
-        mark: whether untrusted results are marked.
-    """
+    """What results may hold."""
 
     events: EventLog
-    max_bytes: int = 1_048_576
-    max_tokens: int = 25_000
-    redact: bool = True
-    mark: bool = False
+    max_bytes: int = 1_048_576  # of a result as JSON
+    max_tokens: int = 25_000  # of a model, about, in the texts of a tool's result
+    redact: bool = True  # known forms of credentials; the server's own secrets always are
+    mark: bool = False  # untrusted results
 
     def of_tool(self, result: CallToolResult, guarded: GuardedTool) -> CallToolResult:
-        """Return what a tool has returned as it is sent.
-
-        Raises:
-            ResultTooLarge: if it is larger.
-            InvalidResult: if it breaks the tool's output schema.
-        """
+        """Return what a tool has returned as it is sent: not too large, and by its output schema."""
         size = sum(len(text) if text.isascii() else len(text.encode(errors="replace")) for text in _texts(result))
         if size > self.max_tokens * _BYTES_PER_TOKEN:
             raise ResultTooLarge(f"about {self.max_tokens} tokens")
@@ -77,17 +63,9 @@ class Output:
         return _marked(sent) if guarded.policy.untrusted and self.mark else sent
 
     def fit(self, result: _Result, what: Mapping[str, str], *, redact: bool = True) -> _Result:
-        """Return `result` without hidden characters and secrets, and note if there were any.
+        """Return `result` without hidden characters and secrets, and note if there were any; `what` has returned it.
 
-        Structured output is cleaned in the same places as its text.
-
-        Args:
-            result: what a tool, a resource or a prompt returned.
-            what: the kind and the name of what returned it.
-            redact: whether credentials are looked for, if they are at all.
-
-        Raises:
-            ResultTooLarge: if it is larger.
+        Structured output is cleaned in the same places as its text. `ResultTooLarge`: it is larger than `max_bytes`.
         """
         document, size = _encoded(result)
         if size > self.max_bytes:

@@ -45,16 +45,7 @@ _NOT_CONFIRMED = {
 
 @dataclass(frozen=True, kw_only=True)
 class ToolGuard:
-    """Runs tools within their policies.
-
-    Args:
-        events: where refusals and failures are noted.
-        slots: of all calls together.
-        output: prepares results to be sent.
-        recorder: records every call.
-        keeping: what tools keep and seal with.
-        confirmations: ask the user.
-    """
+    """Runs tools within their policies."""
 
     events: EventLog
     slots: Slots

@@ -35,35 +35,23 @@ class Recorder:
         seconds: float,
         error: int | None,
     ) -> None:
-        """Record one call.
+        """Record one call: its line, its arguments as they were described, and the JSON-RPC error code it ended with.
 
-        Args:
-            action: `tool_call`, `resource_read` or `prompt_get`.
-            facts: the principal, what was called, the outcome.
-            arguments: as they were described.
-            seconds: how long it took.
-            error: the JSON-RPC error code it ended with; 0 for an exception whose code the SDK chooses.
+        The code is 0 for an exception whose code the SDK chooses.
         """
 
     def request(self, request: RequestContext, line: Mapping[str, Any]) -> None:
-        """Record one HTTP request: the calls in it, or its refusal.
+        """Record one HTTP request by its access line: the calls in it, or its refusal.
 
-        Args:
-            request: which.
-            line: its access line. A `count` says for how many refused requests of this caller it stands.
+        A `count` in the line says for how many refused requests of this caller it stands.
         """
 
 
 class audited:
     """Write one audit line when the block ends. The block sets `outcome` if it is not `ok`.
 
-    A class, because `contextmanager` would cost three times as much for every call.
-
-    Args:
-        recorder: also told of the call.
-        action: what is done.
-        arguments: as JSON. The line has their names and sizes, the audit trail keyed hashes of the first 32.
-        facts: what else the line says, in declared names.
+    A class, because `contextmanager` would cost three times as much for every call. Of arguments, given as JSON, the
+    line has names and sizes, the audit trail keyed hashes of the first 32. `facts` are in declared names.
     """
 
     def __init__(
@@ -75,9 +63,8 @@ class audited:
         self._audit: dict[str, Any] = {"principal": caller(), **name, **facts, "outcome": "ok"}
         known = {named(name): value for name, value in list((arguments or {}).items())[:_MAX_ARGUMENTS]}
         if arguments is not None:
-            self._audit["argument_bytes"] = {
-                name: None if value is None else len(value) for name, value in known.items()
-            }
+            sizes = {name: None if value is None else len(value) for name, value in known.items()}
+            self._audit["argument_bytes"] = sizes
         self._arguments = recorder.describe(known)
 
     def __enter__(self) -> dict[str, Any]:

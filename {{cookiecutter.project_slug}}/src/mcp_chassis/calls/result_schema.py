@@ -79,14 +79,9 @@ class _Unknown(Exception):
 
 
 class _Compiler:
-    """Makes schemas of pydantic-core of those that pydantic publishes."""
+    """Makes schemas of pydantic-core of those that pydantic publishes; others are `_Unknown`."""
 
     def compiled(self, node: Any) -> CoreSchema:
-        """Return the schema that accepts what `node` accepts.
-
-        Raises:
-            _Unknown: if it holds a keyword that is not known here.
-        """
         if node is True:
             return core_schema.definition_reference_schema(_ANY)
         if not isinstance(node, dict):
@@ -97,10 +92,10 @@ class _Compiler:
         if "anyOf" in rules:
             return core_schema.union_schema([self.compiled(one) for one in self._only(rules, "anyOf")])
         kind = rules.pop("type", None)
-        values = [rules["const"]] if "const" in rules else rules.get("enum")
-        if values is not None:
-            self._only(rules, "const" if "const" in rules else "enum")
-            return choice(core_schema.literal_schema(values))
+        if "const" in rules:
+            return choice(core_schema.literal_schema([self._only(rules, "const")]))
+        if "enum" in rules:
+            return choice(core_schema.literal_schema(self._only(rules, "enum")))
         make = getattr(self, f"_{kind}", None) if kind in _KINDS else None
         made: CoreSchema = make(rules) if make is not None else core_schema.definition_reference_schema(_ANY)
         if rules or (kind is not None and make is None):  # each takes out what it knows
@@ -119,15 +114,14 @@ class _Compiler:
     def _boolean(self, _: dict[str, Any]) -> CoreSchema:
         return core_schema.bool_schema(strict=True)
 
-    def _number(self, rules: dict[str, Any]) -> CoreSchema:
+    def _number(self, rules: dict[str, Any], **bounds: Any) -> CoreSchema:
         rules.pop("format", None)
-        bounds = {ours: rules.pop(name) for name, ours in _BOUNDS.items() if name in rules}
+        bounds |= {ours: rules.pop(name) for name, ours in _BOUNDS.items() if name in rules}
         return core_schema.float_schema(strict=True, allow_inf_nan=False, **bounds)
 
     def _integer(self, rules: dict[str, Any]) -> CoreSchema:
-        rules.pop("format", None)
-        bounds = {ours: rules.pop(name) for name, ours in _BOUNDS.items() if name in rules}
-        whole = core_schema.float_schema(strict=True, **(bounds | {"multiple_of": bounds.get("multiple_of", 1)}))
+        bounds = {ours: rules[name] for name, ours in _BOUNDS.items() if name in rules}
+        whole = self._number(rules, multiple_of=1)
         return core_schema.union_schema([core_schema.int_schema(strict=True, **bounds), whole], mode="left_to_right")
 
     def _string(self, rules: dict[str, Any]) -> CoreSchema:
@@ -146,9 +140,8 @@ class _Compiler:
     def _array(self, rules: dict[str, Any]) -> CoreSchema:
         least, most, parts = rules.pop("minItems", 0), rules.pop("maxItems", None), rules.pop("prefixItems", None)
         if parts is None:
-            items = core_schema.list_schema(
-                self.compiled(rules.pop("items", True)), min_length=least, max_length=most, strict=True
-            )
+            one = self.compiled(rules.pop("items", True))
+            items = core_schema.list_schema(one, min_length=least, max_length=most, strict=True)
         elif least == most == len(parts):
             # A tuple is an array in JSON, which is a list here.
             positions = core_schema.tuple_schema([self.compiled(one) for one in parts], strict=False)
@@ -166,17 +159,15 @@ class _Compiler:
             if others is False:
                 raise _Unknown
             return core_schema.dict_schema(keys, self.compiled(others), min_length=least, max_length=most, strict=True)
+        members = members or {}
         fields = {
-            name: core_schema.typed_dict_field(
-                self.compiled((members or {}).get(name, True)), required=name in required
-            )
-            for name in {**(members or {}), **dict.fromkeys(required)}
+            name: core_schema.typed_dict_field(self.compiled(members.get(name, True)), required=name in required)
+            for name in {**members, **dict.fromkeys(required)}
         }
         if others is False:
             return core_schema.typed_dict_schema(fields, extra_behavior="forbid", strict=True)
-        return core_schema.typed_dict_schema(
-            fields, extra_behavior="allow", extras_schema=self.compiled(others), strict=True
-        )
+        extras = self.compiled(others)
+        return core_schema.typed_dict_schema(fields, extra_behavior="allow", extras_schema=extras, strict=True)
 
 
 def _format(name: str) -> CoreSchema:

@@ -16,10 +16,7 @@ MAX_HANDLES = 10_000
 
 
 class HandleStore:
-    """Keeps values of callers in the memory of this process, bounded in number.
-
-    Both methods raise `ToolError` if they cannot do it now.
-    """
+    """Keeps values of callers in the memory of this process, bounded in number. Raises `ToolError` if it cannot."""
 
     def __init__(self) -> None:
         self._kept: dict[str, dict[str, tuple[float, str]]] = {}
@@ -39,7 +36,7 @@ class HandleStore:
         self._kept.setdefault(owner, {})[name] = now + ttl, text
 
     async def get(self, owner: str, name: str) -> str | None:
-        """Return what is kept under that name for that owner, or None: also of what has expired."""
+        """Return what is kept; None if there is nothing, or it has expired."""
         until, text = self._kept.get(owner, {}).get(name, (0.0, None))
         return text if time.monotonic() < until else None
 
@@ -49,12 +46,7 @@ class HandleStore:
 
 @dataclass(slots=True)
 class Keeping:
-    """What one server keeps and seals with.
-
-    Args:
-        codec: seals what clients carry from one call to the next.
-        store: where values are kept.
-    """
+    """Seals what clients carry from one call to the next, and keeps values, for one server."""
 
     codec: sdk.RequestStateCodec
     store: HandleStore
@@ -65,8 +57,7 @@ class RunningCall:
     """One call of a tool."""
 
     tool: str
-    arguments: Mapping[str, Any]
-    """As the client sent them."""
+    arguments: Mapping[str, Any]  # as the client sent them
     keeping: Keeping
 
 
@@ -75,11 +66,7 @@ begin = _running.set
 
 
 def running_call() -> RunningCall:
-    """Return the call of the tool that runs.
-
-    Raises:
-        LookupError: outside of a call.
-    """
+    """Return the call of the tool that runs; outside of a call it raises `LookupError`."""
     try:
         return _running.get()
     except LookupError:

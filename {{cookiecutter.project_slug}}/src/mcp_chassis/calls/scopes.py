@@ -19,19 +19,15 @@ INSUFFICIENT_SCOPE = -32003
 """Of the range that JSON-RPC leaves to servers. Over HTTP a 403 with a challenge comes before it."""
 
 NO_SCOPES: frozenset[str] = frozenset()
+_Functions = Sequence[Callable[..., Any]]
 
 KINDS: Mapping[str, str] = {"tools/call": "tool", "resources/read": "resource", "prompts/get": "prompt"}
 
 
 class Access:
-    """The scopes of everything that a caller can ask for."""
+    """The scopes of everything that a caller can ask for: by name, all of them, and those of tools that only read."""
 
-    def __init__(
-        self,
-        tools: Mapping[str, GuardedTool],
-        resources: Sequence[Callable[..., Any]],
-        prompts: Sequence[Callable[..., Any]],
-    ) -> None:
+    def __init__(self, tools: Mapping[str, GuardedTool], resources: _Functions, prompts: _Functions) -> None:
         self._by_name = {
             "tools/call": {name: guarded.policy.scopes for name, guarded in tools.items()},
             "prompts/get": {function.__name__: policy_of(function, PromptPolicy).scopes for function in prompts},
@@ -40,10 +36,7 @@ class Access:
         self._templates = [(sdk.UriTemplate.parse(uri), scopes) for uri, scopes in self._by_uri.items() if "{" in uri]
         needed = (*self._by_name.values(), self._by_uri)
         self.scopes = NO_SCOPES.union(*(scopes for each in needed for scopes in each.values()))
-        """Every scope that anything here needs."""
-        read_only = (guarded.policy.scopes for guarded in tools.values() if guarded.policy.read_only)
-        self.base_scopes = NO_SCOPES.union(*read_only)
-        """Every scope that a tool needs which changes nothing."""
+        self.base_scopes = NO_SCOPES.union(*(one.policy.scopes for one in tools.values() if one.policy.read_only))
         parameters = {name for function in prompts for name in inspect.signature(function).parameters}
         self.names = {"uri", *parameters, *(name for each in needed for name in each)}
         """Names that this server declares, and may write into its log."""
@@ -90,31 +83,14 @@ def missing_scopes(required: frozenset[str]) -> bool:
 
 
 def require(
-    required: frozenset[str],
-    events: EventLog,
-    audit: dict[str, Any],
-    what: Mapping[str, str],
-    *,
-    status: int | None = None,
+    required: frozenset[str], events: EventLog, audit: dict[str, Any], what: Mapping[str, str], **noted: Any
 ) -> None:
-    """Let a caller pass who holds all of `required`.
-
-    Args:
-        required: scopes.
-        events: where a refusal is noted.
-        audit: the line of the call, to which the outcome is added.
-        what: the kind and the name of what is called.
-        status: of the HTTP response, if the refusal is one.
-
-    Raises:
-        MCPError: if one is missing, naming all that are needed.
-    """
+    """Raise an `MCPError` with the `required` scopes if the caller lacks one; its event has what is `noted`, too."""
     if not missing_scopes(required):
         return
     audit["outcome"] = "forbidden"
     needed, request = sorted(required), current_request.get()
     details: dict[str, Any] = {"reason": "insufficient_scope", **what}
-    noted: dict[str, Any] = {"status": status} if status is not None else {}
     events.record("http_error", caller(), scopes=needed, **noted, **details)
     data = {"required_scopes": needed, **details} | ({"request_id": request.request_id} if request is not None else {})
     raise MCPError(code=INSUFFICIENT_SCOPE, message="Insufficient scope", data=data)

@@ -35,10 +35,8 @@ class GuardedTool:
     policy: ToolPolicy
     blocking: bool
     limiter: RateLimiter | None
-    check_result: Callable[[Any], None]
-    """Raises `InvalidResult` for a structure that breaks the output schema."""
-    is_plain: bool
-    """Whether it takes arguments and returns a structure, without the SDK's context and without questions."""
+    check_result: Callable[[Any], None]  # raises `InvalidResult` for a structure that breaks the output schema
+    is_plain: bool  # takes arguments and returns a structure, without the SDK's context and without questions
 
     async def run(self, arguments: dict[str, Any]) -> CallToolResult | InputRequiredResult:
         """Call the function of a plain tool."""
@@ -47,12 +45,7 @@ class GuardedTool:
 
 
 def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory = RateLimiter) -> GuardedTool:
-    """Return the guarded tool for `function`.
-
-    Raises:
-        TypeError: if it was not declared.
-        InvalidTool: if JSON Schema cannot describe one of its parameters.
-    """
+    """Return the guarded tool for `function`; a `TypeError` says why it cannot be served."""
     policy = policy_of(function, ToolPolicy)
     tool, check_result = _described(function, policy)
     blocking = not inspect.iscoroutinefunction(inspect.unwrap(function))
@@ -83,12 +76,11 @@ def _described(function: Callable[..., Any], policy: ToolPolicy) -> tuple[sdk.To
             raise InvalidTool(f"the tool {name} cannot be served: rename {', '.join(taken)}, which pydantic reserves.")
         fields = {field if field in named else info.alias or field: field for field, info in given.items()}
         tool.parameters, validator = exact(tool.fn_metadata.arg_model)
-        returns_text = inspect.signature(function, eval_str=True).return_annotation is str
         tool.fn_metadata = StrictMetadata(
             **dict(tool.fn_metadata),
             fields=fields,
             validator=validator,
-            returns_text=returns_text,
+            returns_text=inspect.signature(function, eval_str=True).return_annotation is str,
             may_ask=_may_ask(tool, function),
         )
         return tool, result_check(tool.output_schema or {})

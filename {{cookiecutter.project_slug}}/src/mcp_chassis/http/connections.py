@@ -10,27 +10,22 @@ from ..limits.client_address import Network, client_key, is_in_networks
 class Place(NamedTuple):
     """What a new connection gets."""
 
-    key: str
-    """The client that it is counted for; empty for a trusted proxy or a local socket."""
+    key: str  # the client that it is counted for; empty for a trusted proxy or a local socket
     state: Literal["open", "full", "full for this address", "hang up"]
 
 
 class Connections:
     """Counts connections. One beyond the limits gets an error response; too many of those are disconnected at once.
 
-    Args:
-        max_total: connections in all.
-        max_per_address: from one IPv4 address, or from one /64 of IPv6.
-        exempt: networks that carry the connections of many clients: trusted proxies.
+    An address is one of IPv4, or a /64 of IPv6. Exempt are trusted proxies: each carries those of many clients.
     """
 
     def __init__(self, max_total: int, max_per_address: int, *, exempt: Sequence[Network] = ()) -> None:
         self._max_total = max_total
         self._max_per_address = max_per_address
-        self._exempt = tuple(exempt)
+        self._exempt = exempt
         self._open: Counter[str] = Counter()
-        self._total = 0
-        self._refused = 0
+        self._total = self._refused = 0
 
     def count(self) -> int:
         """Return how many are open, also those that only get an error response."""

@@ -13,17 +13,12 @@ class RequestContext:
     """One HTTP request. Created by `RequestContextLayer`, shared by every task that serves the request."""
 
     request_id: str
-    client: str
-    """The client's address; from `X-Forwarded-For` only if a trusted proxy wrote it."""
+    client: str  # the client's address; from `X-Forwarded-For` only if a trusted proxy wrote it
     headers: Sequence[tuple[bytes, bytes]] = ()
-    event_recorded: bool = False
-    """Whether a more precise security event than `http_error` was recorded for this request."""
-    calls: list[dict[str, Any]] = field(default_factory=list)
-    """Records for the audit trail, which are written with the status of the response."""
-    audited: bool = False
-    """Whether a call of this request left its line."""
-    response_headers: Sequence[tuple[bytes, bytes]] = ()
-    """What layers add to the head of the response."""
+    event_recorded: bool = False  # whether a more precise security event than `http_error` was recorded
+    calls: list[dict[str, Any]] = field(default_factory=list)  # for the audit trail, with the status of the response
+    audited: bool = False  # whether a call of this request left its line
+    response_headers: Sequence[tuple[bytes, bytes]] = ()  # what layers add to the head of the response
     finished: bool = False
 
     def credentials(self) -> bytes:

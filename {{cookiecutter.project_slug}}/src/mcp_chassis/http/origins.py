@@ -14,11 +14,7 @@ _HOST_LABELS = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<
 
 
 def normal_origin(text: str) -> str:
-    """Return `text` as a browser would write it in `Origin` (RFC 6454, section 6.1).
-
-    Raises:
-        ValueError: saying what an origin looks like.
-    """
+    """Return `text` as a browser writes it in `Origin` (RFC 6454, section 6.1). A `ValueError` says what it lacks."""
     usage = f"{text!r} is not an origin: write https://host or https://host:port"
     if not text.isprintable() or " " in text:
         raise ValueError(usage)

@@ -15,16 +15,12 @@ _REFUSED_TIMEOUT_SECONDS = 1.0  # in which a connection beyond the limits may as
 _MAX_HELD_BYTES = 65_536  # to join more costs more than a second system call
 _MIN_TAKEN_BYTES = 65_536  # that a client has to take within the send time-out, if a response is larger
 
-_CLOSE = (b"connection", b"close")
+_CLOSING = (*SECURITY_HEADERS, (b"connection", b"close"))
 _FULL = {
-    "full": Refusal(
-        503, "All connections are in use. Try again in a few seconds.", headers=[*SECURITY_HEADERS, _CLOSE]
-    ),
-    "full for this address": Refusal(
-        429, "Your address has too many open connections. Close some.", headers=[*SECURITY_HEADERS, _CLOSE]
-    ),
+    "full": Refusal(503, "All connections are in use. Try again in a few seconds.", headers=_CLOSING),
+    "full for this address": Refusal(429, "Your address has too many open connections. Close some.", headers=_CLOSING),
 }
-_BAD_REQUEST = (*SECURITY_HEADERS, (b"content-type", b"text/plain; charset=utf-8"), _CLOSE)
+_BAD_REQUEST = (*_CLOSING, (b"content-type", b"text/plain; charset=utf-8"))
 
 
 class _Transport:
@@ -78,8 +74,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     receive_timeout: float = 10
     """Seconds from the connection, or from the first byte of a further request, to the last byte of the body."""
-    send_timeout: ClassVar[float] = 10
-    """Seconds in which a client takes its response, or 64 KB more of it."""
+    send_timeout: ClassVar[float] = 10  # seconds in which a client takes its response, or 64 KB more of it
     max_unread_bytes: ClassVar[int] = 1_048_576
     """Bytes of a body that are still taken after its request has been refused. Closing at once would send a reset,
     which may overtake the response (RFC 9112, section 9.6). A client that sends more is not read any further."""
@@ -217,12 +212,10 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._connection.close()
 
     def pause_writing(self) -> None:
-        """Start the deadline of a client that does not take its response."""
         super().pause_writing()
         self._watch_sending()
 
     def resume_writing(self) -> None:
-        """Stop that deadline: everything has been taken."""
         self._stop_sending()
         super().resume_writing()
 

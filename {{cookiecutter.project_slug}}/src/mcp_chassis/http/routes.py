@@ -27,7 +27,6 @@ class ExactRoute(Route):
     """
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Say whether this is the path."""
         if scope["type"] != "http" or scope["path"] != self.path:
             return Match.NONE, {}
         is_served = self.methods is None or scope["method"] in self.methods
@@ -36,27 +35,17 @@ class ExactRoute(Route):
 
 @dataclass(kw_only=True)
 class Health:
-    """Serves the three health routes.
-
-    Args:
-        version: of the project.
-        environment: the setting of that name.
-        is_known: whether the caller is authenticated and may see more than the status.
-        open_connections: returns how many there are.
-        problems: returns what an operator should repair, a sentence each.
-        degraded: whether something is unavailable for which the server has a fallback.
-        failing: returns the names of the checks that fail: something without a fallback is unavailable.
-    """
+    """Serves the three health routes."""
 
     version: str
     environment: str
-    is_known: Callable[[], bool]
+    is_known: Callable[[], bool]  # whether the caller is authenticated and may see more than the status
     open_connections: Callable[[], int]
-    problems: Callable[[], list[str]] = list
-    degraded: Callable[[], bool] = lambda: False
+    problems: Callable[[], list[str]] = list  # returns what an operator should repair, a sentence each
+    degraded: Callable[[], bool] = lambda: False  # whether something is unavailable for which the server has a fallback
     failing: Callable[[], Awaitable[list[str]]] | None = None
-    ready: bool = field(default=False, init=False)
-    """True between the end of the start and the beginning of the shutdown."""
+    """Returns the names of the checks that fail: something without a fallback is unavailable."""
+    ready: bool = field(default=False, init=False)  # between the end of the start and the beginning of the shutdown
     _started: float = field(default_factory=time.monotonic, init=False)
 
     async def live(self, _: Request) -> Response:
@@ -73,9 +62,8 @@ class Health:
 
     async def health(self, _: Request) -> Response:
         """The status; for authenticated callers also what an operator asks first."""
-        report: dict[str, object] = {
-            "status": "stopping" if not self.ready else "degraded" if self.degraded() else "ok"
-        }
+        status = "stopping" if not self.ready else "degraded" if self.degraded() else "ok"
+        report: dict[str, object] = {"status": status}
         if self.is_known():
             report |= {
                 "version": self.version,

@@ -29,11 +29,7 @@ _CLEANUP_SECONDS = 2.0  # after SHUTDOWN_TIMEOUT, for what was cancelled
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """Return a socket to accept connections from. On `::` it serves IPv4 as well.
-
-    Raises:
-        SettingsError: if the port is taken.
-    """
+    """Return a socket to accept connections from, on `::` for IPv4 as well. `SettingsError`: the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = host == "::" and socket.has_dualstack_ipv6()
     try:
@@ -47,23 +43,15 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class Application(Starlette):
-    """The application, with what the server that runs it needs to know.
-
-    Args:
-        connections: counts those that are open.
-        events: where refusals below the application are recorded.
-        begin_shutdown: called at the beginning of a shutdown, before open requests are waited for.
-        options: of Starlette.
-    """
+    """The application, with what the server that runs it needs to know."""
 
     def __init__(
         self, *, connections: Connections, events: EventLog, begin_shutdown: Callable[[], None], **options: Any
     ) -> None:
         super().__init__(**options)
         self.router.redirect_slashes = False  # a redirect would be built from the Host header
-        self.connections = connections
-        self.events = events
-        self.begin_shutdown = begin_shutdown
+        self.connections, self.events = connections, events
+        self.begin_shutdown = begin_shutdown  # called before open requests are waited for
 
 
 class Server(uvicorn.Server):
@@ -93,20 +81,15 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and log the URL that clients use.
-
-        Raises:
-            SettingsError: if the port is taken.
-        """
+        """Listen, and log the URL that clients use."""
         if sockets is None and self.config.host == "::":  # asyncio would serve IPv6 alone
             sockets = [listening_socket(self.config.host, self.config.port)]
         try:
             await super().startup(sockets)
         except SystemExit as end:
-            error = end.__context__
-            if not isinstance(error, OSError):
+            if not isinstance(end.__context__, OSError):
                 raise
-            raise cannot_listen("PORT", self.config.host, self.config.port, error) from None
+            raise cannot_listen("PORT", self.config.host, self.config.port, end.__context__) from None
         log.info("the MCP endpoint is ready", url=self._url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -133,7 +116,6 @@ if hasattr(os, "register_at_fork"):
 
 
 def make_server(app: Application, settings: Settings) -> Server:
-    """Return the server, ready to run."""
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -160,13 +142,7 @@ def make_server(app: Application, settings: Settings) -> Server:
 
 
 def serve(app: Application, settings: Settings, sockets: list[socket.socket] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what runs and exit with 0.
-
-    Args:
-        app: what to serve.
-        settings: of the server.
-        sockets: to accept from; by default one as `HOST` and `PORT` say.
-    """
+    """Serve, by default at `HOST` and `PORT`, until SIGTERM or SIGINT; then finish what runs and exit with 0."""
     # uvicorn raises the signal once more after it has drained; an ordered stop is a success all the same.
     for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
         if hasattr(signal, name):

@@ -18,31 +18,19 @@ from .responses import Refusal, json_rpc_error
 
 @dataclass
 class AuthorizationLayer(Gate):
-    """Refuses requests without a principal, or without the scope that their path needs.
+    """Refuses requests without a principal, or without the scope that their path needs."""
 
-    Args:
-        app, events: as of `Gate`.
-        public: paths that need no principal. Compared with the path that the router will use.
-        protected: paths that show data of other callers, each with the scope it needs. Never for anonymous callers.
-        challenge: the value of `WWW-Authenticate`, to which an error is added.
-        first_challenge: the value for a request without a credential.
-        asked_for: returns the name by which clients ask for a scope.
-        open: beginnings of further public paths.
-    """
-
-    public: frozenset[str]
-    protected: Mapping[str, str]
-    challenge: str
-    first_challenge: str
-    asked_for: Callable[[str], str] = str
-    open: tuple[str, ...] = ()
+    public: frozenset[str]  # paths that need no principal, compared with the path that the router will use
+    protected: Mapping[str, str]  # paths that show data of other callers, with their scopes; never for anonymous ones
+    challenge: str  # the value of `WWW-Authenticate`, to which an error is added
+    first_challenge: str  # the value for a request without a credential
+    asked_for: Callable[[str], str] = str  # returns the name by which clients ask for a scope
+    open: tuple[str, ...] = ()  # beginnings of further public paths
 
     def __post_init__(self) -> None:
         # Without `error`: no credential was sent that could be wrong (RFC 6750, section 3.1).
-        challenge = (b"www-authenticate", self.first_challenge.encode())
-        self._missing = Refusal(
-            401, "Authentication is needed: send `Authorization: Bearer <key>`.", headers=[challenge]
-        )
+        headers = [(b"www-authenticate", self.first_challenge.encode())]
+        self._missing = Refusal(401, "Authentication is needed: send `Authorization: Bearer <key>`.", headers=headers)
 
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         path, needed = scope["path"], self.protected.get(scope["path"])
@@ -63,16 +51,10 @@ class AuthorizationLayer(Gate):
 
 @dataclass
 class ScopeLayer(Gate):
-    """Refuses what the caller's scopes do not allow, and names the scopes that are needed.
-
-    Args:
-        app, events: as of `Gate`.
-        forbidden: returns, for a method and its parameters, the error if the caller lacks a scope, and notes it.
-        challenge: the value of `WWW-Authenticate`, to which the scopes are added.
-        asked_for: returns the name by which clients ask for a scope.
-    """
+    """Refuses what the caller's scopes do not allow, and names the scopes that are needed."""
 
     forbidden: Callable[[str, Mapping[str, Any]], ErrorData | None]
+    """Returns, for a method and its parameters, the error if the caller lacks a scope, and notes it."""
     challenge: str
     asked_for: Callable[[str], str] = str
 

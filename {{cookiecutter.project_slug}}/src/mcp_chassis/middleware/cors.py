@@ -20,10 +20,6 @@ class CorsLayer(CORSMiddleware):
     """Starlette's CORS, for requests with an `Origin` only: others do not come from a browser page.
 
     Their responses lack `Vary: Origin`, which is meant for caches; none may store them (`Cache-Control: no-store`).
-
-    Args:
-        app: the next layer.
-        origins: of pages that may send MCP requests and read the responses.
     """
 
     def __init__(self, app: ASGIApp, *, origins: Sequence[str]) -> None:

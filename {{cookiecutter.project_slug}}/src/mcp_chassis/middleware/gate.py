@@ -18,12 +18,7 @@ _WRONG_ORIGIN = Refusal(403, "This Origin is not allowed. Add it to TRUSTED_ORIG
 
 @dataclass
 class Gate(ABC):
-    """Answers requests that `refusal` refuses, and passes everything else on.
-
-    Args:
-        app: the next layer.
-        events: where refusals are recorded.
-    """
+    """Answers requests that `refusal` refuses, which it notes in `events`, and passes all others on to `app`."""
 
     app: ASGIApp
     events: EventLog
@@ -39,12 +34,7 @@ class Gate(ABC):
 
 @dataclass
 class BlockedClientsLayer(Gate):
-    """Refuses addresses that an operator has named: the first move of an incident response.
-
-    Args:
-        app, events: as of `Gate`.
-        blocked: networks that are not served.
-    """
+    """Refuses addresses that an operator has named: the first move of an incident response."""
 
     blocked: Sequence[Network]
 
@@ -55,37 +45,26 @@ class BlockedClientsLayer(Gate):
         return _BLOCKED
 
 
+@dataclass
 class HostAndOriginLayer(Gate):
     """Refuses requests for another host, or from pages of an unknown origin, by exact allow-lists on every route.
 
     Against DNS rebinding, where a page's own host name is made to resolve to this server (MCP specification, Streamable
     HTTP, security warning). No prefix or wildcard matches are offered: `http://localhost:80.evil.example` passes them.
-
-    Args:
-        app, events: as of `Gate`.
-        hosts: every allowed `Host`, with its port where the scheme's default does not apply.
-        origins: every allowed `Origin`.
-        probes: paths that need no allowed `Host`: a kubelet or a load balancer asks for the address of the server.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        events: EventLog,
-        hosts: Iterable[str],
-        origins: Iterable[str],
-        probes: Container[str] = (),
-    ) -> None:
-        super().__init__(app, events)
-        self._hosts = frozenset(host.lower().encode() for host in hosts)
-        self._origins = frozenset(origin.encode() for origin in origins)
-        self._probes = probes
+    hosts: Iterable[str]  # every allowed `Host`, with its port where the scheme's default does not apply
+    origins: Iterable[str]
+    probes: Container[str] = ()  # need no allowed `Host`: a kubelet or a load balancer asks for the server's address
+
+    def __post_init__(self) -> None:
+        self._hosts = frozenset(host.lower().encode() for host in self.hosts)
+        self._origins = frozenset(origin.encode() for origin in self.origins)
 
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         is_own = len(hosts) == 1 and hosts[0].lower() in self._hosts
-        if not is_own and scope["path"] not in self._probes:
+        if not is_own and scope["path"] not in self.probes:
             return self._recorded("host", hosts, _WRONG_HOST)
         origins = [value for name, value in scope["headers"] if name == b"origin"]
         # Without an Origin, no browser page is asking (RFC 6454, section 7.3). A browser never sends two.

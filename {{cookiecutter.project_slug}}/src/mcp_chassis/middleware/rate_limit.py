@@ -19,15 +19,11 @@ _TOO_MANY = Refusal(429, "Too many requests. Wait for the number of seconds in R
 class RateLimitLayer(Gate):
     """Refuses callers above their rate, and tells every caller how much is left.
 
-    Args:
-        app: the next layer. It may take further places for a request by `scope["state"]["take_places"]`.
-        events: as of `Gate`.
-        limiter: does the counting.
-        exempt: paths that are never limited, for probes.
+    Further layers may take further places for a request by `scope["state"]["take_places"]`.
     """
 
     limiter: RateLimiter
-    exempt: frozenset[str]
+    exempt: frozenset[str]  # paths of probes
 
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         if scope["path"] in self.exempt:

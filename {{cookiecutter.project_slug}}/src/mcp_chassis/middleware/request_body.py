@@ -38,24 +38,12 @@ def replayed(body: Message, receive: Receive) -> Receive:
 
 
 class _Refused(Exception):
-    """The request gets this response."""
-
-    def __init__(self, response: ASGIApp) -> None:
-        super().__init__()
-        self.response = response
+    """The request gets the response that is the argument."""
 
 
 @dataclass
 class RequestBodyLayer:
-    """Reads and parses the body, and refuses what is not one JSON-RPC message.
-
-    Args:
-        app: the next layer.
-        events: where refusals are recorded.
-        endpoint: the path whose POST requests carry MCP messages.
-        max_bytes: largest body.
-        max_nodes: most values in a body.
-    """
+    """Reads and parses the body of each POST to `endpoint`, and refuses what is not one JSON-RPC message."""
 
     app: ASGIApp
     events: EventLog
@@ -77,7 +65,8 @@ class RequestBodyLayer:
         except ClientDisconnect:
             return  # half a message is not acted upon
         except _Refused as refused:
-            await refused.response(scope, receive, send)
+            (response,) = refused.args
+            await response(scope, receive, send)
             return
         scope.setdefault("state", {})["mcp_message"] = message
         await self.app(scope, replayed({"type": "http.request", "body": body, "more_body": False}, receive), send)

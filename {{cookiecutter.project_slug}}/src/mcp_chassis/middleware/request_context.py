@@ -30,12 +30,7 @@ error_log = structlog.get_logger("error")
 
 
 class AccessLog:
-    """Writes a line for each request, also to the audit trail. Those without a caller or with an error are sampled.
-
-    Args:
-        recorder: of the audit trail; gets every line.
-        enabled: whether lines are written to the log.
-    """
+    """Writes a line for each request, also to the audit trail. Those without a caller or with an error are sampled."""
 
     def __init__(self, recorder: Recorder | None = None, *, enabled: bool = True) -> None:
         self._recorder = recorder or Recorder()
@@ -66,22 +61,14 @@ class RequestContextLayer:
 
     It finishes the head of the response: security headers where the application has not set them, the request id, and
     what other layers have left in the context.
-
-    Args:
-        app: the next layer.
-        events: where failed requests are recorded.
-        access_log: where every request is added.
-        trusted_proxies: networks whose `X-Forwarded-For` is believed.
-        routes: paths that are served, by which requests are counted.
-        https: whether clients reach this server by https; only then may browsers be told to insist on it.
     """
 
     app: ASGIApp
     events: EventLog
     access_log: AccessLog
-    trusted_proxies: Sequence[Network] = ()
-    routes: frozenset[str] = frozenset()
-    https: bool = False
+    trusted_proxies: Sequence[Network] = ()  # networks whose `X-Forwarded-For` is believed
+    routes: frozenset[str] = frozenset()  # paths that are served, by which requests are counted
+    https: bool = False  # whether clients reach this server by https: only then may browsers be told to insist on it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

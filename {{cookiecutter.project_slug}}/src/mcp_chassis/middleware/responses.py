@@ -40,11 +40,8 @@ class Refusal:
     It is an OAuth error as well (RFC 6749, section 5.2): where clients expect one, they show its `error_description`,
     and report any other document as malformed.
 
-    Args:
-        status: the HTTP status code.
-        detail: a sentence for the client: what was wrong and what to do.
-        headers: further response headers, lower-case names.
-        error: the OAuth error code, if it is not that of the status.
+    `detail` is a sentence for the client: what was wrong and what to do. `error` is the OAuth error code, if it is not
+    that of the status. Names of `headers` are in lower case.
     """
 
     def __init__(
@@ -83,11 +80,7 @@ def json_rpc_error(
 
 
 def exception_handlers(endpoint: str) -> dict[type[Exception] | int, ExceptionHandler]:
-    """Return the handlers of errors of the router: 404, 405, a wrong query.
-
-    Args:
-        endpoint: the path of the MCP endpoint, named to a client that sent a slash too many.
-    """
+    """Return the handlers of the router's errors: 404, which names the path of the endpoint, 405, a wrong query."""
     details = {
         404: f"There is nothing at this path. The MCP endpoint is {endpoint}.",
         405: "This method is not served here. See the Allow header.",

@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...rooms import Room
 from .exchange import TokenExchange, on_behalf_of
-from .introspection import IntrospectionVerifier
+from .introspection import IntrospectionVerifier, KeyForm
 from .jwks import IssuerKeys
-from .key_form import KeyForm
 from .resource_metadata import ResourceMetadata
 from .rules import Rules
 from .settings import OAuthSettings
@@ -30,20 +29,18 @@ class OAuth(Room):
     settings = OAuthSettings
 
     def authenticates(self, settings: "Settings") -> bool:
-        """Whether tokens are accepted."""
         return settings.room(OAuthSettings).auth_mode == "oauth"
 
     def assemble(self, parts: "Parts") -> None:
-        """Add the verifiers, the metadata, and its URL in the challenge."""
         own = parts.settings.room(OAuthSettings)
-        if own.auth_mode != "oauth" or own.oauth_issuer is None:
+        rules = own.rules_of(parts.settings.resource_url)
+        if rules is None:
             return
-        rules = own.rules_of(own.oauth_issuer, parts.settings.resource_url)
         parts.verifiers += _verifiers(parts, own, rules)
         parts.asked_for = rules.asked_for
         endpoint = parts.settings.mcp_endpoint
         base = parts.settings.resource_url.removesuffix(endpoint)
-        metadata = ResourceMetadata(base, endpoint, own.oauth_issuer, lambda: map(rules.asked_for, parts.base_scopes))
+        metadata = ResourceMetadata(base, endpoint, rules.issuer, lambda: map(rules.asked_for, parts.base_scopes))
         parts.challenge += f', resource_metadata="{metadata.url}"'
         parts.base_scopes = frozenset(own.oauth_base_scopes)
         parts.lists_all = frozenset({"oauth"}) if own.oauth_list_all else frozenset()
@@ -51,7 +48,6 @@ class OAuth(Room):
         parts.public |= set(metadata.paths)
 
     def add_commands(self, commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-        """Add `check --token`."""
         from .token_report import add_option  # noqa: PLC0415
 
         add_option(commands.choices["check"])
@@ -63,9 +59,9 @@ class OAuth(Room):
         from .token_report import setup  # noqa: PLC0415
 
         own = settings.room(OAuthSettings)
-        if own.auth_mode != "oauth" or own.oauth_issuer is None:
+        rules = own.rules_of(settings.resource_url)
+        if rules is None:
             return
-        rules = own.rules_of(own.oauth_issuer, settings.resource_url)
         yield from setup(own, rules)
         asked = map(rules.asked_for, own.oauth_base_scopes or sorted(unchecked_server(service).access.base_scopes))
         lists = "everything" if own.oauth_list_all else "what the caller may use"

@@ -78,12 +78,7 @@ class TokenExchange(IssuerClient):
         self._asking: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
     async def token(self, subject_token: str, audience: str, scopes: tuple[str, ...]) -> str:
-        """Return a token for `audience` that acts for the subject of `subject_token`.
-
-        Raises:
-            ToolError: if the authorization server refuses it.
-            UpstreamError: if it does not answer properly.
-        """
+        """Return a token for `audience` that acts for the subject of `subject_token`. Raises as `on_behalf_of`."""
         key = "\n".join((subject_token, audience, *scopes))
         async with self._asking.setdefault(key, anyio.Lock()):  # of many calls that need it, one asks
             kept = self._kept.get(key)
@@ -113,14 +108,14 @@ class TokenExchange(IssuerClient):
 
 def _exchanged(document: Mapping[str, Any], subject_token: str) -> _Exchanged:
     """Return the token in an answer (RFC 8693, section 2.2.1)."""
-    token, lifetime = document.get("access_token"), document.get("expires_in", 0)
+    token = document.get("access_token")
     is_bearer = str(document.get("token_type")).lower() == "bearer" and document.get("issued_token_type") in _USABLE
     if not isinstance(token, str) or _TOKEN.fullmatch(token) is None or not is_bearer:
         raise _failed("the answer holds no access token")
     if token == subject_token:  # it would pass the caller's token through (MCP, security best practices)
         raise _failed("the answer holds the token of the caller")
     try:
-        seconds = number(lifetime)
+        seconds = number(document.get("expires_in", 0))
     except InvalidCredential:
         seconds = 0  # then it is not kept
     return _Exchanged(token=token, until=time.time() + seconds - _MARGIN)

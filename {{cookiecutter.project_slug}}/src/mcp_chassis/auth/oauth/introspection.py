@@ -1,7 +1,8 @@
-"""Opaque access tokens, introspected at the authorization server (RFC 7662)."""
+"""Opaque access tokens, introspected at the authorization server (RFC 7662), which is shown no API key."""
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import anyio
 import structlog
 
 from ...sinks.errors import UpstreamError
+from ..keys.format import ID_LENGTH, ID_PATTERN, PREFIX
 from ..principal import Principal
 from ..verifier import InvalidCredential
 from .jwks import IssuerClient, IssuerUnavailable, cause_of, json_object
@@ -23,6 +25,8 @@ _COOL_DOWN = 5.0  # seconds between a request that failed and the next one
 _MAX_CONCURRENT = 10  # requests
 # Statuses that reject this one token. If they counted as an outage, any client could cause one.
 _TOKEN_REJECTED = frozenset({400, 413, 414, 422})
+# The prefix at the beginning; or anywhere, with what follows it in either form.
+_MARKED = re.compile(rf"^{PREFIX}|{PREFIX}(?:{ID_PATTERN}_|[\w-]{{43}})", re.IGNORECASE)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -30,30 +34,20 @@ class IntrospectionVerifier(IssuerClient, TokenVerifier):
     """Judges tokens that are neither API keys nor JWTs, by sending them to the issuer.
 
     The answer must have `aud`: a token for another server is active as well. It need not have `iss`.
-
-    Args:
-        may_be_key: whether a token may be an API key, which the issuer must not see.
-        recheck: seconds until it is asked again about a token whose stream is open.
     """
 
-    may_be_key: Callable[[str], bool]
-    recheck: float = 1.0
+    may_be_key: Callable[[str], bool]  # whether a token may be an API key, which the issuer must not see
+    recheck: float = 1.0  # seconds until it is asked again about a token whose stream is open
 
     def __post_init__(self) -> None:
         self._at_once = anyio.CapacityLimiter(_MAX_CONCURRENT)
         self._again_at = 0.0
 
     async def verify(self, token: str) -> Principal:
-        """Return the token's subject or, without one, its client (RFC 9068, section 2.2).
-
-        Raises:
-            InvalidCredential: if the token may be a key, is not active, or not for this server.
-            IssuerUnavailable: if the issuer does not answer.
-        """
+        """Return the token's subject or, without one, its client (RFC 9068, section 2.2)."""
         if self.may_be_key(token):
             raise InvalidCredential("key_form")
-        verdict = self._verdicts.get(token) or await self._judge(token)
-        return verdict.principal
+        return (self._verdicts.get(token) or await self._judge(token)).principal
 
     async def verify_again(self, token: str) -> Principal:
         """Ask the issuer again before the usual time, so that a stream ends soon after its token was revoked."""
@@ -107,3 +101,28 @@ class IntrospectionVerifier(IssuerClient, TokenVerifier):
             self._again_at = time.monotonic() + _COOL_DOWN
             log.error("a token could not be introspected", cause=cause_of(error))
             raise IssuerUnavailable from None
+
+
+class KeyForm:
+    """Tells what may be an API key: mistyped, without its prefix, rotated, or of another server.
+
+    `key` is the configured `API_KEY`, empty without one; `ids` returns the ids of the other keys.
+    """
+
+    def __init__(self, key: str, ids: Callable[[], Container[str]]) -> None:
+        secret = key.removeprefix(PREFIX).lower()
+        self._third = third = len(secret) // 3  # two typing errors leave one of three pieces as it was
+        self._pieces = frozenset(filter(None, (secret[start : start + third] for start in (0, third, 2 * third))))
+        # One of an older `.env`, without the prefix, is also recognised by its length: so are those that it replaced.
+        self._length = len(key.rstrip("=")) if key and not key.startswith(PREFIX) else None
+        self._ids = ids
+
+    def matches(self, token: str) -> bool:
+        """Whether `token` has the marks of a key, the id of one, a third of `API_KEY`, or about its length."""
+        text, ids = token.lower(), self._ids()
+        if _MARKED.search(token) or any(part[-ID_LENGTH:] in ids for part in text.split("_")[:-1]):
+            return True
+        if self._length is not None and abs(len(token.rstrip("=")) - self._length) <= 1:
+            return True
+        # Looked up by their hashes, which are keyed: how many characters are right does not show in the time.
+        return any(text[start : start + self._third] in self._pieces for start in range(len(text) - self._third + 1))

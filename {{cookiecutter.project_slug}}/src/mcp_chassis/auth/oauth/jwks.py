@@ -32,12 +32,8 @@ class IssuerUnavailable(Unavailable):
 class IssuerKeys:
     """Looks up signing keys by `kid`.
 
-    Only URLs from the settings and the configured issuer's own metadata are fetched, never one from a token.
-
-    Args:
-        issuer: the issuer identifier (RFC 8414, section 2). Settings allow http on this machine only, for development.
-        reach: how the issuer is reached.
-        url: of the keys, where metadata does not tell.
+    Only URLs from the settings and the configured issuer's own metadata are fetched, never one from a token. `url` is
+    that of the keys, where metadata does not tell.
     """
 
     def __init__(self, issuer: str, reach: Reach = Reach(), *, url: str | None = None) -> None:  # noqa: B008  (frozen)
@@ -51,22 +47,18 @@ class IssuerKeys:
     async def key(self, kid: str | None) -> dict[str, Any] | None:
         """Return the JWK with that `kid`, the only key if the token names none, or None.
 
-        Raises:
-            IssuerUnavailable: if there are no usable keys at all.
+        `IssuerUnavailable`: there are no usable keys at all.
         """
-        found = self._find(kid)
+        found = key_of(kid, self._keys)
         if found is not None and self._lock.locked() and self._age() <= _STALE:
             return found  # a fetch is under way: an issuer that hangs must not delay all callers
         if found is None or self._age() > _FRESH:
             async with self._lock:  # of many callers that miss one key, one asks; the others find the cool-down
                 await self._refresh()
-            found = self._find(kid)
+            found = key_of(kid, self._keys)
         if self._age() > _STALE:
             raise IssuerUnavailable
         return found
-
-    def _find(self, kid: str | None) -> dict[str, Any] | None:
-        return key_of(kid, self._keys)
 
     def _age(self) -> float:
         return time.monotonic() - self._fetched_at
@@ -77,25 +69,17 @@ class IssuerKeys:
             return
         self._tried_at = now
         try:
-            self._keys = await _fetch_keys(self._fetcher, self._issuer, self._url)
+            with anyio.fail_after(2 * TIMEOUT):
+                url = self._url or (await _first_metadata(self._fetcher, self._issuer))["jwks_uri"]
+                self._keys = signing_keys(await _get(self._fetcher, url))
         except (TimeoutError, ValueError, UpstreamError) as error:
             log.error("the issuer's keys could not be fetched", issuer=self._issuer, cause=cause_of(error))
         else:
             self._fetched_at = now
 
 
-async def _fetch_keys(fetcher: SafeFetcher, issuer: str, url: str | None) -> list[dict[str, Any]]:
-    with anyio.fail_after(2 * TIMEOUT):
-        url = url or (await _first_metadata(fetcher, issuer))["jwks_uri"]
-        return signing_keys(await _get(fetcher, url))
-
-
 def signing_keys(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the keys of a JWK Set (RFC 7517) that can verify signatures.
-
-    Raises:
-        ValueError: if it is none.
-    """
+    """Return the keys of a JWK Set (RFC 7517) that can verify signatures."""
     keys = document.get("keys")
     if not isinstance(keys, list):
         raise ValueError("no key set")
@@ -126,11 +110,8 @@ async def _first_metadata(fetcher: SafeFetcher, issuer: str) -> dict[str, Any]:
             continue  # if it does not answer at all, neither would it for the second document
         # Mix-up defence (RFC 8414, section 3.3), and no way from https to http.
         uri = metadata.get("jwks_uri")
-        if (
-            metadata.get("issuer") == issuer
-            and isinstance(uri, str)
-            and urlsplit(uri).scheme in {"https", parts.scheme}
-        ):
+        is_safe = isinstance(uri, str) and urlsplit(uri).scheme in {"https", parts.scheme}
+        if is_safe and metadata.get("issuer") == issuer:
             return metadata
     raise ValueError("no usable metadata")
 
@@ -141,16 +122,9 @@ async def _get(fetcher: SafeFetcher, url: str) -> dict[str, Any]:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class IssuerClient:
-    """Asks one endpoint of the authorization server, as its client.
+    """Asks one endpoint of the authorization server, as its client."""
 
-    Args:
-        url: the endpoint. It comes from the settings only.
-        client_id: this server's client ID.
-        client_secret: this server's client secret.
-        fetcher: sends the requests.
-    """
-
-    url: str
+    url: str  # from the settings only
     client_id: str
     client_secret: str
     fetcher: SafeFetcher
@@ -167,11 +141,7 @@ class IssuerClient:
 
 
 def json_object(answer: Fetched) -> dict[str, Any]:
-    """Return the JSON object in an issuer's answer.
-
-    Raises:
-        ValueError: if there is none.
-    """
+    """Return the JSON object in an issuer's answer; a `ValueError` says why there is none."""
     if answer.status != 200:
         raise ValueError(f"status {answer.status}")
     try:

@@ -10,26 +10,18 @@ Provider = Literal["entra", "auth0", "keycloak", "okta", "cognito", "google", "g
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One provider. The members that settings have as well are what those are by default.
-
-    Args:
-        scope_prefix: `{audience}` in it stands for the audience.
-        issuer_path: pattern of the path that ends an issuer URL.
-        issuer_advice: what to set OAUTH_ISSUER to.
-        needed: settings that must not be empty, each with the reason.
-        useless: settings that cannot work with this provider, each with the reason.
-        opaque: what to do about a token that is no JWT.
-    """
+    """One provider. The members that settings have as well are what those are by default."""
 
     scope_claims: str = "scope,scp"
-    scope_prefix: str = ""
+    scope_prefix: str = ""  # `{audience}` in it stands for the audience
     subject_claims: str = "sub"
     audience_claims: str = "aud"
     required_claims: str = ""
-    issuer_path: str = ".*"
-    issuer_advice: str = ""
-    needed: Mapping[str, str] = field(default_factory=dict)
-    useless: Mapping[str, str] = field(default_factory=dict)
+    issuer_path: str = ".*"  # pattern of the path that ends an issuer URL
+    issuer_advice: str = ""  # what to set OAUTH_ISSUER to
+    needed: Mapping[str, str] = field(default_factory=dict)  # settings that must not be empty, each with the reason
+    useless: Mapping[str, str] = field(default_factory=dict)  # settings that cannot work here, each with the reason
+    # What to do about a token that is no JWT:
     opaque: str = "Have the provider issue JWTs, or set OAUTH_INTROSPECTION_URL."
 
 

@@ -10,33 +10,22 @@ from urllib.request import getproxies_environment, proxy_bypass
 from ...sinks.addresses import IPNetwork
 from ...sinks.fetch import SafeFetcher
 
-TIMEOUT = 5.0
-"""Seconds for one request."""
+TIMEOUT = 5.0  # seconds for one request
 _MAX_BYTES = 262_144  # of one document
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """How an issuer is reached, at all of its URLs.
+    """How an issuer is reached, at all of its URLs."""
 
-    Args:
-        networks: internal networks in which it may be.
-        ca_file: certificate authorities that are trusted instead of the system's.
-        proxy: URL of an HTTP proxy, which resolves the names. None: the one of `HTTPS_PROXY`, unless `NO_PROXY` names
-            the host.
-    """
-
-    networks: Sequence[IPNetwork] = ()
-    ca_file: Path | None = None
+    networks: Sequence[IPNetwork] = ()  # internal networks in which it may be
+    ca_file: Path | None = None  # certificate authorities that are trusted instead of the system's
     proxy: str | None = field(default=None, repr=False)
+    """URL of an HTTP proxy, which resolves the names. None: that of `HTTPS_PROXY`, unless `NO_PROXY` has the host."""
 
     def fetcher(self, url: str) -> SafeFetcher:
-        """Return a fetcher for a URL of the issuer: https only, unless it is http, which is allowed on this machine.
-
-        Raises:
-            ConfigurationError: if the proxy or the file cannot be used.
-        """
+        """Return a fetcher for a URL of the issuer: https only, unless it is http, which is allowed on this machine."""
         parts = urlsplit(url)
         local = parts.scheme == "http"
         return SafeFetcher(

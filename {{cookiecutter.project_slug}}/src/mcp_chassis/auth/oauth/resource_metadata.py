@@ -14,13 +14,7 @@ class ResourceMetadata:
     """The document, served at the paths where clients look for it (RFC 9728, section 3.1).
 
     Behind a proxy that strips a path, only what is below that path is sure to arrive here: the challenge names that URL
-    (section 5.1), and the one of section 3.1 is served for proxies that pass it on.
-
-    Args:
-        base: the URL of this server, with the path that a proxy strips.
-        endpoint: the path of the MCP endpoint below it.
-        issuer: the authorization server that issues tokens for it.
-        scopes: returns the scopes that clients request at first.
+    (section 5.1), and the one of section 3.1 is served for proxies that pass it on. `base` has the stripped path.
     """
 
     def __init__(self, base: str, endpoint: str, issuer: str, scopes: Callable[[], Iterable[str]] = tuple) -> None:
@@ -35,7 +29,6 @@ class ResourceMetadata:
         self._scopes = scopes
 
     def routes(self) -> list[Route]:
-        """Return the routes of all paths."""
         return [Route(path, self._show) for path in self.paths]
 
     async def _show(self, _: Request) -> Response:

@@ -94,16 +94,13 @@ class OAuthSettings(RoomSettings):
         given: str | None = getattr(self, f"oauth_{name}")
         return str(getattr(self.profile, name)) if given is None else given
 
-    def rules_of(self, issuer: str, resource_url: str) -> rules.Rules:
-        """Return what a token must say.
-
-        Args:
-            issuer: `oauth_issuer`.
-            resource_url: this server's, the audience if no other is set.
-        """
+    def rules_of(self, resource_url: str) -> rules.Rules | None:
+        """Return what a token for this server must say; None if no tokens are accepted."""
+        if self.auth_mode != "oauth" or self.oauth_issuer is None:
+            return None
         audience = self.oauth_audience or resource_url
         return rules.Rules(
-            issuer=issuer,
+            issuer=self.oauth_issuer,
             audience=audience,
             audience_claims=rules.audience_claims(self.effective("audience_claims")),
             clients=frozenset(self.oauth_allowed_clients),
@@ -134,7 +131,7 @@ class OAuthSettings(RoomSettings):
             ]
         problems = [*self._url_problems(settings), *self._client_problems()]
         if self.oauth_issuer is not None and not problems:
-            problems += [*self._profile_problems(self.oauth_issuer), *self._way_problems(self.oauth_issuer)]
+            problems += self._profile_problems(self.oauth_issuer)
         return problems
 
     def _url_problems(self, settings: SettingsFields) -> Iterator[str]:
@@ -160,7 +157,7 @@ class OAuthSettings(RoomSettings):
                     )
 
     def _profile_problems(self, issuer: str) -> Iterator[str]:
-        """Explain what contradicts the provider, and which claims would accept tokens of other servers."""
+        """Explain what contradicts the provider, accepts tokens of other servers, or keeps it from being reached."""
         profile, claims = self.profile, rules.audience_claims(self.effective("audience_claims"))
         if not re.fullmatch(profile.issuer_path, urlsplit(issuer).path):
             yield f"OAUTH_ISSUER: is not one of {self.oauth_provider}. Set it to {profile.issuer_advice}."
@@ -180,9 +177,6 @@ class OAuthSettings(RoomSettings):
                 f"OAUTH_REQUIRED_CLAIMS: is needed where {claims[0]} decides in place of aud, or ID tokens would pass. "
                 "Name what only access tokens have, such as typ=Bearer or token_use=access."
             )
-
-    def _way_problems(self, issuer: str) -> Iterator[str]:
-        """Explain what keeps the authorization server from being reached."""
         try:
             self.reach.fetcher(issuer)
         except ConfigurationError as error:

@@ -16,8 +16,8 @@ from ...service import Service, unchecked_server
 from ..keys.format import PREFIX
 from ..keys.store import usable_keys
 from ..verifier import InvalidCredential
+from .introspection import KeyForm
 from .jwks import key_of, signing_keys
-from .key_form import KeyForm
 from .rules import Rules
 from .settings import OAuthSettings
 
@@ -67,10 +67,10 @@ def setup(own: OAuthSettings, rules: Rules) -> Iterator[Finding]:
 
 def _judged(options: argparse.Namespace, service: Service, settings: "Settings") -> Iterator[Finding]:
     own = settings.room(OAuthSettings)
-    if own.auth_mode != "oauth" or own.oauth_issuer is None:
+    rules = own.rules_of(settings.resource_url)
+    if rules is None:
         yield Finding("FAIL", "token", "No access tokens are accepted. Set AUTH_MODE=oauth and OAUTH_ISSUER.")
         return
-    rules = own.rules_of(own.oauth_issuer, settings.resource_url)
     try:
         token = _token_in(options.token)
         keys = signing_keys(json.loads(_read(options.jwks))) if options.jwks is not None else None
@@ -88,24 +88,18 @@ def _judged(options: argparse.Namespace, service: Service, settings: "Settings")
         api_key = settings.api_key.get_secret_value() if settings.api_key is not None else ""
         is_key_like = KeyForm(api_key, usable_keys(settings).records).matches(token)
         known = unchecked_server(service).access.scopes
-        yield from _access_token(token, keys, own, rules, known=known, is_key_like=is_key_like)
+        yield from _access_token(token, keys, rules, known=known, opaque=_opaque(own, is_key_like=is_key_like))
 
 
 def _access_token(
-    token: str,
-    keys: list[dict[str, Any]] | None,
-    own: OAuthSettings,
-    rules: Rules,
-    *,
-    known: frozenset[str],
-    is_key_like: bool,
+    token: str, keys: list[dict[str, Any]] | None, rules: Rules, *, known: frozenset[str], opaque: Finding
 ) -> Iterator[Finding]:
     from .jwt_verifier import header_of, header_violations, unverified_claims, verified_claims  # noqa: PLC0415
 
     try:
         header = header_of(token)
         if header is None:
-            yield _opaque(own, is_key_like=is_key_like)
+            yield opaque
             return
         claims = unverified_claims(token)
         broken = [*header_violations(header), *rules.violations(claims, is_jwt=True)]
@@ -142,8 +136,7 @@ def _opaque(own: OAuthSettings, *, is_key_like: bool) -> Finding:
 
 def _token_in(place: str) -> str:
     text = _read(place).removeprefix("Bearer ")
-    token = bearer_token([(b"authorization", f"Bearer {text}".encode())])
-    return token or ""
+    return bearer_token([(b"authorization", f"Bearer {text}".encode())]) or ""
 
 
 def _read(place: str) -> str:

@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TokenVerifier(Verifier):
-    """Judges access tokens of one issuer for this server.
-
-    Args:
-        rules: what a token must say.
-        exchange: exchanges tokens of callers for those of other services.
-    """
+    """Judges access tokens of one issuer for this server."""
 
     rules: Rules
     exchange: "TokenExchange | None" = None

@@ -13,8 +13,7 @@ from ..principal import Principal
 class Kept:
     """What holds for some time."""
 
-    until: float
-    """When it must be asked for again, by `time.time()`."""
+    until: float  # when it must be asked for again, by `time.time()`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +22,7 @@ class Verdict(Kept):
 
     principal: Principal
     kid: str | None = None
-    key: object = None
-    """The public key it was verified with. Without that key the verdict no longer holds."""
+    key: object = None  # the public key it was verified with: without that key the verdict no longer holds
 
 
 _Entry = TypeVar("_Entry", bound=Kept)
@@ -51,13 +49,11 @@ class VerdictCache(Generic[_Entry]):
         return verdict
 
     def put(self, token: str, verdict: _Entry) -> None:
-        """Remember a valid token."""
         self._verdicts[_digest(token)] = verdict
         if len(self._verdicts) > self._size:
             self._verdicts.popitem(last=False)
 
     def drop(self, token: str) -> None:
-        """Forget a token."""
         self._verdicts.pop(_digest(token), None)
 
 
