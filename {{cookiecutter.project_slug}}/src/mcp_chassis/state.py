@@ -84,7 +84,7 @@ def with_state(function: Callable[..., Any], state: Callable[[], Any]) -> Callab
         return await call(**given)
 
     made: Any = call_async if inspect.iscoroutinefunction(function) else call
-    # Evaluated: nobody evaluates the names in a signature that is set.
+    # Evaluated here, because the names in a signature that is set are never looked up.
     signature, hints = inspect.signature(function, eval_str=True), get_type_hints(function, include_extras=True)
     made.__signature__ = signature.replace(parameters=[p for p in signature.parameters.values() if p.name not in taken])
     made.__annotations__ = {name: hint for name, hint in hints.items() if name not in taken}
