@@ -31,7 +31,6 @@ from mcp_chassis.sinks import (
     SafeFetcher,
     Upstream,
     UpstreamError,
-    fetch,
     http,
 )
 from mcp_chassis.sinks.http import call_deadline
@@ -645,7 +644,7 @@ async def test_names_of_callers_that_take_long_do_not_keep_the_services_from_the
         return resolve(host, *args, **options)
 
     patched.setattr(socket, "getaddrinfo", slow)
-    patched.setattr(fetch, "LOOKUPS_OF_CALLERS", http.Lookups(2, waits=False))
+    patched.setattr(http, "LOOKUPS_OF_CALLERS", http.Lookups(2, waits=False))
 
     async def ask(number: int) -> None:
         with suppress(UpstreamError, InvalidInput):
