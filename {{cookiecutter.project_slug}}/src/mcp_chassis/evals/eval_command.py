@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from ..approval.lock import digest
 from ..cli.terminal import table
 from ..service import Service, unchecked_server
 from ..settings import Settings, SettingsError
-from .model import Answer, Model, ModelError
-from .settings import EvalSettings
+from . import EvalSettings
+from .model import Answer, ModelError, ask
 
 
 class Case(BaseModel):
@@ -31,12 +31,10 @@ class Case(BaseModel):
     arguments: dict[str, Any] = {}
 
 
-class Kept(BaseModel):
+class Kept(Answer):
     """A recorded answer. `asked` is the digest of the request, the instructions and the tools that the model saw."""
 
     asked: str
-    tool: str | None
-    arguments: dict[str, Any]
 
 
 _Recording = TypeAdapter(dict[str, Kept])
@@ -50,30 +48,18 @@ def run_evals(directory: Path, options: argparse.Namespace, service: Service, se
     tools = [{"name": one.name, "description": one.description, "input_schema": one.parameters} for one in offered]
     recording = directory / "recorded.json"
     kept = _kept(recording)
-
-    def asked(case: Case) -> str:
-        return digest([case.request, server.instructions, tools])
-
-    def replayed(case: Case) -> Answer:
-        found = kept.get(case.name)
-        if found is None or found.asked != asked(case):
-            why = "is not recorded" if found is None else "was recorded with another request or other tools"
-            raise ModelError(f"{why}: set EVAL_URL and run `eval --record`.")
-        return Answer(found.tool, found.arguments)
-
-    answer: Callable[[Case], Answer] = replayed
-    if options.record or (own.eval_url is not None and not options.replay):
-        if own.eval_url is None or own.eval_model is None:
-            raise SettingsError(["EVAL_URL: is missing. Set it to the API of the model to ask."])
-        key = own.eval_key.get_secret_value() if own.eval_key is not None else ""
-        model = Model(own.eval_api, own.eval_url, own.eval_model, key)
-        answer = lambda case: model.ask(case.request, tools, server.instructions)  # noqa: E731
+    asks_model = options.record or (own.eval_url is not None and not options.replay)
     rows, code = [("CASE", "RESULT")], 0
     for case in cases:
+        asked, found = digest([case.request, server.instructions, tools]), kept.get(case.name)
         try:
-            given = answer(case)
-            fault = _fault(case, given)
-            kept[case.name] = Kept(asked=asked(case), tool=given.tool, arguments=dict(given.arguments))
+            if asks_model:
+                answer = ask(own, case.request, tools, server.instructions)
+                kept[case.name] = found = Kept(asked=asked, tool=answer.tool, arguments=answer.arguments)
+            if found is None or found.asked != asked:
+                why = "is not recorded" if found is None else "was recorded with another request or other tools"
+                raise ModelError(f"{why}: set EVAL_URL and run `eval --record`.")
+            fault = _fault(case, found)
         except ModelError as error:
             fault = str(error)
         rows.append((case.name, fault or "ok"))

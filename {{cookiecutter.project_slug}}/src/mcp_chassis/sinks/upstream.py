@@ -79,7 +79,6 @@ class Upstream(HttpClient):
                 raise ValueError("the path must have no '..', query or fragment")
         except ValueError as error:
             raise ConfigurationError(f"The base URL or the networks of an Upstream are not valid: {error}") from None
-        self._path = self._base.path.rstrip("/")
         self._pool: httpcore2.AsyncConnectionPool | None = None
 
     async def __aenter__(self) -> Self:
@@ -163,7 +162,7 @@ class Upstream(HttpClient):
         own = path.strip("/").split("/") if path.strip("/") else []
         parts = [encoded("a part of the path", part, safe="!$&'()*+,:=@") for part in own]
         parts += [encoded("a part of the path", str(value)) for value in values]
-        whole = "/".join([self._path, *parts]) + ("/" if path.endswith("/") and not values else "")
+        whole = "/".join([self._base.path.rstrip("/"), *parts]) + ("/" if path.endswith("/") and not values else "")
         return replace(self._base, path=(whole or "/") + (f"?{urlencode(params, doseq=True)}" if params else ""))
 
     def _allows(self, address: IPAddress) -> bool:
