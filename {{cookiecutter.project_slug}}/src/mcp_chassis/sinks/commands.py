@@ -7,7 +7,6 @@ server's own user can end the supervisor, as it can end the server.
 
 import asyncio
 import errno
-import functools
 import os
 import shutil
 import signal
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import cast
 
 import anyio
-import anyio.to_thread
 
 from .errors import CommandError, ConfigurationError, InvalidInput
 from .text import check_argument
@@ -81,8 +79,6 @@ class Finished:
 class _Option(str):
     """A word of a command line that its author wrote, and that may start with a dash."""
 
-    __slots__ = ()
-
 
 def options(*words: str) -> tuple[str, ...]:
     """Mark words as the author's own. Never a word from a caller."""
@@ -115,7 +111,7 @@ async def run_argv(argv: Sequence[str], *, programs: Programs) -> Finished:
         return await _run(name, command, directory, programs)
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(functools.partial(shutil.rmtree, directory, ignore_errors=True))
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
 def _value(word: str) -> str:
@@ -147,7 +143,6 @@ class _Child(asyncio.SubprocessProtocol):
             cwd=directory,
             env=environment,
             start_new_session=True,  # on Windows this does nothing, and only the program itself is ended
-            close_fds=True,
         )
         await self._closed.wait()
         transport.close()

@@ -106,9 +106,7 @@ class AddressAbsent(AddressRefused):
 class Lookups:
     """Looks up names in threads of its own: a look-up cannot be cancelled, and a slow one keeps its thread.
 
-    Args:
-        threads: how many look-ups run at once.
-        waits: whether one more waits for a thread, rather than fails.
+    If all threads are in use, the next look-up waits for one, or fails at once.
     """
 
     def __init__(self, threads: int, *, waits: bool) -> None:
@@ -140,10 +138,7 @@ LOOKUPS_OF_SERVICES = Lookups(16, waits=True)
 class CheckedBackend(httpcore2.AnyIOBackend):
     """Resolves a name once for every connection, checks all addresses, and connects to no other.
 
-    Args:
-        allows: whether an address may be connected to. None connects to the host that httpcore asks for, a proxy.
-        max_bytes: largest body.
-        lookups: looks up the names.
+    Without a check it connects to the host that httpcore asks for, a proxy.
     """
 
     def __init__(self, allows: Callable[[IPAddress], bool] | None, max_bytes: int, lookups: Lookups) -> None:
@@ -225,12 +220,7 @@ class BoundedStream(httpcore2.AsyncNetworkStream):
 
 
 def sendable(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers with their names in lower case.
-
-    Raises:
-        ConfigurationError: if HTTP cannot carry one of them (a line break, a space at an end, another script), or it is
-            about the connection.
-    """
+    """Return the headers with their names in lower case, or raise ConfigurationError if one cannot be sent."""
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise ConfigurationError("a header's name holds a character that names of headers cannot have")
@@ -308,12 +298,7 @@ class HttpClient:
         return Fetched(response.status, received, body, target.origin + target.path)
 
     async def _in_time(self, work: Callable[[], Awaitable[Fetched]]) -> Fetched:
-        """Return what `work` returns, within `timeout` and before the tool call ends.
-
-        Raises:
-            UpstreamError: if it does not end in time, or the network or the other server fails.
-            ConfigurationError: if this side cannot send the request.
-        """
+        """Return what `work` returns, or raise UpstreamError or ConfigurationError, depending on whose fault it is."""
         left = min(call_deadline.get(), anyio.current_effective_deadline()) - anyio.current_time()
         if left < math.inf:
             left -= min(0.25, left / 10)  # to say so before the call ends
