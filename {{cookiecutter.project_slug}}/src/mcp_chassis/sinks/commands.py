@@ -187,11 +187,10 @@ async def _run(name: str, command: list[str], directory: str, programs: Programs
     temporary = {"HOME": directory, "TMPDIR": directory, "TEMP": directory, "TMP": directory}
     environment = _ENVIRONMENT | temporary | dict(programs.environment)
     with tempfile.TemporaryFile(dir=directory) as report:
+        stdin = subprocess.DEVNULL
         if sys.platform == "linux":
-            start = child.run([*_SUPERVISOR, str(os.getpid()), *command], directory, environment, report.fileno())
-        else:
-            start = child.run(command, directory, environment, subprocess.DEVNULL)
-        running = asyncio.ensure_future(start)
+            command, stdin = [*_SUPERVISOR, str(os.getpid()), *command], report.fileno()
+        running = asyncio.ensure_future(child.run(command, directory, environment, stdin))
         try:
             late = not (await asyncio.wait([running], timeout=programs.timeout))[0]
         finally:

@@ -34,12 +34,7 @@ class CommandError(UpstreamError):
 
 
 def refuse_length(text: str, max_length: int, *, what: str = "it") -> None:
-    """Refuse a text of more than `max_length` characters.
-
-    Raises:
-        InvalidInput: if it is longer.
-        ConfigurationError: if no text is that short.
-    """
+    """Refuse a text of more than `max_length` characters, and a maximum that is not positive."""
     if max_length < 1:
         raise ConfigurationError("max_length must be positive")
     if len(text) > max_length:

@@ -114,19 +114,17 @@ class Lookups:
         self._threads = ThreadPoolExecutor(threads, "look-up")
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """Return all addresses of a name, or none."""
+        """Return all addresses of a name, or raise AddressAbsent."""
         if not self._free.acquire(blocking=False):
             raise UpstreamError("too many names are being looked up")
         work = self._threads.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         work.add_done_callback(lambda _: self._free.release())
         try:
             answers = await asyncio.wrap_future(work)
-        except UnicodeError:
-            return []
-        except socket.gaierror as error:
-            if error.errno not in _NO_SUCH_NAME:
-                raise UpstreamError("the server's name cannot be looked up now", cause=_cause_of(error)) from error
-            return []
+        except (UnicodeError, socket.gaierror) as error:
+            if isinstance(error, UnicodeError) or error.errno in _NO_SUCH_NAME:
+                raise AddressAbsent from None
+            raise UpstreamError("the server's name cannot be looked up now", cause=_cause_of(error)) from error
         return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
@@ -161,8 +159,8 @@ class CheckedBackend(httpcore2.AnyIOBackend):
         except ValueError:
             found = await self._lookups.addresses(host, port)
         # One address that is not allowed refuses the whole name: an honest service has none.
-        if not found or not all(allows(ip_address(address)) for address in found):
-            raise AddressRefused if found else AddressAbsent
+        if not all(allows(ip_address(address)) for address in found):
+            raise AddressRefused
         return found
 
 
@@ -243,9 +241,6 @@ class HttpClient:
         ssl_context: in place of `ca_file`, for more than that, such as a client certificate.
         proxy: URL of an HTTP proxy, with user name and password if it needs them. It resolves the names, and has to
             refuse the addresses that are refused here without one.
-
-    Raises:
-        ConfigurationError: if the proxy or the file cannot be used.
     """
 
     max_bytes: int = 1_000_000

@@ -27,6 +27,7 @@ from .http import NETWORK_ERRORS, REDIRECTS, AddressAbsent, AddressRefused, Fetc
 from .urls import Target, encoded, parse_url
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, section 9.2.2
+_CERTAIN = (ssl.SSLCertVerificationError, httpcore2.LocalProtocolError)
 _NOT_CONNECTED = (httpcore2.ConnectError, httpcore2.ConnectTimeout)
 _BUSY = frozenset({429, 503})
 _PAUSES = (0.1, 0.5)  # seconds before the second and the third attempt
@@ -182,7 +183,8 @@ async def _repeated(send: Callable[[], Awaitable[Fetched]], *, is_idempotent: bo
             response = await send()
         except NETWORK_ERRORS as error:
             failure, wait = error, pause
-            if not (is_idempotent or isinstance(error, _NOT_CONNECTED)) or _is_certain(error):
+            would_fail_again = any(isinstance(one, _CERTAIN) for one in chain(error))
+            if would_fail_again or not (is_idempotent or isinstance(error, _NOT_CONNECTED)):
                 raise
         else:
             if response.status in REDIRECTS:  # the credential is for this place
@@ -197,11 +199,6 @@ async def _repeated(send: Callable[[], Awaitable[Fetched]], *, is_idempotent: bo
             raise failure
         await anyio.sleep(wait)
     raise AssertionError("the last pause has no end")
-
-
-def _is_certain(error: Exception) -> bool:
-    """Whether the same request would fail in the same way."""
-    return any(isinstance(one, ssl.SSLCertVerificationError | httpcore2.LocalProtocolError) for one in chain(error))
 
 
 def _retry_after(response: Fetched) -> float:
