@@ -673,6 +673,30 @@ async def test_names_of_callers_that_take_long_do_not_keep_the_services_from_the
         pytest.fail("no thread became free")
 
 
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), "its name has no address"),
+        (UnicodeError("label too long"), "its name has no address"),
+        (
+            socket.gaierror(socket.EAI_AGAIN, "no answer"),
+            "the server's name cannot be looked up now [gaierror (no answer)]",
+        ),
+    ],
+)
+async def test_a_look_up_that_fails_is_a_failure_of_the_service(
+    outside: Outside, patched: pytest.MonkeyPatch, error: Exception, cause: str
+) -> None:
+    def failing(*_: Any, **__: Any) -> Any:
+        raise error
+
+    patched.setattr(socket, "getaddrinfo", failing)
+    async with Upstream("http://stock.internal") as upstream:
+        with pytest.raises(UpstreamError) as caught:
+            await upstream.get("/")
+    assert caught.value.cause == f"http://stock.internal: {cause}"
+
+
 async def test_a_year_that_no_calendar_has_is_no_time_to_wait_for(service: Service) -> None:
     service.script = [(503, {"retry-after": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, b"")]
     async with Upstream(service.url) as upstream:

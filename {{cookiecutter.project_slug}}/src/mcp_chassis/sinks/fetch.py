@@ -69,8 +69,7 @@ class SafeFetcher(HttpClient):
 
         Raises:
             InvalidInput: if the URL is not allowed.
-            UpstreamError: if a redirect is not allowed, or the server does not answer properly, in time and within the
-                size.
+            UpstreamError: if a redirect is not allowed, or the server fails, or is too slow, or sends too much.
             ConfigurationError: if a header cannot be sent.
         """
         target, sent = self._target(url), sendable(headers or {})
