@@ -88,12 +88,8 @@ def options(*words: str) -> tuple[str, ...]:
 async def run_argv(argv: Sequence[str], *, programs: Programs) -> Finished:
     """Run a program and return what it wrote: `await run_argv(["wc", *options("-w", "--"), name], programs=...)`.
 
-    Every word that is not marked by `options` is a value, and no value may start with a dash. End the options with
-    `--` as well, for programs that know it: two locks are better than one.
-
-    Args:
-        argv: the program's name in `programs`, then its options and values.
-        programs: what may be started, and the limits.
+    The first word is the program's name in `programs`. Every other word that is not marked by `options` is a value, and
+    no value may start with a dash. End the options with `--` as well, for programs that know it.
 
     Raises:
         InvalidInput: if a value starts with a dash or is no argument for another reason (see `check_argument`).

@@ -19,9 +19,8 @@ class ConfigurationError(Exception):
 class UpstreamError(Exception):
     """Another system, asked by a tool, failed: it is down, does not prove who it is, or answers nonsense.
 
-    Args:
-        message: for the caller; nothing about the internal network.
-        cause: for the log: neither a credential nor a value.
+    The message is for the caller and names nothing of the internal network. The cause is for the log, and holds neither
+    a credential nor a value.
     """
 
     def __init__(self, message: str, *, cause: str = "") -> None:
