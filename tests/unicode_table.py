@@ -80,7 +80,7 @@ def rendered() -> str:
     """Return the module's text."""
     lines = [f'"""Sets of characters of Unicode {UNICODE} for regular expressions. Generated: do not edit."""', ""]
     for name, (what, codes) in derived().items():
-        lines += [f"# {what}.", f"{name} = ("]
+        lines.append(f"{name} = (  # {what}")
         line = ""
         for first, last in ranges(codes):
             part = escaped(first) if first == last else f"{escaped(first)}-{escaped(last)}"

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from mcp_chassis import tool
-from mcp_chassis.approval.bounds import unreachable
+from mcp_chassis.approval.lint import unreachable
 from mcp_chassis.calls.tools import GuardedTool, guarded_tool
 from mcp_chassis.cli import run
 from mcp_chassis.cli.tools import (

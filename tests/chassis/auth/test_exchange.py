@@ -12,7 +12,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from mcp_chassis.auth.oauth.exchange import TokenExchange, on_behalf_of
 from mcp_chassis.auth.principal import STDIO, Principal, act_for_caller, current_principal
-from mcp_chassis.sinks import ConfigurationError, Fetched, SafeFetcher, Upstream, UpstreamError, upstream
+from mcp_chassis.sinks import ConfigurationError, Fetched, SafeFetcher, Upstream, UpstreamError, http
 
 from ..support.certificates import Authority
 from ..support.documents import code, executed
@@ -51,7 +51,7 @@ def documented(outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     authority = Authority(tmp_path)
     server = Server(answers(reply(b"[7]")), context=authority.server_context("stock.internal"))
     outside.site("stock.internal", "10.1.2.3", server)
-    monkeypatch.setattr(upstream, "system_authorities", authority.client_context)
+    monkeypatch.setattr(http, "system_authorities", authority.client_context)
     yield executed(code("authentication.md", "on behalf of the caller"))["stock"], server
     server.close()
 

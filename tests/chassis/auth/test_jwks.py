@@ -14,7 +14,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from mcp_chassis.auth.oauth import jwks
 from mcp_chassis.auth.oauth.jwks import IssuerKeys, IssuerUnavailable
 from mcp_chassis.auth.oauth.reach import Reach
-from mcp_chassis.sinks import fetch
+from mcp_chassis.sinks import http
 
 from ..support.certificates import Authority
 from ..support.issuer import KEYS, METADATA, Issuer, public_jwk, running_issuer
@@ -289,7 +289,7 @@ class HttpsIssuer:
 @pytest.fixture
 def https_issuer(outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpsIssuer]:
     authority = Authority(tmp_path)
-    monkeypatch.setattr(fetch, "system_authorities", authority.client_context)
+    monkeypatch.setattr(http, "system_authorities", authority.client_context)
     issuer = HttpsIssuer(authority)
     outside.site("login.example.com", PUBLIC, issuer.server)
     yield issuer

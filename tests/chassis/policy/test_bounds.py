@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mcp_chassis.approval.bounds import unbounded
+from mcp_chassis.approval.lint import unbounded
 
 TEXT: dict[str, Any] = {"type": "string"}
 BOUNDED: dict[str, Any] = {"type": "string", "maxLength": 5}

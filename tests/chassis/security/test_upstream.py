@@ -31,7 +31,6 @@ from mcp_chassis.sinks import (
     SafeFetcher,
     Upstream,
     UpstreamError,
-    fetch,
     http,
 )
 from mcp_chassis.sinks.http import call_deadline
@@ -645,7 +644,7 @@ async def test_names_of_callers_that_take_long_do_not_keep_the_services_from_the
         return resolve(host, *args, **options)
 
     patched.setattr(socket, "getaddrinfo", slow)
-    patched.setattr(fetch, "LOOKUPS_OF_CALLERS", http.Lookups(2, waits=False))
+    patched.setattr(http, "LOOKUPS_OF_CALLERS", http.Lookups(2, waits=False))
 
     async def ask(number: int) -> None:
         with suppress(UpstreamError, InvalidInput):
@@ -672,6 +671,30 @@ async def test_names_of_callers_that_take_long_do_not_keep_the_services_from_the
             break
     else:
         pytest.fail("no thread became free")
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), "its name has no address"),
+        (UnicodeError("label too long"), "its name has no address"),
+        (
+            socket.gaierror(socket.EAI_AGAIN, "no answer"),
+            "the server's name cannot be looked up now [gaierror (no answer)]",
+        ),
+    ],
+)
+async def test_a_look_up_that_fails_is_a_failure_of_the_service(
+    outside: Outside, patched: pytest.MonkeyPatch, error: Exception, cause: str
+) -> None:
+    def failing(*_: Any, **__: Any) -> Any:
+        raise error
+
+    patched.setattr(socket, "getaddrinfo", failing)
+    async with Upstream("http://stock.internal") as upstream:
+        with pytest.raises(UpstreamError) as caught:
+            await upstream.get("/")
+    assert caught.value.cause == f"http://stock.internal: {cause}"
 
 
 async def test_a_year_that_no_calendar_has_is_no_time_to_wait_for(service: Service) -> None:

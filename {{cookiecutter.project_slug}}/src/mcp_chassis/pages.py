@@ -14,7 +14,6 @@ from .calls.running import owner, running_call
 from .mcp import sdk
 from .sinks.errors import InvalidInput
 
-_ARGUMENT = "cursor"
 _Item = TypeVar("_Item")
 
 Cursor = Annotated[
@@ -76,7 +75,7 @@ def page(rows: Sequence[_Item], offset: int, *, size: int = 50) -> Page[_Item]:
 
 def _binding() -> str:
     call = running_call()
-    others = {name: value for name, value in call.arguments.items() if name != _ARGUMENT}
+    others = {name: value for name, value in call.arguments.items() if name != "cursor"}
     return owner("cursor", call.tool, others)
 
 

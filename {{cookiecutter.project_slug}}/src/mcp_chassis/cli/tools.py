@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..approval.bounds import unreachable
-from ..approval.lint import approval_problems, lint_problems, unconfirmed
+from ..approval.lint import approval_problems, lint_problems, unconfirmed, unreachable
 from ..approval.lock import LockError, definition, digest, locked_digests, write_lock
 from ..calls.tools import GuardedTool
 from ..service import Service, unchecked_server

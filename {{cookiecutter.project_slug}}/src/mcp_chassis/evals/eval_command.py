@@ -1,20 +1,26 @@
-"""`eval`: ask a model, or judge the answers that it gave before."""
+"""`eval`: ask a model, or judge the answers that it gave before.
+
+The model is asked over the two forms of API that most endpoints have: OpenAI's chat completions, Anthropic's messages.
+"""
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ..approval.lock import digest
 from ..cli.terminal import table
 from ..service import Service, unchecked_server
 from ..settings import Settings, SettingsError
-from .model import Answer, Model, ModelError
-from .settings import EvalSettings
+from . import EvalSettings
+
+_SECONDS = 120.0
+_MAX_TOKENS = 1024
 
 
 class Case(BaseModel):
@@ -31,12 +37,21 @@ class Case(BaseModel):
     arguments: dict[str, Any] = {}
 
 
-class Kept(BaseModel):
+class ModelError(Exception):
+    """The endpoint gave no usable answer. The message says what to do, without the key and the body."""
+
+
+class Answer(BaseModel):
+    """What the model wants to call. `tool` is None if it answered in words."""
+
+    tool: str | None
+    arguments: dict[str, Any]
+
+
+class Kept(Answer):
     """A recorded answer. `asked` is the digest of the request, the instructions and the tools that the model saw."""
 
     asked: str
-    tool: str | None
-    arguments: dict[str, Any]
 
 
 _Recording = TypeAdapter(dict[str, Kept])
@@ -50,30 +65,18 @@ def run_evals(directory: Path, options: argparse.Namespace, service: Service, se
     tools = [{"name": one.name, "description": one.description, "input_schema": one.parameters} for one in offered]
     recording = directory / "recorded.json"
     kept = _kept(recording)
-
-    def asked(case: Case) -> str:
-        return digest([case.request, server.instructions, tools])
-
-    def replayed(case: Case) -> Answer:
-        found = kept.get(case.name)
-        if found is None or found.asked != asked(case):
-            why = "is not recorded" if found is None else "was recorded with another request or other tools"
-            raise ModelError(f"{why}: set EVAL_URL and run `eval --record`.")
-        return Answer(found.tool, found.arguments)
-
-    answer: Callable[[Case], Answer] = replayed
-    if options.record or (own.eval_url is not None and not options.replay):
-        if own.eval_url is None or own.eval_model is None:
-            raise SettingsError(["EVAL_URL: is missing. Set it to the API of the model to ask."])
-        key = own.eval_key.get_secret_value() if own.eval_key is not None else ""
-        model = Model(own.eval_api, own.eval_url, own.eval_model, key)
-        answer = lambda case: model.ask(case.request, tools, server.instructions)  # noqa: E731
+    asks_model = options.record or (own.eval_url is not None and not options.replay)
     rows, code = [("CASE", "RESULT")], 0
     for case in cases:
+        asked, found = digest([case.request, server.instructions, tools]), kept.get(case.name)
         try:
-            given = answer(case)
-            fault = _fault(case, given)
-            kept[case.name] = Kept(asked=asked(case), tool=given.tool, arguments=dict(given.arguments))
+            if asks_model:
+                answer = _ask(own, case.request, tools, server.instructions)
+                kept[case.name] = found = Kept(asked=asked, tool=answer.tool, arguments=answer.arguments)
+            if found is None or found.asked != asked:
+                why = "is not recorded" if found is None else "was recorded with another request or other tools"
+                raise ModelError(f"{why}: set EVAL_URL and run `eval --record`.")
+            fault = _fault(case, found)
         except ModelError as error:
             fault = str(error)
         rows.append((case.name, fault or "ok"))
@@ -129,3 +132,66 @@ def _kept(path: Path) -> dict[str, Kept]:
         return {}
     except (OSError, ValidationError):
         raise SettingsError([f"{path}: cannot be read. Restore it, or remove it and run `eval --record`."]) from None
+
+
+def _ask(own: EvalSettings, request: str, tools: Sequence[dict[str, Any]], instructions: str | None) -> Answer:
+    """Return the first call that the model makes for a request.
+
+    Raises:
+        SettingsError: if there is no model to ask.
+        ModelError: if it does not answer, or in another form.
+    """
+    if own.eval_url is None or own.eval_model is None:
+        raise SettingsError(["EVAL_URL: is missing. Set it to the API of the model to ask."])
+    key = own.eval_key.get_secret_value() if own.eval_key is not None else ""
+    is_openai = own.eval_api == "openai"
+    path, headers, body = (_openai if is_openai else _anthropic)(request, tools, instructions, key)
+    body["model"] = own.eval_model
+    try:
+        response = httpx2.post(own.eval_url.rstrip("/") + path, headers=headers, json=body, timeout=_SECONDS)
+    except httpx2.HTTPError as error:
+        raise ModelError(f"EVAL_URL: cannot be reached ({type(error).__name__}). Check it.") from None
+    if not response.is_success:
+        hint = "check EVAL_KEY" if response.status_code in {401, 403} else "check EVAL_URL, EVAL_API and EVAL_MODEL"
+        raise ModelError(f"EVAL_URL: the API answered {response.status_code}: {hint}.")
+    try:
+        return (_openai_answer if is_openai else _anthropic_answer)(response.json())
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise ModelError(f"EVAL_URL: the answer is not of an API like {own.eval_api}'s. Check EVAL_API.") from None
+
+
+_Parts = tuple[str, dict[str, str], dict[str, Any]]
+
+
+def _openai(request: str, tools: Sequence[dict[str, Any]], instructions: str | None, key: str) -> _Parts:
+    system = [{"role": "system", "content": instructions}] if instructions else []
+    functions = [
+        {"name": one["name"], "description": one["description"], "parameters": one["input_schema"]} for one in tools
+    ]
+    body = {
+        "messages": [*system, {"role": "user", "content": request}],
+        "tools": [{"type": "function", "function": function} for function in functions],
+    }
+    return "/chat/completions", {"Authorization": f"Bearer {key}"} if key else {}, body
+
+
+def _openai_answer(document: Any) -> Answer:
+    calls = document["choices"][0]["message"].get("tool_calls") or []
+    if not calls:
+        return Answer(tool=None, arguments={})
+    function = calls[0]["function"]
+    return Answer(tool=function["name"], arguments=dict(json.loads(function["arguments"] or "{}")))
+
+
+def _anthropic(request: str, tools: Sequence[dict[str, Any]], instructions: str | None, key: str) -> _Parts:
+    messages = [{"role": "user", "content": request}]
+    body = {"max_tokens": _MAX_TOKENS, "messages": messages, "tools": tools}
+    body |= {"system": instructions} if instructions else {}
+    return "/messages", {"anthropic-version": "2023-06-01"} | ({"x-api-key": key} if key else {}), body
+
+
+def _anthropic_answer(document: Any) -> Answer:
+    calls = [part for part in document["content"] if part["type"] == "tool_use"]
+    if not calls:
+        return Answer(tool=None, arguments={})
+    return Answer(tool=calls[0]["name"], arguments=dict(calls[0]["input"]))

@@ -19,29 +19,9 @@ from .text import (
 from .upstream import Upstream
 from .urls import fill_url, validate_url
 
-__all__ = [
-    "Argument",
-    "CommandError",
-    "ConfigurationError",
-    "Fetched",
-    "Finished",
-    "Identifier",
-    "InvalidInput",
-    "Name",
-    "Programs",
-    "SafeFetcher",
-    "SafeRoot",
-    "Text",
-    "Upstream",
-    "UpstreamError",
-    "check_argument",
-    "check_identifier",
-    "check_name",
-    "check_text",
-    "fill_url",
-    "options",
-    "run_argv",
-    "sanitize_input",
-    "validate_file_path",
-    "validate_url",
-]
+__all__ = ["CommandError", "ConfigurationError", "InvalidInput", "UpstreamError"]
+__all__ += ["Argument", "Identifier", "Name", "Text"]
+__all__ += ["check_argument", "check_identifier", "check_name", "check_text", "sanitize_input"]
+__all__ += ["SafeRoot", "validate_file_path"]
+__all__ += ["Fetched", "SafeFetcher", "Upstream", "fill_url", "validate_url"]
+__all__ += ["Finished", "Programs", "options", "run_argv"]

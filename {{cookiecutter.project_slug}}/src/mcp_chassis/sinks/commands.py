@@ -7,7 +7,6 @@ server's own user can end the supervisor, as it can end the server.
 
 import asyncio
 import errno
-import functools
 import os
 import shutil
 import signal
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import cast
 
 import anyio
-import anyio.to_thread
 
 from .errors import CommandError, ConfigurationError, InvalidInput
 from .text import check_argument
@@ -81,8 +79,6 @@ class Finished:
 class _Option(str):
     """A word of a command line that its author wrote, and that may start with a dash."""
 
-    __slots__ = ()
-
 
 def options(*words: str) -> tuple[str, ...]:
     """Mark words as the author's own. Never a word from a caller."""
@@ -92,12 +88,8 @@ def options(*words: str) -> tuple[str, ...]:
 async def run_argv(argv: Sequence[str], *, programs: Programs) -> Finished:
     """Run a program and return what it wrote: `await run_argv(["wc", *options("-w", "--"), name], programs=...)`.
 
-    Every word that is not marked by `options` is a value, and no value may start with a dash. End the options with
-    `--` as well, for programs that know it: two locks are better than one.
-
-    Args:
-        argv: the program's name in `programs`, then its options and values.
-        programs: what may be started, and the limits.
+    The first word is the program's name in `programs`. Every other word that is not marked by `options` is a value, and
+    no value may start with a dash. End the options with `--` as well, for programs that know it.
 
     Raises:
         InvalidInput: if a value starts with a dash or is no argument for another reason (see `check_argument`).
@@ -115,7 +107,7 @@ async def run_argv(argv: Sequence[str], *, programs: Programs) -> Finished:
         return await _run(name, command, directory, programs)
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(functools.partial(shutil.rmtree, directory, ignore_errors=True))
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
 def _value(word: str) -> str:
@@ -147,7 +139,6 @@ class _Child(asyncio.SubprocessProtocol):
             cwd=directory,
             env=environment,
             start_new_session=True,  # on Windows this does nothing, and only the program itself is ended
-            close_fds=True,
         )
         await self._closed.wait()
         transport.close()
@@ -192,11 +183,10 @@ async def _run(name: str, command: list[str], directory: str, programs: Programs
     temporary = {"HOME": directory, "TMPDIR": directory, "TEMP": directory, "TMP": directory}
     environment = _ENVIRONMENT | temporary | dict(programs.environment)
     with tempfile.TemporaryFile(dir=directory) as report:
+        stdin = subprocess.DEVNULL
         if sys.platform == "linux":
-            start = child.run([*_SUPERVISOR, str(os.getpid()), *command], directory, environment, report.fileno())
-        else:
-            start = child.run(command, directory, environment, subprocess.DEVNULL)
-        running = asyncio.ensure_future(start)
+            command, stdin = [*_SUPERVISOR, str(os.getpid()), *command], report.fileno()
+        running = asyncio.ensure_future(child.run(command, directory, environment, stdin))
         try:
             late = not (await asyncio.wait([running], timeout=programs.timeout))[0]
         finally:

@@ -19,9 +19,8 @@ class ConfigurationError(Exception):
 class UpstreamError(Exception):
     """Another system, asked by a tool, failed: it is down, does not prove who it is, or answers nonsense.
 
-    Args:
-        message: for the caller; nothing about the internal network.
-        cause: for the log: neither a credential nor a value.
+    The message is for the caller and names nothing of the internal network. The cause is for the log, and holds neither
+    a credential nor a value.
     """
 
     def __init__(self, message: str, *, cause: str = "") -> None:
@@ -34,12 +33,7 @@ class CommandError(UpstreamError):
 
 
 def refuse_length(text: str, max_length: int, *, what: str = "it") -> None:
-    """Refuse a text of more than `max_length` characters.
-
-    Raises:
-        InvalidInput: if it is longer.
-        ConfigurationError: if no text is that short.
-    """
+    """Refuse a text of more than `max_length` characters, and a maximum that is not positive."""
     if max_length < 1:
         raise ConfigurationError("max_length must be positive")
     if len(text) > max_length:

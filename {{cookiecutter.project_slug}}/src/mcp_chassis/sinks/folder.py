@@ -94,15 +94,10 @@ class Folder:
 
 @contextmanager
 def opened(root: int | None, directory: str, parts: Iterable[str]) -> Iterator[Folder]:
-    """Open a directory and close it at the end.
-
-    Args:
-        root: descriptor of `directory`, or None where there are none.
-        directory: absolute path.
-        parts: names below it, none of them empty, `.` or `..`.
+    """Open a directory below `directory`, whose descriptor is `root` where there are descriptors, and close it.
 
     Raises:
-        OSError: also if a part is a link.
+        OSError: also if one of the parts, none of which may be empty, `.` or `..`, is a link.
     """
     path = os.path.join(directory, *parts)
     if root is None:

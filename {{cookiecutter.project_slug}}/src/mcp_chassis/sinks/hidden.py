@@ -103,10 +103,8 @@ def without_hidden(text: str) -> str:
 def find_hidden(text: str, *, allow_marks: bool = True) -> int | None:
     """Return where the first hidden character is, if there is one.
 
-    Args:
-        text: any.
-        allow_marks: accept marks of direction in text that runs from right to left. They can change the order of what
-            is around them, such as the extension of a file.
+    With `allow_marks`, marks of direction pass in text that runs from right to left. They can change the order of what
+    is around them, such as the extension of a file.
     """
     if _is_plain(text):
         return None

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -95,41 +96,35 @@ class Fetched:
 
 
 class AddressRefused(Exception):
-    """A host's name has no address, or one that may not be connected to."""
+    """A host has an address that may not be connected to."""
 
-    def __init__(self, *, is_absent: bool) -> None:
-        super().__init__("no address" if is_absent else "an address that is not allowed")
-        self.is_absent = is_absent
+
+class AddressAbsent(AddressRefused):
+    """A host's name has no address."""
 
 
 class Lookups:
     """Looks up names in threads of its own: a look-up cannot be cancelled, and a slow one keeps its thread.
 
-    Args:
-        threads: how many look-ups run at once.
-        waits: whether one more waits for a thread, rather than fails.
+    If all threads are in use, the next look-up waits for one, or fails at once.
     """
 
     def __init__(self, threads: int, *, waits: bool) -> None:
-        self._free = None if waits else threading.Semaphore(threads)
+        self._free = threading.Semaphore(sys.maxsize if waits else threads)
         self._threads = ThreadPoolExecutor(threads, "look-up")
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """Return all addresses of a name, or none."""
-        free = self._free
-        if free is not None and not free.acquire(blocking=False):
+        """Return all addresses of a name, or raise AddressAbsent."""
+        if not self._free.acquire(blocking=False):
             raise UpstreamError("too many names are being looked up")
         work = self._threads.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-        if free is not None:
-            work.add_done_callback(lambda _: free.release())
+        work.add_done_callback(lambda _: self._free.release())
         try:
             answers = await asyncio.wrap_future(work)
-        except UnicodeError:
-            return []
-        except socket.gaierror as error:
-            if error.errno not in _NO_SUCH_NAME:
-                raise UpstreamError("the server's name cannot be looked up now", cause=cause_of(error)) from error
-            return []
+        except (UnicodeError, socket.gaierror) as error:
+            if isinstance(error, UnicodeError) or error.errno in _NO_SUCH_NAME:
+                raise AddressAbsent from None
+            raise UpstreamError("the server's name cannot be looked up now", cause=_cause_of(error)) from error
         return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
@@ -141,10 +136,7 @@ LOOKUPS_OF_SERVICES = Lookups(16, waits=True)
 class CheckedBackend(httpcore2.AnyIOBackend):
     """Resolves a name once for every connection, checks all addresses, and connects to no other.
 
-    Args:
-        allows: whether an address may be connected to. None connects to the host that httpcore asks for, a proxy.
-        max_bytes: largest body.
-        lookups: looks up the names.
+    Without a check it connects to the host that httpcore asks for, a proxy.
     """
 
     def __init__(self, allows: Callable[[IPAddress], bool] | None, max_bytes: int, lookups: Lookups) -> None:
@@ -167,8 +159,8 @@ class CheckedBackend(httpcore2.AnyIOBackend):
         except ValueError:
             found = await self._lookups.addresses(host, port)
         # One address that is not allowed refuses the whole name: an honest service has none.
-        if not found or not all(allows(ip_address(address)) for address in found):
-            raise AddressRefused(is_absent=not found)
+        if not all(allows(ip_address(address)) for address in found):
+            raise AddressRefused
         return found
 
 
@@ -226,12 +218,7 @@ class BoundedStream(httpcore2.AsyncNetworkStream):
 
 
 def sendable(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers with their names in lower case.
-
-    Raises:
-        ConfigurationError: if HTTP cannot carry one of them (a line break, a space at an end, another script), or it is
-            about the connection.
-    """
+    """Return the headers with their names in lower case, or raise ConfigurationError if one cannot be sent."""
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise ConfigurationError("a header's name holds a character that names of headers cannot have")
@@ -242,34 +229,87 @@ def sendable(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-async def exchange(
-    pool: httpcore2.AsyncConnectionPool,
-    method: str,
-    target: Target,
-    headers: Mapping[str, str],
-    content: bytes | None,
-    *,
-    max_bytes: int,
-    skips_redirects: bool = False,
-) -> Fetched:
-    """Send one request and read the response, but not the body of a redirect that is skipped."""
-    own = {"host": target.authority, "accept-encoding": "identity"}
-    request = pool.stream(
-        method,
-        httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
-        headers=list(({"accept": "*/*"} | dict(headers) | own).items()),
-        content=content,
-        # The certificate, too, must be for `sni_hostname`.
-        extensions={"timeout": {"connect": _CONNECT_SECONDS}, "sni_hostname": target.host.strip("[]")},
-    )
-    async with request as response:
-        received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-        skipped = skips_redirects and response.status in REDIRECTS and "location" in received
-        body = b"" if skipped else await _body(response, received.get("content-encoding", "identity"), max_bytes)
-        connection = response.extensions["network_stream"]
-        if isinstance(connection, BoundedStream) and method != "HEAD" and response.status not in _WITHOUT_BODY:
-            connection.is_reusable = _is_all_that_came(response)
-    return Fetched(response.status, received, body, target.origin + target.path)
+@dataclass(kw_only=True, eq=False, repr=False)
+class HttpClient:
+    """What `SafeFetcher` and `Upstream` have in common.
+
+    Args:
+        max_bytes: largest body of a response.
+        timeout: seconds for a whole request, from the first look-up to the last byte of the body. Less if the tool call
+            ends before.
+        ca_file: certificate authorities in PEM form, trusted instead of the system's. Read once.
+        ssl_context: in place of `ca_file`, for more than that, such as a client certificate.
+        proxy: URL of an HTTP proxy, with user name and password if it needs them. It resolves the names, and has to
+            refuse the addresses that are refused here without one.
+    """
+
+    max_bytes: int = 1_000_000
+    timeout: float = 15.0
+    ca_file: str | os.PathLike[str] | None = None
+    ssl_context: ssl.SSLContext | None = None
+    proxy: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.ca_file is not None:
+            self.ssl_context = _authorities_in(self.ca_file)
+        self._proxy = None if self.proxy is None else _proxy_at(self.proxy, self.ssl_context or system_authorities())
+
+    def _new_pool(
+        self, allows: Callable[[IPAddress], bool], *, for_callers: bool = False, **options: Any
+    ) -> httpcore2.AsyncConnectionPool:
+        """Return a pool that connects to the proxy or, without one, to addresses that `allows` accepts."""
+        lookups = LOOKUPS_OF_CALLERS if for_callers else LOOKUPS_OF_SERVICES
+        backend = CheckedBackend(None if self.proxy else allows, self.max_bytes, lookups)
+        authorities = self.ssl_context or system_authorities()
+        return httpcore2.AsyncConnectionPool(authorities, self._proxy, network_backend=backend, **options)
+
+    async def _exchange(
+        self,
+        pool: httpcore2.AsyncConnectionPool,
+        method: str,
+        target: Target,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        *,
+        skips_redirects: bool = False,
+    ) -> Fetched:
+        """Send one request and read the response, but not the body of a redirect that is skipped."""
+        own = {"host": target.authority, "accept-encoding": "identity"}
+        request = pool.stream(
+            method,
+            httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
+            headers=list(({"accept": "*/*"} | dict(headers) | own).items()),
+            content=content,
+            # The certificate, too, must be for `sni_hostname`.
+            extensions={"timeout": {"connect": _CONNECT_SECONDS}, "sni_hostname": target.host.strip("[]")},
+        )
+        async with request as response:
+            received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            skipped = skips_redirects and response.status in REDIRECTS and "location" in received
+            body = b"" if skipped else await _body(response, received.get("content-encoding"), self.max_bytes)
+            connection = response.extensions["network_stream"]
+            if isinstance(connection, BoundedStream) and method != "HEAD" and response.status not in _WITHOUT_BODY:
+                connection.is_reusable = _is_all_that_came(response)
+        return Fetched(response.status, received, body, target.origin + target.path)
+
+    async def _in_time(self, work: Callable[[], Awaitable[Fetched]]) -> Fetched:
+        """Return what `work` returns, or raise UpstreamError or ConfigurationError, depending on whose fault it is."""
+        left = min(call_deadline.get(), anyio.current_effective_deadline()) - anyio.current_time()
+        if left < math.inf:
+            left -= min(0.25, left / 10)  # to say so before the call ends
+        limit = min(self.timeout, left)
+        try:
+            with anyio.fail_after(limit):
+                return await work()
+        except TimeoutError:
+            raise UpstreamError(f"the server did not finish within {max(0, round(limit, 1)):g} seconds") from None
+        except httpcore2.LocalProtocolError:  # whose text would quote the header
+            raise ConfigurationError("the request has a header or a body that HTTP cannot carry") from None
+        except NETWORK_ERRORS as error:
+            if any(isinstance(one, OSError) and one.errno in _OWN_FAULTS for one in chain(error)):
+                raise ConfigurationError(f"no connection can be opened: {_cause_of(error)}") from error
+            text = "the server does not answer, or its certificate or its answer is not valid"
+            raise UpstreamError(text, cause=_cause_of(error)) from error
 
 
 def _is_all_that_came(response: httpcore2.Response) -> bool:
@@ -283,11 +323,11 @@ def _is_all_that_came(response: httpcore2.Response) -> bool:
     return bool(part == (b"", False))
 
 
-async def _body(response: httpcore2.Response, encoding: str, max_bytes: int) -> bytes:
+async def _body(response: httpcore2.Response, encoding: str | None, max_bytes: int) -> bytes:
     body = bytearray()
     chunks = 0
     async for chunk in response.aiter_stream():
-        if encoding != "identity":  # nothing here decompresses: a bomb stays as small as it came
+        if encoding not in {None, "identity"}:  # nothing here decompresses: a bomb stays as small as it came
             raise UpstreamError("the server compresses its answer though it was asked not to")
         body += chunk
         chunks += 1
@@ -298,35 +338,7 @@ async def _body(response: httpcore2.Response, encoding: str, max_bytes: int) -> 
     return bytes(body)
 
 
-async def in_time(work: Callable[[], Awaitable[Fetched]], seconds: float) -> Fetched:
-    """Return what `work` returns, within `seconds` and before the tool call ends.
-
-    Raises:
-        UpstreamError: if it does not end in time, or the network or the other server fails.
-        ConfigurationError: if this side cannot send the request.
-    """
-    limit = min(seconds, seconds_left())
-    try:
-        with anyio.fail_after(limit):
-            return await work()
-    except TimeoutError:
-        raise UpstreamError(f"the server did not finish within {max(0, round(limit, 1)):g} seconds") from None
-    except httpcore2.LocalProtocolError:  # whose text would quote the header
-        raise ConfigurationError("the request has a header or a body that HTTP cannot carry") from None
-    except NETWORK_ERRORS as error:
-        if any(isinstance(one, OSError) and one.errno in _OWN_FAULTS for one in chain(error)):
-            raise ConfigurationError(f"no connection can be opened: {cause_of(error)}") from error
-        text = "the server does not answer, or its certificate or its answer is not valid"
-        raise UpstreamError(text, cause=cause_of(error)) from error
-
-
-def seconds_left() -> float:
-    """Return how long a tool may wait for others, with a tenth of it kept to say so (0.25 seconds at most)."""
-    left = min(call_deadline.get(), anyio.current_effective_deadline()) - anyio.current_time()
-    return left if left == math.inf else left - min(0.25, left / 10)
-
-
-def cause_of(error: BaseException) -> str:
+def _cause_of(error: BaseException) -> str:
     """Return types of errors and the system's own texts for them: others may quote what was sent or received."""
     return " < ".join(_system_text(one) for one in chain(error))
 
@@ -349,21 +361,12 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 @cache
 def system_authorities() -> ssl.SSLContext:
-    """Return a TLS context that trusts the system's certificate authorities, or those in SSL_CERT_FILE instead.
-
-    Raises:
-        ConfigurationError: if that file holds none.
-    """
+    """Return a TLS context that trusts the system's certificate authorities, or those in SSL_CERT_FILE instead."""
     ca_file = os.environ.get("SSL_CERT_FILE")
-    return authorities_in(ca_file) if ca_file else httpx2.create_ssl_context(trust_env=False)
+    return _authorities_in(ca_file) if ca_file else httpx2.create_ssl_context(trust_env=False)
 
 
-def authorities_in(ca_file: str | os.PathLike[str]) -> ssl.SSLContext:
-    """Return a TLS context that trusts the certificate authorities in a file (PEM), and no others.
-
-    Raises:
-        ConfigurationError: if it holds none.
-    """
+def _authorities_in(ca_file: str | os.PathLike[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(ca_file)
@@ -372,23 +375,12 @@ def authorities_in(ca_file: str | os.PathLike[str]) -> ssl.SSLContext:
     return context
 
 
-def proxy_at(url: str | None, authorities: ssl.SSLContext) -> httpcore2.Proxy | None:
-    """Return the HTTP proxy at a URL, which may hold a user name and a password.
-
-    Args:
-        url: None for no proxy.
-        authorities: trusted if the proxy itself speaks TLS.
-
-    Raises:
-        ConfigurationError: if the URL is not one of a proxy.
-    """
-    if url is None:
-        return None
+def _proxy_at(url: str, authorities: ssl.SSLContext) -> httpcore2.Proxy:
     try:
         proxy = httpx2.Proxy(url)
         if proxy.url.scheme not in {"http", "https"} or not proxy.url.host:
             raise ValueError
-        context = authorities if proxy.url.scheme == "https" else None
+        context = authorities if proxy.url.scheme == "https" else None  # it speaks TLS itself
         return httpcore2.Proxy(str(proxy.url), proxy.raw_auth, ssl_context=context)
     except (ValueError, httpx2.InvalidURL):  # whose text would quote a password
         raise ConfigurationError("the URL of the proxy is not of the form http://host:port") from None

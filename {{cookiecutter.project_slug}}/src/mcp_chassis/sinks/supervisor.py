@@ -80,8 +80,7 @@ def _reap(codes: dict[int, int]) -> bool:
 
 def _prctl(option: int, value: int) -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ passthrough).
 """
 
 import math
-import os
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -24,24 +23,11 @@ import pydantic_core
 
 from .addresses import IPAddress, is_public, is_within
 from .errors import ConfigurationError, InvalidInput, UpstreamError
-from .http import (
-    LOOKUPS_OF_SERVICES,
-    NETWORK_ERRORS,
-    REDIRECTS,
-    AddressRefused,
-    CheckedBackend,
-    Fetched,
-    authorities_in,
-    chain,
-    exchange,
-    in_time,
-    proxy_at,
-    sendable,
-    system_authorities,
-)
+from .http import NETWORK_ERRORS, REDIRECTS, AddressAbsent, AddressRefused, Fetched, HttpClient, chain, sendable
 from .urls import Target, encoded, parse_url
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, section 9.2.2
+_CERTAIN = (ssl.SSLCertVerificationError, httpcore2.LocalProtocolError)
 _NOT_CONNECTED = (httpcore2.ConnectError, httpcore2.ConnectTimeout)
 _BUSY = frozenset({429, 503})
 _PAUSES = (0.1, 0.5)  # seconds before the second and the third attempt
@@ -61,7 +47,7 @@ class _Options(TypedDict, total=False):
 
 
 @dataclass(eq=False, repr=False)
-class Upstream:
+class Upstream(HttpClient):
     """One HTTP service. Open it with `async with` in the lifespan: its connections are kept between calls.
 
     Args:
@@ -69,12 +55,7 @@ class Upstream:
         networks: where the host may be. Default: private networks and the public internet; loopback if the host is
             `localhost`; an address, if it is one.
         authorization: returns the value of `Authorization` for each request, such as `Bearer ...`.
-        max_bytes: largest body of a response.
-        timeout: seconds for one request with its repetitions. Less if the tool call ends before.
-        ca_file: certificate authorities in PEM form, trusted instead of the system's. Read once.
-        ssl_context: in place of `ca_file`, for more than that, such as a client certificate.
-        proxy: URL of an HTTP proxy, which resolves the name. It has to refuse other addresses: `networks` cannot be
-            checked here.
+        max_bytes, timeout, ca_file, ssl_context, proxy: see `HttpClient`. `timeout` is for all repetitions together.
 
     Raises:
         ConfigurationError: if the base URL is none, a limit is not positive, or the proxy or the file cannot be used.
@@ -84,19 +65,12 @@ class Upstream:
     _: KW_ONLY
     networks: Collection[str] = ()
     authorization: Callable[[], Awaitable[str]] | None = None
-    max_bytes: int = 1_000_000
     timeout: float = 10.0
-    ca_file: str | os.PathLike[str] | None = None
-    ssl_context: ssl.SSLContext | None = None
-    proxy: str | None = None
 
     def __post_init__(self) -> None:
         if self.proxy is not None and self.networks:
             raise ConfigurationError("An Upstream behind a proxy cannot check `networks`: the proxy resolves the name.")
-        if self.ca_file is not None:
-            self.ssl_context = authorities_in(self.ca_file)
-        if self.proxy is not None:
-            proxy_at(self.proxy, self.ssl_context or system_authorities())  # an invalid one is refused now
+        super().__post_init__()
         if self.max_bytes < 1 or not 0 < self.timeout < math.inf:
             raise ConfigurationError("max_bytes and timeout of an Upstream must be positive")
         try:
@@ -106,18 +80,10 @@ class Upstream:
                 raise ValueError("the path must have no '..', query or fragment")
         except ValueError as error:
             raise ConfigurationError(f"The base URL or the networks of an Upstream are not valid: {error}") from None
-        self._path = self._base.path.rstrip("/")
         self._pool: httpcore2.AsyncConnectionPool | None = None
 
     async def __aenter__(self) -> Self:
-        authorities, allows = self.ssl_context or system_authorities(), None if self.proxy else self._allows
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=authorities,
-            proxy=proxy_at(self.proxy, authorities),
-            max_connections=_MAX_CONNECTIONS,
-            keepalive_expiry=_KEPT_SECONDS,
-            network_backend=CheckedBackend(allows, self.max_bytes, LOOKUPS_OF_SERVICES),
-        )
+        self._pool = self._new_pool(self._allows, max_connections=_MAX_CONNECTIONS, keepalive_expiry=_KEPT_SECONDS)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -173,11 +139,11 @@ class Upstream:
         target = self._target(path, values, options.get("params", {}))
         try:
             headers |= await self._credential()
-            send = partial(exchange, pool, method, target, headers, content, max_bytes=self.max_bytes)
-            return await in_time(lambda: _repeated(send, is_idempotent=method in _IDEMPOTENT), self.timeout)
-        except AddressRefused as error:
-            if error.is_absent:
-                raise UpstreamError(_FAILED, cause=f"{self._base.origin}: its name has no address") from None
+            send = partial(self._exchange, pool, method, target, headers, content)
+            return await self._in_time(lambda: _repeated(send, is_idempotent=method in _IDEMPOTENT))
+        except AddressAbsent:
+            raise UpstreamError(_FAILED, cause=f"{self._base.origin}: its name has no address") from None
+        except AddressRefused:
             raise ConfigurationError(f"{self._base.origin} has an address outside of its `networks`.") from None
         except UpstreamError as error:
             raise UpstreamError(_FAILED, cause=f"{self._base.origin}: {error} [{error.cause}]") from error
@@ -197,7 +163,7 @@ class Upstream:
         own = path.strip("/").split("/") if path.strip("/") else []
         parts = [encoded("a part of the path", part, safe="!$&'()*+,:=@") for part in own]
         parts += [encoded("a part of the path", str(value)) for value in values]
-        whole = "/".join([self._path, *parts]) + ("/" if path.endswith("/") and not values else "")
+        whole = "/".join([self._base.path.rstrip("/"), *parts]) + ("/" if path.endswith("/") and not values else "")
         return replace(self._base, path=(whole or "/") + (f"?{urlencode(params, doseq=True)}" if params else ""))
 
     def _allows(self, address: IPAddress) -> bool:
@@ -217,7 +183,8 @@ async def _repeated(send: Callable[[], Awaitable[Fetched]], *, is_idempotent: bo
             response = await send()
         except NETWORK_ERRORS as error:
             failure, wait = error, pause
-            if not (is_idempotent or isinstance(error, _NOT_CONNECTED)) or _is_certain(error):
+            would_fail_again = any(isinstance(one, _CERTAIN) for one in chain(error))
+            if would_fail_again or not (is_idempotent or isinstance(error, _NOT_CONNECTED)):
                 raise
         else:
             if response.status in REDIRECTS:  # the credential is for this place
@@ -232,11 +199,6 @@ async def _repeated(send: Callable[[], Awaitable[Fetched]], *, is_idempotent: bo
             raise failure
         await anyio.sleep(wait)
     raise AssertionError("the last pause has no end")
-
-
-def _is_certain(error: Exception) -> bool:
-    """Whether the same request would fail in the same way."""
-    return any(isinstance(one, ssl.SSLCertVerificationError | httpcore2.LocalProtocolError) for one in chain(error))
 
 
 def _retry_after(response: Fetched) -> float:
