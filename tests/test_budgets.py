@@ -13,7 +13,7 @@ import dev
 # The goals: 140 files; the chassis 6,650 lines by default, 9,200 with every optional package, 5,800 at its smallest;
 # 1,200 of `testing`; 350 of the team's package; 2,500 of tests.
 MAX_FILES = 206
-MAX_CHASSIS_LINES = {"default": 12_460, "every": 16_140, "smallest": 12_210}
+MAX_CHASSIS_LINES = {"default": 12_110, "every": 15_610, "smallest": 11_890}
 MAX_TESTING_LINES = 1_285
 MAX_TEAM_LINES = 350
 MAX_TEST_LINES = 2_500
