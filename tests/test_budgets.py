@@ -1,5 +1,6 @@
 """The size of what a team gets. A project that grows past a bound fails here, so that it grows on purpose only."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,11 @@ def test_the_attacks_that_a_project_runs_are_small(default_project: Path) -> Non
 def test_the_bounds_are_near_to_what_there_is(default_project: Path) -> None:
     """A bound far above the size bounds nothing: lower it when the chassis has become smaller."""
     assert lines(default_project / "src" / dev.CHASSIS, without="testing") > MAX_CHASSIS_LINES["default"] - 500
+
+
+def test_readme_states_the_bounds() -> None:
+    readme = (Path(dev.__file__).parent / "README.md").read_text(encoding="utf-8")
+    table = [
+        int(found.replace(",", "")) for found in re.findall(r"^\|.*\| ([\d,]+) \| [\d,]+ \|$", readme, re.MULTILINE)
+    ]
+    assert table == [MAX_FILES, *MAX_CHASSIS_LINES.values(), MAX_TESTING_LINES, MAX_TEAM_LINES, MAX_TEST_LINES]
