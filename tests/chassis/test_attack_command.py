@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from mcp_chassis import cli
-from mcp_chassis.testing.attacks import table
+from mcp_chassis.testing.attacks import run
 from mcp_chassis.testing.attacks.run import Campaign, Finding, Subject
 from secure_mcp_server.server import SERVER
 
@@ -14,7 +14,7 @@ from .attacks import order_desk, test_the_attacks_find
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_the_command_runs_the_attacks(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "attack_tools", lambda *_, **__: code)
+    monkeypatch.setattr(run, "attack_tools", lambda *_, **__: code)
     assert cli.run(SERVER, ["attack"]) == code
 
 
@@ -38,7 +38,7 @@ def test_it_prints_a_table_and_what_to_do(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(Campaign, "__enter__", lambda campaign: campaign)
     monkeypatch.setattr(Campaign, "__exit__", lambda *_: None)
     monkeypatch.setattr(Campaign, "attack", attack)
-    assert table.attack_tools(test_the_attacks_find.SERVER) == 1
+    assert run.attack_tools(test_the_attacks_find.SERVER) == 1
     said = capsys.readouterr()
     heading, first, *others = said.out.splitlines()
     assert heading.split() == ["SUBJECT", "CALLS", "THAT", "SUCCEEDED", "FINDINGS"]
@@ -51,8 +51,8 @@ def test_it_prints_a_table_and_what_to_do(monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_on_a_terminal_a_bar_grows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    table._progress(1, 3, "tool read_file")
-    table._progress(3, 3, "")
+    run._progress(1, 3, "tool read_file")
+    run._progress(3, 3, "")
     said = capsys.readouterr().err
     assert "[##########                    ] 1/3 tool read_file" in said
     assert said.endswith(f"[{'#' * 30}] 3/3 \n")
@@ -68,7 +68,7 @@ def test_a_tool_that_no_call_got_through_to_fails_unless_allowed(
     monkeypatch.setattr(Campaign, "__enter__", lambda campaign: campaign)
     monkeypatch.setattr(Campaign, "__exit__", lambda *_: None)
     monkeypatch.setattr(Campaign, "attack", attack)
-    assert table.attack_tools(test_the_attacks_find.SERVER, allow_unproved=allow_unproved) == code
+    assert run.attack_tools(test_the_attacks_find.SERVER, allow_unproved=allow_unproved) == code
     assert ("not proved" in capsys.readouterr().out) is not allow_unproved
 
 

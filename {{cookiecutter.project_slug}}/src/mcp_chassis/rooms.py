@@ -10,16 +10,24 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, _SubParsersAction
 
-    from .cli.check import Finding
     from .parts import Parts
     from .service import Service
     from .settings import Settings
     from .settings.fields import RoomSettings
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report of `check`. What is not OK says what to do."""
+
+    level: Literal["OK", "WARN", "FAIL"]
+    about: str
+    text: str
 
 
 class Room:
@@ -57,7 +65,7 @@ class Room:
         """Return the day on which each key was last used on other machines, by its id."""
         return {}
 
-    def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
+    def findings(self, service: "Service", settings: "Settings") -> Iterator[Finding]:
         """Yield its lines of the report of `check`."""
         yield from ()
 

@@ -11,11 +11,10 @@ from pydantic import SecretStr
 
 from ..cli.file_rights import WRITE_OR_READ_BY_ALL, too_open
 from ..counters import count_audit_lines
-from ..rooms import Room
+from ..rooms import Finding, Room
 from ..settings.fields import MAKE_KEY, RoomSettings, SettingsFields, weakness
 
 if TYPE_CHECKING:
-    from ..cli.check import Finding
     from ..parts import Parts
     from ..service import Service
     from ..settings import Settings
@@ -71,10 +70,8 @@ class AuditTrailRoom(Room):
 
         add_verify_command(commands.choices["events"])
 
-    def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
+    def findings(self, service: "Service", settings: "Settings") -> Iterator[Finding]:
         """Report whether the file can be written, and by which others. It is not opened: that would create it."""
-        from ..cli.check import Finding  # noqa: PLC0415
-
         path = settings.room(AuditTrailSettings).audit_file
         if path is None:
             return

@@ -141,21 +141,19 @@ def _env_file(options: argparse.Namespace, service: Service) -> Path | None:
     home = service.project or (path.parent if given is not None else None)
     if home is not None:
         os.chdir(home)  # where relative paths of settings lead
-    if given is None:
-        path = Path(".env").absolute()
-        try:
-            return path if home is not None and read_env_file(path) else None
-        except SettingsError as error:
-            print(f"{error} It is left out.", file=sys.stderr)
-            return None
-    return path
+    if given is not None:
+        return path
+    try:
+        return home / ".env" if home is not None and read_env_file(home / ".env") else None
+    except SettingsError as error:
+        print(f"{error} It is left out.", file=sys.stderr)
+        return None
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
-    given = {name: getattr(options, name, None) for name in ("host", "port", "workers")}
-    if not options.listens:  # what only matters on a network must not keep it from running
-        given |= {"enable_auth": False, "host": "127.0.0.1"}
-    return {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name in ("host", "port", "workers") if (value := getattr(options, name, None)) is not None}
+    # What only matters on a network must not keep other commands from running.
+    return given if options.listens else given | {"enable_auth": False, "host": "127.0.0.1"}
 
 
 def _report(problems: list[str]) -> None:

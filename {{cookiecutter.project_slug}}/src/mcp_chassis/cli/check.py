@@ -5,7 +5,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 from urllib.parse import urlsplit
@@ -17,7 +16,7 @@ from ..auth.keys.records import SOON
 from ..auth.keys.store import KeySource, usable_keys
 from ..http.origins import is_loopback
 from ..limits.client_address import holds_most_addresses
-from ..rooms import OFFERS, needs_key, rooms
+from ..rooms import OFFERS, Finding, needs_key, rooms
 from ..service import Service, unchecked_server
 from ..settings import (
     EXIT_CONFIG,
@@ -36,15 +35,6 @@ from .terminal import HTTP_OPTIONS, Commands, colored
 
 _QUARTER = timedelta(days=90)  # as docs/runbook.md has keys rotated
 _COLORS = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. What is not OK says what to do."""
-
-    level: Literal["OK", "WARN", "FAIL"]
-    about: str
-    text: str
 
 
 def add_commands(commands: Commands) -> None:
@@ -124,7 +114,6 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
 
 
 def _own(service: Service, settings: Settings) -> Iterator[Finding]:
-    """The team's own settings."""
     for name in team_fields(service.settings):
         value = getattr(settings, name)
         shown = "(secret)" if isinstance(value, SecretBytes | SecretStr) else str(value)
@@ -162,12 +151,9 @@ def _start(service: Service, settings: Settings) -> Iterator[Finding]:
 
 def _files(service: Service, settings: Settings) -> Iterator[Finding]:
     """The rights of the files that hold secrets."""
-    files = [
-        (".env", settings.env_file),
-        ("keys file", settings.keys_file),
-        ("events", settings.events_file),
-        *(("secrets", path) for path in sorted(secret_files()) if path.name.lower() in all_fields(service.settings)),
-    ]
+    files = [(".env", settings.env_file), ("keys file", settings.keys_file), ("events", settings.events_file)]
+    known = all_fields(service.settings)
+    files += [("secrets", path) for path in sorted(secret_files()) if path.name.lower() in known]
     for about, path in files:
         for problem in too_open(path, READ_OR_WRITE) if path is not None else ():
             yield Finding("WARN", about, problem)

@@ -43,11 +43,7 @@ def log_to_stderr(settings: Settings) -> None:
 
 
 def serve_one(service: Service, settings: Settings, sockets: list[socket.socket] | None = None) -> None:
-    """Serve in this process.
-
-    Args:
-        sockets: to accept from; by default one as `HOST` and `PORT` say.
-    """
+    """Serve in this process, from `sockets` or, by default, from one as `HOST` and `PORT` say."""
     log_to_stderr(settings)  # a worker has not configured it yet
     serve(create_app(settings, service), settings, sockets)
 
@@ -93,7 +89,7 @@ def _healthcheck(_: argparse.Namespace, __: Service, settings: Settings) -> int:
 
 def _attack(options: argparse.Namespace, service: Service, __: Settings) -> int:
     try:
-        from ..testing.attacks.table import attack_tools  # noqa: PLC0415  (a server never needs it)
+        from ..testing.attacks.run import attack_tools  # noqa: PLC0415  (a server never needs it)
     except ModuleNotFoundError as error:
         text = f"attack: needs {error.name}. Install the extra: pip install -e '.[dev]'"
         if error.name == "mcp_chassis.testing":

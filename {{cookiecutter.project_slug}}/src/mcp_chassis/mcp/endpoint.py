@@ -14,7 +14,7 @@ from typing import Any
 
 from mcp.types import INTERNAL_ERROR
 from opentelemetry import trace
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ..auth.principal import credential_is_valid
 from ..counters import counted_stream
@@ -41,12 +41,7 @@ class SessionManager(sdk.StreamableHTTPSessionManager):
     """
 
     def __init__(
-        self,
-        server: sdk.Server[Any],
-        *,
-        fast_path: bool = True,
-        guarded: GuardedServer | None = None,
-        **options: Any,
+        self, server: sdk.Server[Any], *, fast_path: bool = True, guarded: GuardedServer | None = None, **options: Any
     ) -> None:
         super().__init__(server, **options)
         self._direct = DirectEntry(server, guarded) if fast_path else None
@@ -93,62 +88,20 @@ class McpEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         streams = _asks_for_progress(parsed_message(scope)) and _accepts_stream(scope)
         _streams.set(streams)
+        request = _Request(scope, receive, send, self._unwatched)
         if streams:
             with counted_stream("progress"):
-                await _Streamed(send).run(self._manager.handle_request, scope, receive)
+                await request.run(self._manager.handle_request(scope, receive, request.send))
         else:
-            await _Watched(receive, self._unwatched).run(self._manager.handle_request, scope, send)
+            await request.run(self._manager.handle_request(scope, request.receive, send))
 
 
-class _Streamed:
-    """Runs a request that may be answered by a stream, and ends both with the credential of the caller."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._is_open = False
-        self._has_ended = False
-        self._watcher: asyncio.Task[None] | None = None
-
-    async def run(self, serve: ASGIApp, scope: Scope, receive: Receive) -> None:
-        request = asyncio.current_task()
-        assert request is not None  # noqa: S101  (uvicorn runs every request in a task)
-        self._request = request
-        try:
-            await serve(scope, receive, self._next)
-        except asyncio.CancelledError:
-            if not self._has_ended:
-                raise
-            request.uncancel()
-            if not self._is_open:
-                return  # the answer was complete
-            error = {"code": INTERNAL_ERROR, "message": "The credential is not valid any more. The call was stopped."}
-            document = json.dumps({"jsonrpc": "2.0", "id": parsed_message(scope).get("id"), "error": error})
-            await self._send(
-                {"type": "http.response.body", "body": f"event: message\r\ndata: {document}\r\n\r\n".encode()}
-            )
-        finally:
-            if self._watcher is not None:
-                self._watcher.cancel()
-
-    async def _next(self, message: Message) -> None:
-        is_valid = credential_is_valid.get()
-        if message["type"] == "http.response.start" and is_valid is not None:
-            self._watcher = asyncio.get_running_loop().create_task(self._watch(is_valid))
-        self._is_open = message.get("more_body", message["type"] == "http.response.start")
-        await self._send(message)
-
-    async def _watch(self, is_valid: Callable[[], Awaitable[bool]]) -> None:
-        await end_of_credential(is_valid)
-        self._has_ended = True
-        self._request.cancel()
-
-
-class _Unwatched(set["_Watched"]):
+class _Unwatched(set["_Request"]):
     """Requests without a watcher. One timer for all of them costs less than one for each."""
 
     _is_armed = False
 
-    def add(self, request: "_Watched") -> None:
+    def add(self, request: "_Request") -> None:
         """Start the watcher of a request within `_WATCH_AFTER`, if it is still here by then."""
         super().add(request)
         if not self._is_armed:
@@ -158,43 +111,51 @@ class _Unwatched(set["_Watched"]):
     def _start(self) -> None:
         self._is_armed = False
         while self:
-            self.pop().start()
+            request = self.pop()
+            request.watch(request.disconnected)
 
 
-class _Watched:
-    """Runs a request and cancels it when its client disconnects."""
+class _Request:
+    """Runs a request, and cancels it when its client disconnects, or a stream when the caller's credential ends."""
 
-    def __init__(self, receive: Receive, unwatched: _Unwatched) -> None:
-        self._receive = receive
-        self._unwatched = unwatched
-        self._has_disconnected = False
-        self._watcher: asyncio.Task[None] | None = None
+    _is_open = _has_ended = False
+    _watcher: asyncio.Task[None] | None = None
 
-    async def run(self, serve: ASGIApp, scope: Scope, send: Send) -> None:
-        request = asyncio.current_task()
-        assert request is not None  # noqa: S101  (uvicorn runs every request in a task)
-        self._request = request
+    def __init__(self, scope: Scope, receive: Receive, send: Send, unwatched: _Unwatched) -> None:
+        self._scope, self._receive, self._send, self._unwatched = scope, receive, send, unwatched
+
+    async def run(self, serving: Awaitable[None]) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  (uvicorn runs every request in a task)
+        self._task = task
         try:
-            await serve(scope, self._next, send)
+            await serving
         except asyncio.CancelledError:
-            if not self._has_disconnected:
+            if not self._has_ended:
                 raise
-            request.uncancel()  # no client is left to get an answer
+            task.uncancel()
+            if self._is_open:  # a stream, and its answer was not complete
+                await self._send_end()
         finally:
             self._unwatched.discard(self)
             if self._watcher is not None:
                 self._watcher.cancel()
 
-    def start(self) -> None:
-        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+    def watch(self, end: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Cancel the request once `end(*arguments)` returns."""
+        self._watcher = asyncio.get_running_loop().create_task(self._watch(end, *arguments))
 
-    async def _watch(self) -> None:
+    async def _watch(self, end: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        await end(*arguments)
+        self._has_ended = True
+        self._task.cancel()
+
+    async def disconnected(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._has_disconnected = True
-        self._request.cancel()
 
-    async def _next(self) -> Message:
+    async def receive(self) -> Message:
+        """Receive for a request that is answered by one document."""
         if self._watcher is not None:  # only one task may receive at a time
             await asyncio.wait([self._watcher])
             return {"type": "http.disconnect"}
@@ -203,6 +164,20 @@ class _Watched:
             # Not before the whole body has been read: a watcher would discard what it receives of it.
             self._unwatched.add(self)
         return message
+
+    async def send(self, message: Message) -> None:
+        """Send for a request that may be answered by a stream."""
+        is_start, is_valid = message["type"] == "http.response.start", credential_is_valid.get()
+        if is_start and is_valid is not None:
+            self.watch(end_of_credential, is_valid)
+        self._is_open = message.get("more_body", is_start)
+        await self._send(message)
+
+    async def _send_end(self) -> None:
+        error = {"code": INTERNAL_ERROR, "message": "The credential is not valid any more. The call was stopped."}
+        document = json.dumps({"jsonrpc": "2.0", "id": parsed_message(self._scope).get("id"), "error": error})
+        body = f"event: message\r\ndata: {document}\r\n\r\n".encode()
+        await self._send({"type": "http.response.body", "body": body})
 
 
 def _asks_for_progress(message: dict[str, Any]) -> bool:

@@ -130,9 +130,7 @@ class DirectEntry:
         return self._document(await self.guarded.call_plain(tool, arguments), version)
 
     def _document(self, result: CallToolResult, version: str) -> dict[str, Any]:
-        """Return a result as the SDK writes it: texts and perhaps a structure by ourselves, because it makes two more
-        models of them.
-        """
+        """Return a result as the SDK writes it. For texts and a structure it would make two more models."""
         texts = [t for t in result.content if type(t) is TextContent and t.annotations is None and t.meta is None]
         meta = result.meta or {}
         if type(result) is not CallToolResult or len(texts) < len(result.content) or None in meta.values():

@@ -32,7 +32,6 @@ from ..limits.slots import Slots
 from ..sinks.hidden import without_hidden
 from ..state import with_state
 from . import sdk
-from .session import OutgoingSession
 
 _CHANGES = ("add_tool", "remove_tool", "add_resource", "resource", "add_prompt", "remove_prompt", "completion")
 _MAX_LISTINGS = 100
@@ -42,7 +41,6 @@ _MAX_LISTINGS = 100
 _FROZEN: tuple[sdk.CacheableMethod, ...] = (
     *("tools/list", "resources/list", "resources/templates/list", "prompts/list", "server/discover"),
 )
-_KEPT_BY_CLIENTS = sdk.CacheHint(ttl_ms=300_000, scope="private")
 
 
 class GuardedServer(MCPServer[Any]):
@@ -52,9 +50,7 @@ class GuardedServer(MCPServer[Any]):
         name: the server's name for clients; also the audience of sealed request state.
         version: the project's version.
         instructions: for the model, on how to use the server.
-        tools: functions declared with `@tool`.
-        resources: functions declared with `@resource`.
-        prompts: functions declared with `@prompt`.
+        tools, resources, prompts: functions declared with `@tool`, `@resource` and `@prompt`.
         state: returns what tools share, once it is opened.
         events: where refusals and failures are noted.
         max_concurrent_calls: tool calls that may run at the same time, all tools together.
@@ -127,7 +123,7 @@ class GuardedServer(MCPServer[Any]):
             tools=[entry.tool for entry in guarded],
             subscriptions=self.bus,
             request_state_security=security,
-            cache_hints=dict.fromkeys(_FROZEN, _KEPT_BY_CLIENTS),
+            cache_hints=dict.fromkeys(_FROZEN, sdk.CacheHint(ttl_ms=300_000, scope="private")),
         )
         declare(self.access.names | {name for g in guarded for name in g.tool.parameters.get("properties", ())})
         self.middleware.insert(0, self._outermost)
@@ -203,10 +199,8 @@ class GuardedServer(MCPServer[Any]):
         for part in (capabilities.tools, capabilities.resources, capabilities.prompts):
             if part is not None:
                 part.list_changed = False
-        versions = list(sdk.MODERN_PROTOCOL_VERSIONS)
-        return types.DiscoverResult(
-            supported_versions=versions, capabilities=capabilities, instructions=server.instructions
-        )
+        versions, instructions = list(sdk.MODERN_PROTOCOL_VERSIONS), server.instructions
+        return types.DiscoverResult(supported_versions=versions, capabilities=capabilities, instructions=instructions)
 
     @property
     def other_texts(self) -> dict[str, Any]:
@@ -273,32 +267,25 @@ class GuardedServer(MCPServer[Any]):
 
     async def _outermost(self, ctx: sdk.ServerRequestContext[Any, Any], call_next: sdk.CallNext) -> sdk.HandlerResult:
         """Note what the SDK refuses before the guard sees it, and clean the errors that functions raise."""
-
-        def what() -> dict[str, str]:
-            return self.access.subject(ctx.method, ctx.params or {})
-
         ctx.session = OutgoingSession(ctx.session, self._output)
         try:
             return await call_next(ctx)
         except ValidationError as error:
             if ctx.method not in KINDS:
                 raise
-            self.events.record("input_validation_failed", caller(), severity=None, reason="params", **what())
+            what = self.access.subject(ctx.method, ctx.params or {})
+            self.events.record("input_validation_failed", caller(), severity=None, reason="params", **what)
             raise MCPError(code=types.INVALID_PARAMS, message=f"Invalid params: {rejection(error)}") from None
         except MCPError as error:
-            cleaned = self._cleaned(error, ctx.method, what())
-            if cleaned is error:
-                raise
-            raise cleaned from None
+            what = self.access.subject(ctx.method, ctx.params or {})
+            raise self._cleaned(error, ctx.method, what) from None
 
     def _cleaned(self, error: MCPError, method: str, what: Mapping[str, str]) -> MCPError:
         """Return an error of the protocol as it is sent."""
-        data = error.error.data
+        data, reason = error.error.data, "invalid_confirmation"
         # An answer that is forged, expired, of another caller, or for other arguments.
         if isinstance(data, dict) and data.get("reason") == "invalid_request_state":
-            self.events.record(
-                "input_validation_failed", caller(), severity=None, reason="invalid_confirmation", **what
-            )
+            self.events.record("input_validation_failed", caller(), severity=None, reason=reason, **what)
         try:
             error.error = self._output.fit(error.error, what)
         except (ResultTooLarge, ValueError):
@@ -320,6 +307,27 @@ class GuardedServer(MCPServer[Any]):
             if len(self._listings) < _MAX_LISTINGS:
                 self._listings[key] = listing
         return listing
+
+
+class OutgoingSession(sdk.ServerSession):
+    """The SDK's session of one request. What a tool sends while it runs is filtered as results are."""
+
+    def __init__(self, session: sdk.ServerSession, output: Output) -> None:
+        vars(self).update(vars(session))
+        self._output = output
+
+    async def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        cleaned = self._output.text(message, {"notification": "progress"}) if message else message
+        await super().report_progress(progress, total, cleaned)
+
+    async def send_request(self, request: Any, *arguments: Any, **options: Any) -> Any:
+        # A user has to see what is asked, whatever it looks like.
+        question = self._output.fit(request, {"request": request.method}, redact=False)
+        return await super().send_request(question, *arguments, **options)
+
+    async def _notify(self, notification: types.ServerNotification, *, request_scoped: bool) -> None:
+        cleaned = self._output.fit(notification, {"notification": notification.method})
+        await super()._notify(cleaned, request_scoped=request_scoped)
 
 
 def _refuse_twice(what: str, names: list[str]) -> None:

@@ -25,12 +25,7 @@ from mcp.server.mcpserver.resolve import returns_input_required
 from mcp.server.mcpserver.resources import Resource
 from mcp.server.mcpserver.tools.base import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata, StrictJsonSchema, _inline_root_ref
-from mcp.server.request_state import (
-    InvalidRequestState,
-    RequestStateBoundary,
-    RequestStateCodec,
-    RequestStateSecurity,
-)
+from mcp.server.request_state import InvalidRequestState, RequestStateBoundary, RequestStateCodec, RequestStateSecurity
 from mcp.server.runner import ServerRunner, aclose_shielded, modern_error_data
 from mcp.server.session import ServerSession
 from mcp.server.streamable_http import check_accept_headers

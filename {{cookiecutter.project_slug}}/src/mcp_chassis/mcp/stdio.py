@@ -16,11 +16,9 @@ _CANCEL_SECONDS = 0.2
 
 
 def serve_stdio(mcp: MCPServer, parts: Parts) -> None:
-    """Serve until standard input ends, or SIGTERM. Standard output belongs to the protocol, logs go to standard error.
+    """Serve until standard input ends, or SIGTERM, with the parts of the server running meanwhile.
 
-    Args:
-        mcp: the server.
-        parts: what it is assembled from, to be kept running meanwhile.
+    Standard output belongs to the protocol, logs go to standard error.
     """
     # Tasks that serve messages copy this context, so this principal makes every call.
     current_principal.set(STDIO)

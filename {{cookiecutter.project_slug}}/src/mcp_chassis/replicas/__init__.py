@@ -10,11 +10,10 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from ..rooms import Room
+from ..rooms import Finding, Room
 from .settings import ReplicaSettings
 
 if TYPE_CHECKING:
-    from ..cli.check import Finding
     from ..parts import Parts
     from ..service import Service
     from ..settings import Settings
@@ -100,10 +99,8 @@ class Replicas(Room):
 
         return _asked(service, settings, lambda redis: KeyUse(redis).days(), otherwise={})
 
-    def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
+    def findings(self, service: "Service", settings: "Settings") -> Iterator[Finding]:
         """Report whether Redis answers."""
-        from ..cli.check import Finding  # noqa: PLC0415
-
         url = settings.room(ReplicaSettings).redis_url
         parts = urlsplit(url.get_secret_value()) if url is not None else None
         if parts is None or parts.scheme == "unix":

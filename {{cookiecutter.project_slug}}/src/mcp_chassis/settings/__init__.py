@@ -36,8 +36,6 @@ _NO_FILE = (
 _SECRET_NAME = re.compile(r"(?:^|_)(?:(?:API|ACCESS|SECRET|PRIVATE|SIGNING|MASTER)_?KEY|TOKEN|SECRET|PASSWORD|PASSWD)$")
 _MIN_NAME = 10  # characters: in the environment, names of other programs are close to shorter ones
 _MIN_SECRET = 16  # characters: shorter ones are often words
-
-
 _PASSWORD = re.compile(r"(://|:)[^\s'\"]*@")  # in a URL, or where a host was meant
 
 
@@ -60,7 +58,6 @@ def cannot_listen(setting: str, host: str, port: int, error: OSError) -> Setting
     return SettingsError([f"{setting}: another program listens on {host}:{port}. {advice}"])
 
 
-_Kind = TypeVar("_Kind", bound=BaseSettings)
 _Room = TypeVar("_Room", bound=RoomSettings)
 
 
@@ -118,7 +115,7 @@ def load_settings(kind: type[Settings] = Settings, /, **overrides: Any) -> Setti
     in_files = _texts(secret_paths, _names(kind))
     sources = {"_env_file": env_file} | ({"_secrets_dir": secret_paths[0].parent} if secret_paths else {})
     problems: list[str] = []
-    settings = _read(kind, sources, overrides, problems)
+    settings: Settings = _read(kind, sources, overrides, problems)
     settings._env_file = env_file
     for room in rooms().values():
         settings._rooms[room.settings] = _read(room.settings, sources, overrides, problems)
@@ -200,7 +197,7 @@ def _texts(paths: Iterable[Path], known: Container[str]) -> dict[str, str]:
     return found
 
 
-def _read(kind: type[_Kind], sources: Mapping[str, Any], overrides: Mapping[str, Any], problems: list[str]) -> _Kind:
+def _read(kind: type[BaseSettings], sources: dict[str, Any], overrides: dict[str, Any], problems: list[str]) -> Any:
     """Read one class of settings. What is wrong in it by itself is added to `problems`."""
     try:
         return kind(**sources, **overrides)
@@ -210,7 +207,7 @@ def _read(kind: type[_Kind], sources: Mapping[str, Any], overrides: Mapping[str,
     # The rules between the chassis's settings still have to be judged. These all have defaults, the team's may not.
     base: Any = Settings if issubclass(kind, Settings) else kind
     defaults = {name: base.model_fields[name].get_default() for name, _ in found if name in base.model_fields}
-    return cast(_Kind, base(**sources, **{**overrides, **defaults}))
+    return base(**sources, **{**overrides, **defaults})
 
 
 def _of_absent_rooms(in_file: Mapping[str, str], in_files: Mapping[str, str]) -> Iterator[str]:

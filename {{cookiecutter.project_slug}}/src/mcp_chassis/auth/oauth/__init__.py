@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ...rooms import Room
+from ...rooms import Finding, Room
 from .exchange import TokenExchange, on_behalf_of
 from .introspection import IntrospectionVerifier, KeyForm
 from .jwks import IssuerKeys
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from ...cli.check import Finding
     from ...parts import Parts
     from ...service import Service
     from ...settings import Settings
@@ -54,7 +53,6 @@ class OAuth(Room):
 
     def findings(self, service: "Service", settings: "Settings") -> "Iterator[Finding]":
         """Report what is expected of tokens, how the issuer is reached, and the scopes of a first login."""
-        from ...cli.check import Finding  # noqa: PLC0415
         from ...service import unchecked_server  # noqa: PLC0415
         from .token_report import setup  # noqa: PLC0415
 

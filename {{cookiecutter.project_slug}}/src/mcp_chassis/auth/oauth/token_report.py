@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...cli.check import Finding, print_findings
+from ...cli.check import print_findings
 from ...middleware.authentication import bearer_token
+from ...rooms import Finding
 from ...service import Service, unchecked_server
 from ..keys.format import PREFIX
 from ..keys.store import usable_keys

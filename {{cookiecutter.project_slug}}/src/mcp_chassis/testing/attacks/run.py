@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Self
@@ -9,6 +10,7 @@ from typing import Self
 import httpx2
 
 from ...auth.keys.format import new_id, new_key
+from ...cli.terminal import table
 from ...service import Service
 from ..running import _TLS
 from .canaries import Canaries, new_mark
@@ -19,11 +21,12 @@ from .subjects import Fixture, Subject, subjects
 from .target import target
 from .wire import TIMEOUT_SECONDS, VALID, Answer, Attempt, Stopped, ask
 
-__all__ = ["Campaign", "Finding", "Subject", "subjects"]
+__all__ = ["Campaign", "Finding", "Subject", "attack_tools", "subjects"]
 
 _SLOW_SECONDS = 0.5  # an answer must also be five times slower than an ordinary one, twice
 _SAMPLES = 3
 _MAX_CONCURRENCY = 8  # attempts at the same time
+_BAR_WIDTH = 30
 
 
 class Campaign:
@@ -230,3 +233,28 @@ class _Attack:
         found = Finding(kind, by.subject, by.argument, by.family, shown, evidence)
         if (kind, "", VALID) not in self._findings:  # a finding in every call needs no payload
             self._findings.setdefault((kind, by.argument, by.family), found)
+
+
+def attack_tools(service: Service, fixture: str = "", *, allow_unproved: bool = False) -> int:
+    """Attack everything that `service` offers, print the findings and return the exit code."""
+    found: dict[Subject, list[Finding]] = {}
+    with Campaign(service, fixture) as campaign:
+        for number, subject in enumerate(campaign.subjects):
+            _progress(number, len(campaign.subjects), str(subject))
+            found[subject] = campaign.attack(subject)
+        _progress(len(campaign.subjects), len(campaign.subjects), "")
+    rows = [("SUBJECT", "CALLS THAT SUCCEEDED", "FINDINGS")]
+    for one, some in found.items():
+        rows.append((str(one), "{} of {}".format(*campaign.calls.get(one, (0, 0))), str(len(some)) if some else "-"))
+    print(table(rows))
+    failed = [one for some in found.values() for one in some if one.kind != "not proved" or not allow_unproved]
+    for finding in failed:
+        print(f"\n{finding}")
+    return 1 if failed else 0
+
+
+def _progress(done: int, of: int, what: str) -> None:
+    if sys.stderr.isatty():
+        bar = "#" * (_BAR_WIDTH * done // max(of, 1))
+        end = "\n" if done == of else ""
+        print(f"\r\x1b[2K[{bar:<{_BAR_WIDTH}}] {done}/{of} {what}", end=end, file=sys.stderr, flush=True)
