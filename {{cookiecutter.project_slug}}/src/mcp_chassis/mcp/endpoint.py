@@ -48,12 +48,11 @@ class SessionManager(sdk.StreamableHTTPSessionManager):
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
+        middleware = self.app.middleware
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             # No provider records the SDK's spans, which are a tenth of what a call costs.
-            self.app.middleware[:] = [
-                one for one in self.app.middleware if type(one).__name__ != "OpenTelemetryMiddleware"
-            ]
-        if self._direct is not None and any(not _is_known(one) for one in self.app.middleware):
+            middleware[:] = [one for one in middleware if type(one).__name__ != "OpenTelemetryMiddleware"]
+        if self._direct is not None and not all(map(_is_known, middleware)):
             self._direct.guarded = None  # a middleware that was added sees every call
         async with super().run():
             yield

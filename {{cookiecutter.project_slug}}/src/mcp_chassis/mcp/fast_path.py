@@ -15,14 +15,8 @@ from typing import Any
 
 import anyio
 import pydantic_core
-from mcp.types import (
-    DEFAULT_NEGOTIATED_VERSION,
-    SERVER_INFO_META_KEY,
-    CallToolRequestParams,
-    CallToolResult,
-    JSONRPCError,
-    TextContent,
-)
+from mcp import types
+from mcp.types import SERVER_INFO_META_KEY, CallToolRequestParams, CallToolResult, JSONRPCError, TextContent
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
@@ -39,7 +33,7 @@ _METHODS = frozenset(
     }
 )
 _JSON = (b"content-type", b"application/json")
-_DEFAULT_VERSION = DEFAULT_NEGOTIATED_VERSION.encode()
+_DEFAULT_VERSION = types.DEFAULT_NEGOTIATED_VERSION.encode()
 _MAX_META_BYTES = 2048  # of an envelope that is remembered
 
 
