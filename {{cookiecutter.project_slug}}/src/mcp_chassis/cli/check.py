@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import SecretBytes, SecretStr
@@ -180,8 +179,8 @@ def _tools(service: Service, settings: Settings) -> Iterator[Finding]:
     server = unchecked_server(service)
     tools = server.guarded_tools
     if problems := approval_problems(tools, settings.tools_lock, server.other_texts):
-        level: Literal["WARN", "FAIL"] = "FAIL" if settings.environment == "production" else "WARN"
-        yield Finding(level, "tools", f"{problems[0].rstrip('.')}. `tools check` shows all of it.")
+        text = f"{problems[0].rstrip('.')}. `tools check` shows all of it."
+        yield Finding("FAIL" if settings.environment == "production" else "WARN", "tools", text)
     else:
         yield Finding("OK", "tools", f"{len(tools)} as approved in {settings.tools_lock}")
     for name, guarded in tools.items():

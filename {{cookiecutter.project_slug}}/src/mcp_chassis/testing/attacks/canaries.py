@@ -28,8 +28,7 @@ class _Handler(socketserver.BaseRequestHandler):
         text = ""
         with suppress(OSError):
             text = self.request.recv(4096).decode("latin-1")
-        match = TOKEN.search(text)
-        token = match[0] if match else ""
+        token = next(iter(TOKEN.findall(text)), "")
         if isinstance(self.server, _Listener):
             self.server.hits.append(token)
         status = f"302 Found\r\nLocation: /{token}" if "/redirect/" in text else "200 OK"
@@ -99,8 +98,8 @@ class Canaries(ExitStack):
         """Return what was touched since the last call, by the token of the attempt, empty if it is not known."""
         seen = {}
         for path in list(self.markers.iterdir()):
-            token = TOKEN.search(path.name)
-            seen[token[0] if token else ""] = "a file was created outside of every root, or a command was run"
+            token = next(iter(TOKEN.findall(path.name)), "")
+            seen[token] = "a file was created outside of every root, or a command was run"
             with suppress(OSError):
                 path.unlink()
         if not self.file.exists() or self.file.read_bytes() != self._secret.encode():
