@@ -6,16 +6,20 @@ import stat
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from pydantic import SecretStr, ValidationError
 from structlog.testing import capture_logs
 
 from mcp_chassis.auth.keys import store as key_store
-from mcp_chassis.auth.keys.format import id_of
-from mcp_chassis.auth.keys.records import KeysError
+from mcp_chassis.auth.keys.format import id_of, new_id, new_key
+from mcp_chassis.auth.keys.records import SOON, KeysError, format_records, parse_records
 from mcp_chassis.auth.keys.store import KeysFile, KeySource, changing_keys, read_keys, usable_keys
 from mcp_chassis.settings import Settings, SettingsError, load_settings
 
@@ -151,6 +155,26 @@ def test_root_gives_away_what_it_wrote_and_not_what_stands_under_that_name(
     assert given == [(path.stat().st_ino, owner.st_uid, owner.st_gid)]
 
 
+@pytest.mark.parametrize("seconds", [0, 9.5, 10.5])
+def test_a_writer_waits_ten_seconds_for_the_lock(path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    with ExitStack() as held:
+        held.enter_context(changing_keys(path))
+        clock = SimpleNamespace(now=0.0)
+
+        def sleep(step: float) -> None:
+            clock.now += step
+            if clock.now >= seconds:
+                held.close()
+
+        monkeypatch.setattr(key_store, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
+        if seconds <= 10:
+            add_key(path)
+            assert len(read_keys(path)) == 1
+        else:
+            with pytest.raises(KeysError, match="another process is changing it"):
+                add_key(path)
+
+
 # --- following ---
 
 
@@ -181,6 +205,18 @@ def test_the_file_is_looked_at_once_a_second_and_read_only_if_it_changed(
         keys.records()
     assert looks.call_count == 11
     assert reads.call_count == 1
+
+
+def test_a_change_is_noticed_after_exactly_a_second(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(key_store, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    keys = KeysFile(path)
+    path.parent.mkdir()
+    path.write_text(format_records([record_of(new_key(new_id()))]))
+    clock.now = 1000.999
+    assert names(keys) == []
+    clock.now = 1001.0
+    assert names(keys) == ["ci"]
 
 
 @pytest.mark.usefixtures("at_once")
@@ -303,3 +339,57 @@ def test_the_lock_beside_the_file_is_for_its_owner_only(path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE(Path(f"{path}.lock").stat().st_mode) == 0o600
+
+
+def test_the_end_of_a_key_is_announced_14_days_before() -> None:
+    """As `docs/authentication.md` and `docs/events.md` say."""
+    assert timedelta(days=14) == SOON
+
+
+def test_a_broken_keys_file_is_named_as_a_setting_at_the_start(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("{")
+    with pytest.raises(
+        SettingsError, match=r"KEYS_FILE: .*keys\.json cannot be used: the text: .*Repair or restore it"
+    ):
+        KeySource(Settings(keys_file=path))
+
+
+def test_an_invalid_setting_is_named_without_its_text() -> None:
+    with pytest.raises(
+        SettingsError, match=r"KEYS: cannot be used: keys\.0\.id: .* the text of a keys file\."
+    ) as error:
+        KeySource(Settings(keys=SecretStr('{"keys": [{"id": "hunter2"}]}')))
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_server_reports_a_keys_file_that_broke_since_the_start(path: Path) -> None:
+    add_key(path)
+    source = KeySource(Settings(keys_file=path))
+    assert source.problems() == []
+    path.write_text("{")
+    (problem,) = source.problems()
+    assert problem.startswith("The keys file cannot be used")
+    assert KeySource(Settings()).problems() == []
+
+
+@pytest.mark.parametrize(
+    ("field", "accepted", "rejected"),
+    [
+        ("name", ["a", "a" * 64], ["", "a" * 65, " a"]),
+        ("scopes", [("a",), ("a" * 128,), ("a",) * 1000], [(), ("",), ("a" * 129,), ("a b",)]),
+        ("labels", [None, {}, {f"a{n}": ("b",) for n in range(32)}], [{f"a{n}": ("b",) for n in range(33)}]),
+        ("labels", [{"a" * 64: ("b",)}], [{"": ("b",)}, {"a" * 65: ("b",)}, {"1": ("b",)}]),
+        ("labels", [{"a": ("b",) * 32}], [{"a": ()}, {"a": ("b",) * 33}]),
+        ("sha256", ["a" * 64], ["a" * 63, "a" * 65, "A" * 64]),
+    ],
+)
+def test_a_record_is_accepted_up_to_the_limits_of_its_fields(field: str, accepted: Any, rejected: Any) -> None:
+    key = new_key(new_id())
+    for value in accepted:
+        record = record_of(key, **{field: value})
+        assert parse_records(format_records([record])) == {record.id: record}
+    for value in rejected:
+        with pytest.raises(ValidationError):
+            record_of(key, **{field: value})

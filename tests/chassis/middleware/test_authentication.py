@@ -146,6 +146,40 @@ async def test_after_too_many_wrong_credentials_further_ones_get_429_and_the_rig
         assert (await setup.ask(f"Bearer {credential}")).status == 200
 
 
+async def test_a_wrong_credential_is_counted_as_allowed_or_as_refused_by_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted = list[tuple[str, bool]]()
+
+    def count(limiter: str, *, allowed: bool) -> None:
+        counted.append((limiter, bool(allowed)))
+
+    monkeypatch.setattr(authentication, "count_decision", count)
+    setup = Setup(failures=1)
+    for credential in ("wrong", "wrong", KEY):
+        await setup.ask(f"Bearer {credential}")
+    assert counted == [("wrong_credentials", True), ("wrong_credentials", False)]
+
+
+@pytest.mark.parametrize(
+    ("credentials", "is_guess"),
+    [(["Bearer wrong"], False), (["Bearer bob"], False), (["Basic wrong"], True), (["Bearer a", "Bearer b"], True)],
+    ids=["expired", "revoked", "malformed", "ambiguous"],
+)
+async def test_only_what_was_never_valid_counts_as_a_guess(
+    monkeypatch: pytest.MonkeyPatch, credentials: list[str], is_guess: bool
+) -> None:
+    noted = list[bool]()
+
+    async def note(self: FailedAttempts, address: str, *, guess: bool = True) -> int:
+        noted.append(guess)
+        return 0
+
+    monkeypatch.setattr(FailedAttempts, "note", note)
+    await Setup().ask(*credentials)
+    assert noted == [is_guess]
+
+
 async def test_missing_credentials_are_not_wrong_ones() -> None:
     setup = Setup(failures=1)
     for _ in range(5):
