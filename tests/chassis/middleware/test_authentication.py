@@ -162,6 +162,30 @@ async def test_a_wrong_credential_is_counted_as_allowed_or_as_refused_by_the_lim
 
 
 @pytest.mark.parametrize(
+    ("credentials", "anonymous", "results"),
+    [
+        ([], None, ["absent"]),
+        ([], ANONYMOUS, ["anonymous"]),
+        ([f"Bearer {KEY}"], None, ["accepted"]),
+        ([f"Bearer {KEY}"], ANONYMOUS, ["accepted"]),
+        (["Bearer wrong"], None, ["invalid", "limited"]),
+        (["Bearer wrong"], ANONYMOUS, ["anonymous", "anonymous"]),
+        (["Bearer a", "Bearer b"], None, ["ambiguous", "limited"]),
+        (["Bearer unavailable"], None, ["unverifiable"]),
+    ],
+)
+async def test_every_request_is_counted_by_what_its_credential_was(
+    monkeypatch: pytest.MonkeyPatch, credentials: list[str], anonymous: Principal | None, results: list[str]
+) -> None:
+    counted = list[str]()
+    monkeypatch.setattr(authentication, "count_authentication", counted.append)
+    setup = Setup(failures=1, anonymous=anonymous)
+    for _ in results:
+        await setup.ask(*credentials)
+    assert counted == results
+
+
+@pytest.mark.parametrize(
     ("credentials", "is_guess"),
     [(["Bearer wrong"], False), (["Bearer bob"], False), (["Basic wrong"], True), (["Bearer a", "Bearer b"], True)],
     ids=["expired", "revoked", "malformed", "ambiguous"],
