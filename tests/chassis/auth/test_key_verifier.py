@@ -14,7 +14,7 @@ from mcp_chassis.auth.keys.format import digest, new_id, new_key
 from mcp_chassis.auth.keys.records import KeyRecord, default_record
 from mcp_chassis.auth.keys.verifier import KeyVerifier
 from mcp_chassis.auth.principal import Principal
-from mcp_chassis.auth.verifier import InvalidCredential
+from mcp_chassis.auth.verifier import InvalidCredential, Verifier
 
 from ..support.keys import record_of
 
@@ -201,3 +201,8 @@ def test_only_an_expired_or_owned_credential_was_good_once() -> None:
     owner = Principal("key:a", "key")
     assert [InvalidCredential(reason).was_good for reason in ("expired", "unknown", "revoked")] == [True, False, False]
     assert InvalidCredential("revoked", owner).was_good
+
+
+def test_a_verifier_that_does_not_verify_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="verify"):
+        type("Forgetful", (Verifier,), {})()

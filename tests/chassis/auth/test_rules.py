@@ -124,6 +124,13 @@ def test_a_claim_that_names_no_caller_is_not_passed_over() -> None:
         assert reason(judge, {"sub": subject, "azp": "ci"}) == "subject"
 
 
+def test_a_client_is_the_caller_only_in_an_introspection_response() -> None:
+    client = {"aud": RESOURCE, "client_id": "ci"}
+    assert rules().principal(client, is_jwt=False).id == "oauth:ci"
+    assert rules().principal(client | {"sub": "alice"}, is_jwt=False).id == "oauth:alice"
+    assert reason(rules(), {"sub": None, "client_id": "ci"}) == "subject"
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [

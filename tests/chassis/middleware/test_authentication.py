@@ -84,6 +84,17 @@ async def test_whose_credential_it_was_is_in_the_event_and_nowhere_else() -> Non
     assert event["details"]["client"] == "192.0.2.1"
 
 
+async def test_no_credential_reaches_the_layers_behind() -> None:
+    """A tool could pass it on to another service (MCP, Security Best Practices, token passthrough)."""
+    setup = Setup()
+    names = (b"authorization", b"proxy-authorization", b"cookie", b"x-api-key")
+    others = [(b"host", b"a.example"), (b"x", b"cookie")]
+    values = (f"Bearer {KEY}".encode(), b"Basic a", b"a=b", b"a")
+    headers = [*others, *zip(names, values, strict=True)]
+    assert (await ask(setup.layer, http_scope("/mcp", headers=headers))).status == 200
+    assert setup.inner.scopes[0]["headers"] == others
+
+
 async def test_the_first_verifier_that_knows_the_token_decides() -> None:
     setup = Setup()
     assert (await setup.ask(f"Bearer {KEY}")).status == 200
