@@ -341,6 +341,12 @@ def test_the_lock_beside_the_file_is_for_its_owner_only(path: Path) -> None:
     assert stat.S_IMODE(Path(f"{path}.lock").stat().st_mode) == 0o600
 
 
+def test_an_invalid_record_does_not_show_its_values() -> None:
+    with pytest.raises(ValidationError, match="sha256") as error:
+        record_of(new_key(new_id()), sha256="hunter2")
+    assert "hunter2" not in str(error.value)
+
+
 def test_the_end_of_a_key_is_announced_14_days_before() -> None:
     """As `docs/authentication.md` and `docs/events.md` say."""
     assert timedelta(days=14) == SOON
