@@ -173,6 +173,25 @@ def test_a_writer_waits_ten_seconds_for_the_lock(path: Path, monkeypatch: pytest
         else:
             with pytest.raises(KeysError, match="another process is changing it"):
                 add_key(path)
+        assert clock.now <= min(seconds, 10) + 0.1, "it tries again soon"
+
+
+def test_missing_directories_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "one" / "two" / "keys.json"
+    add_key(path)
+    assert len(read_keys(path)) == 1
+
+
+def test_the_cause_of_a_failed_write_is_named_even_if_the_new_file_is_gone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(source: str, _: object) -> None:
+        os.unlink(source)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(KeysError, match="Input/output error"):
+        add_key(path)
 
 
 # --- following ---
@@ -270,6 +289,22 @@ def test_a_change_that_could_not_be_read_is_read_as_soon_as_it_can(path: Path, m
     assert len(logged) == 1
     assert keys.records()[record.id].revoked is not None
     assert keys.problem() is None
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_file_that_becomes_unreadable_is_reported_although_there_was_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    keys = KeysFile(path)
+    assert keys.problem() is None
+    with monkeypatch.context() as patch:
+        for name in ("stat", "read_text"):
+            patch.setattr(Path, name, denied)
+        problem = keys.problem()
+    assert "Permission denied" in str(problem)
 
 
 @pytest.mark.usefixtures("at_once")
