@@ -54,7 +54,7 @@ _WARM = (
 )
 
 
-_PARAMETERS = re.compile(r"[(,] ?/, ")  # where `*, ` was
+_PARAMETERS = re.compile(r"[(,] ?/, |^/,$")  # where `*, ` was
 
 
 class Room(NamedTuple):

@@ -79,6 +79,15 @@ def test_annotations_and_arguments_of_decorators_are_left_out(tmp_path: Path) ->
     }
 
 
+@pytest.mark.parametrize("parameters", ["a, *, b=1", "*, b=1", "\n    a,\n    *,\n    b=1,\n"])
+def test_the_star_of_a_list_of_parameters_is_left_out(tmp_path: Path, parameters: str) -> None:
+    path = tmp_path / "planted.py"
+    path.write_text(f"def f({parameters}): ...\n", encoding="utf-8")
+    changed = [mutant.now for mutant in mutants(path)]
+    assert len(changed) == 2, "another default"
+    assert not any("/" in line for line in changed)
+
+
 def test_every_module_and_test_of_the_table_exists() -> None:
     parts = [part for room in ROOMS.values() for part in room]
     assert all((CHASSIS / module).is_file() for part in parts for module in part.modules)

@@ -93,6 +93,9 @@ async def test_peeking_tells_how_long_to_wait_as_hitting_does() -> None:
 async def test_the_table_of_callers_does_not_grow_beyond_its_size() -> None:
     limiter = RateLimiter("test", per_minute=1, burst=1, max_keys=100)
     await limiter.hit("first")
+    for number in range(99):
+        await limiter.hit(f"caller-{number}")
+    assert not (await limiter.hit("first")).allowed, "there is room for 100"
     for number in range(100):
         await limiter.hit(f"caller-{number}")
     assert not (await limiter.hit("caller-99")).allowed, "the most recent are known"

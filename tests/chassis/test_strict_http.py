@@ -39,6 +39,7 @@ BAD = [
     HEAD.replace(b": a", b": a/b") + b"\r\n",
     HEAD + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    CHUNKED.replace(b"1.1", b"1.0") + b"0\r\n\r\n",
     HEAD + b"Content-Length: +1\r\n\r\na",
     b"POST / HTTP/1.1\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01",
@@ -124,6 +125,21 @@ def test_chunks_are_counted_for_each_request() -> None:
         assert (reader.ended, reader.waiting) == (True, b"")
 
 
+@pytest.mark.parametrize(("first_size", "most"), [(1, 1003), (24_502, 1100), (24_756, 1100)])
+def test_a_body_has_at_most_1000_chunks_and_one_more_for_every_256_bytes(first_size: int, most: int) -> None:
+    """The bytes before the last chunk count: 1002 bytes allow 3 more chunks, 25,600 and 25,855 bytes allow 100."""
+    reader = RequestReader()
+    reader.waiting = CHUNKED + b"%x\r\n%b\r\n" % (first_size, b"a" * first_size)
+    while reader.take():
+        pass
+    for _ in range(most - 1):
+        reader.waiting = b"1\r\na\r\n"
+        assert reader.take() == b"1\r\na\r\n"
+    reader.waiting = b"1\r\na\r\n"
+    with pytest.raises(BadRequest, match="not too many small ones"):
+        reader.take()
+
+
 def test_small_chunks_are_fine_as_long_as_there_are_not_many() -> None:
     assert read(CHUNKED + b"1\r\na\r\n" * 900 + b"0\r\n\r\n", []).body == b"a" * 900
     assert len(read(CHUNKED + (b"200\r\n" + b"a" * 512 + b"\r\n") * 3000 + b"0\r\n\r\n", []).body) == 512 * 3000
@@ -156,3 +172,63 @@ def test_the_message_names_the_method_that_has_no_body() -> None:
     reader.waiting = HEAD.replace(b"POST", b"DELETE") + b"Content-Length: 1\r\n\r\na"
     with pytest.raises(BadRequest, match=r"^Send no body with DELETE\.$"):
         reader.take()
+
+
+def head_of(size: int) -> bytes:
+    return HEAD + b"X: " + b"a" * (size - len(HEAD) - 7) + b"\r\n\r\n"
+
+
+def test_a_head_has_at_most_16384_bytes() -> None:
+    reader = RequestReader()
+    for size in (16_383, 16_384):
+        reader.waiting = head_of(size)
+        assert len(reader.take()) == size
+    reader.waiting = head_of(16_385)
+    with pytest.raises(BadRequest, match="16384 bytes"):
+        reader.take()
+
+
+def test_an_unfinished_head_is_refused_as_soon_as_it_is_too_large() -> None:
+    reader = RequestReader()
+    reader.waiting = head_of(16_384)[:-1]
+    assert reader.take() == b""
+    reader.waiting = head_of(16_385)[:-1]
+    with pytest.raises(BadRequest, match="16384 bytes"):
+        reader.take()
+
+
+def test_a_head_has_at_most_100_headers() -> None:
+    reader = RequestReader()
+    reader.waiting = HEAD + b"a: b\r\n" * 99 + b"\r\n"
+    assert reader.take()
+    reader.waiting = HEAD + b"a: b\r\n" * 100 + b"\r\n"
+    with pytest.raises(BadRequest, match="at most 100 headers"):
+        reader.take()
+
+
+@pytest.mark.parametrize("end", [b"f" * 15, b"f" * 15 + b"\r", b"0" * 15, b"0" * 15 + b"\r\n", b"0" * 15 + b"\r\n\r"])
+def test_a_chunk_size_is_refused_at_the_first_byte_that_cannot_belong_to_it(end: bytes) -> None:
+    reader = RequestReader()
+    reader.waiting = CHUNKED
+    reader.take()
+    reader.waiting = end
+    assert reader.take() == b"", "the rest may follow"
+    reader.waiting += b"x"
+    with pytest.raises(BadRequest, match="chunks"):
+        reader.take()
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize("length", [b"0", b"1"])
+@pytest.mark.parametrize("expectation", [b"100-continue", b"100-Continue", b"100-continue,x", b"x", b""])
+def test_expect_is_accepted_only_as_100_continue_with_http_1_1_and_a_body(
+    version: bytes, length: bytes, expectation: bytes
+) -> None:
+    reader = RequestReader()
+    head = HEAD.replace(b"1.1", version) + b"Content-Length: %b\r\nExpect: %b\r\n\r\n" % (length, expectation)
+    reader.waiting = head
+    if (version, length, expectation.lower()) == (b"1.1", b"1", b"100-continue"):
+        assert reader.take() == head
+    else:
+        with pytest.raises(BadRequest, match="Expect: 100-continue"):
+            reader.take()

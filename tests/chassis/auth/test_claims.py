@@ -41,6 +41,8 @@ def test_only_claims_on_the_list_are_shown_by_the_names_of_the_list() -> None:
         (False, "false"),
         (7, "7"),
         (1.5, "1.5"),
+        *[(sign * (2**64 - 1), str(sign * (2**64 - 1))) for sign in (1, -1)],
+        *[(sign * 2**64, None) for sign in (1, -1)],
         ([], ()),
         ([""], ("",)),
         ("x" * 8191, "x" * 8191),

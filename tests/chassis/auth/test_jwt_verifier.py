@@ -195,6 +195,13 @@ async def test_a_token_with_wrong_claims_is_refused(issuer: Issuer, claims: dict
     assert await reason(issuer, issuer.token(AUDIENCE, **claims)) == expected
 
 
+@pytest.mark.parametrize("payload", [b"", b"no JSON", b"\xff", b"[]", b"7", b'{"a":' + b"[" * 100_000], ids=len)
+async def test_a_signed_payload_that_is_no_json_object_is_refused(issuer: Issuer, payload: bytes) -> None:
+    headers = {"kid": issuer.kid, "typ": "at+jwt"}
+    token = jwt.PyJWS().encode(payload, issuer.private_key, algorithm="ES256", headers=headers)
+    assert await reason(issuer, token) == "claims"
+
+
 # --- bad headers and signatures ---
 
 

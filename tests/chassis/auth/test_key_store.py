@@ -6,16 +6,20 @@ import stat
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from pydantic import SecretStr, ValidationError
 from structlog.testing import capture_logs
 
 from mcp_chassis.auth.keys import store as key_store
-from mcp_chassis.auth.keys.format import id_of
-from mcp_chassis.auth.keys.records import KeysError
+from mcp_chassis.auth.keys.format import id_of, new_id, new_key
+from mcp_chassis.auth.keys.records import SOON, KeysError, format_records, parse_records
 from mcp_chassis.auth.keys.store import KeysFile, KeySource, changing_keys, read_keys, usable_keys
 from mcp_chassis.settings import Settings, SettingsError, load_settings
 
@@ -151,6 +155,45 @@ def test_root_gives_away_what_it_wrote_and_not_what_stands_under_that_name(
     assert given == [(path.stat().st_ino, owner.st_uid, owner.st_gid)]
 
 
+@pytest.mark.parametrize("seconds", [0, 9.5, 10.5])
+def test_a_writer_waits_ten_seconds_for_the_lock(path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    with ExitStack() as held:
+        held.enter_context(changing_keys(path))
+        clock = SimpleNamespace(now=0.0)
+
+        def sleep(step: float) -> None:
+            clock.now += step
+            if clock.now >= seconds:
+                held.close()
+
+        monkeypatch.setattr(key_store, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
+        if seconds <= 10:
+            add_key(path)
+            assert len(read_keys(path)) == 1
+        else:
+            with pytest.raises(KeysError, match="another process is changing it"):
+                add_key(path)
+        assert clock.now <= min(seconds, 10) + 0.1, "it tries again soon"
+
+
+def test_missing_directories_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "one" / "two" / "keys.json"
+    add_key(path)
+    assert len(read_keys(path)) == 1
+
+
+def test_the_cause_of_a_failed_write_is_named_even_if_the_new_file_is_gone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(source: str, _: object) -> None:
+        os.unlink(source)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(KeysError, match="Input/output error"):
+        add_key(path)
+
+
 # --- following ---
 
 
@@ -181,6 +224,18 @@ def test_the_file_is_looked_at_once_a_second_and_read_only_if_it_changed(
         keys.records()
     assert looks.call_count == 11
     assert reads.call_count == 1
+
+
+def test_a_change_is_noticed_after_exactly_a_second(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(key_store, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    keys = KeysFile(path)
+    path.parent.mkdir()
+    path.write_text(format_records([record_of(new_key(new_id()))]))
+    clock.now = 1000.999
+    assert names(keys) == []
+    clock.now = 1001.0
+    assert names(keys) == ["ci"]
 
 
 @pytest.mark.usefixtures("at_once")
@@ -234,6 +289,22 @@ def test_a_change_that_could_not_be_read_is_read_as_soon_as_it_can(path: Path, m
     assert len(logged) == 1
     assert keys.records()[record.id].revoked is not None
     assert keys.problem() is None
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_file_that_becomes_unreadable_is_reported_although_there_was_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    keys = KeysFile(path)
+    assert keys.problem() is None
+    with monkeypatch.context() as patch:
+        for name in ("stat", "read_text"):
+            patch.setattr(Path, name, denied)
+        problem = keys.problem()
+    assert "Permission denied" in str(problem)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -303,3 +374,63 @@ def test_the_lock_beside_the_file_is_for_its_owner_only(path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE(Path(f"{path}.lock").stat().st_mode) == 0o600
+
+
+def test_an_invalid_record_does_not_show_its_values() -> None:
+    with pytest.raises(ValidationError, match="sha256") as error:
+        record_of(new_key(new_id()), sha256="hunter2")
+    assert "hunter2" not in str(error.value)
+
+
+def test_the_end_of_a_key_is_announced_14_days_before() -> None:
+    """As `docs/authentication.md` and `docs/events.md` say."""
+    assert timedelta(days=14) == SOON
+
+
+def test_a_broken_keys_file_is_named_as_a_setting_at_the_start(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("{")
+    with pytest.raises(
+        SettingsError, match=r"KEYS_FILE: .*keys\.json cannot be used: the text: .*Repair or restore it"
+    ):
+        KeySource(Settings(keys_file=path))
+
+
+def test_an_invalid_setting_is_named_without_its_text() -> None:
+    with pytest.raises(
+        SettingsError, match=r"KEYS: cannot be used: keys\.0\.id: .* the text of a keys file\."
+    ) as error:
+        KeySource(Settings(keys=SecretStr('{"keys": [{"id": "hunter2"}]}')))
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_server_reports_a_keys_file_that_broke_since_the_start(path: Path) -> None:
+    add_key(path)
+    source = KeySource(Settings(keys_file=path))
+    assert source.problems() == []
+    path.write_text("{")
+    (problem,) = source.problems()
+    assert problem.startswith("The keys file cannot be used")
+    assert KeySource(Settings()).problems() == []
+
+
+@pytest.mark.parametrize(
+    ("field", "accepted", "rejected"),
+    [
+        ("name", ["a", "a" * 64], ["", "a" * 65, " a"]),
+        ("scopes", [("a",), ("a" * 128,), ("a",) * 1000], [(), ("",), ("a" * 129,), ("a b",)]),
+        ("labels", [None, {}, {f"a{n}": ("b",) for n in range(32)}], [{f"a{n}": ("b",) for n in range(33)}]),
+        ("labels", [{"a" * 64: ("b",)}], [{"": ("b",)}, {"a" * 65: ("b",)}, {"1": ("b",)}]),
+        ("labels", [{"a": ("b",) * 32}], [{"a": ()}, {"a": ("b",) * 33}]),
+        ("sha256", ["a" * 64], ["a" * 63, "a" * 65, "A" * 64]),
+    ],
+)
+def test_a_record_is_accepted_up_to_the_limits_of_its_fields(field: str, accepted: Any, rejected: Any) -> None:
+    key = new_key(new_id())
+    for value in accepted:
+        record = record_of(key, **{field: value})
+        assert parse_records(format_records([record])) == {record.id: record}
+    for value in rejected:
+        with pytest.raises(ValidationError):
+            record_of(key, **{field: value})

@@ -14,7 +14,7 @@ from mcp_chassis.auth.keys.format import digest, new_id, new_key
 from mcp_chassis.auth.keys.records import KeyRecord, default_record
 from mcp_chassis.auth.keys.verifier import KeyVerifier
 from mcp_chassis.auth.principal import Principal
-from mcp_chassis.auth.verifier import InvalidCredential
+from mcp_chassis.auth.verifier import InvalidCredential, Verifier
 
 from ..support.keys import record_of
 
@@ -125,6 +125,8 @@ async def test_who_still_uses_the_old_secret_is_logged_once() -> None:
     new = new_key(record_of(KEY).id)
     judge = verifier(record_of(new, previous_sha256=digest(KEY), previous_until=NOW + HOUR))
     with capture_logs() as logged:
+        await judge.verify(new)
+        assert logged == []
         for _ in range(3):
             await judge.verify(new)
             await judge.verify(KEY)
@@ -154,6 +156,12 @@ async def test_a_key_of_the_file_in_api_key_has_the_scopes_of_its_record() -> No
     principal = await KeyVerifier(lambda: {other.id: other}, default=default_record(KEY)).verify(KEY)
     assert principal is not None
     assert principal.id == "key:default"
+
+
+async def test_labels_of_a_key_are_claims_and_one_value_is_text() -> None:
+    principal = await verifier(record_of(KEY, labels={"tenant": ("acme",), "groups": ("a", "b")})).verify(KEY)
+    assert principal is not None
+    assert principal.claims == {"tenant": "acme", "groups": ("a", "b")}
 
 
 async def test_a_revoked_key_is_revoked_with_both_its_secrets() -> None:
@@ -186,3 +194,15 @@ async def test_an_unknown_id_costs_the_same_work(monkeypatch: pytest.MonkeyPatch
             await verifier(record_of(KEY)).verify(token)
         done.append(list(work))
     assert done[0] == done[1] == done[2] == ["digest", *["compare 64 64"] * 3]
+
+
+def test_only_an_expired_or_owned_credential_was_good_once() -> None:
+    """What was never valid is a guess, and counts among those of all addresses."""
+    owner = Principal("key:a", "key")
+    assert [InvalidCredential(reason).was_good for reason in ("expired", "unknown", "revoked")] == [True, False, False]
+    assert InvalidCredential("revoked", owner).was_good
+
+
+def test_a_verifier_that_does_not_verify_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="verify"):
+        type("Forgetful", (Verifier,), {})()

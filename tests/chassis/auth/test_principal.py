@@ -49,3 +49,8 @@ def test_an_anonymous_caller_is_not_authenticated(principal: Principal | None, e
         assert authenticated() is expected
     finally:
         current_principal.reset(before)
+
+
+def test_only_a_name_that_an_operator_gave_is_a_field_of_logs() -> None:
+    assert Principal("key:a", "key", name="ci").name_field == {"key_name": "ci"}
+    assert Principal("oauth:alice", "oauth").name_field == {}

@@ -1,12 +1,15 @@
 """Where scopes, audience and caller are in a token is a setting, checked at the start, and never guessed."""
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mcp_chassis.auth.oauth.rules import Rules, quoted
+from mcp_chassis.auth.oauth import rules as oauth_rules
+from mcp_chassis.auth.oauth.rules import Rules, audience_claims, number, quoted
 from mcp_chassis.auth.oauth.settings import OAuthSettings
+from mcp_chassis.auth.verifier import InvalidCredential
 from mcp_chassis.settings import SettingsError, load_settings
 
 from ..support.issuer import oauth, running_issuer
@@ -122,6 +125,13 @@ def test_a_claim_that_names_no_caller_is_not_passed_over() -> None:
         assert reason(judge, {"sub": subject, "azp": "ci"}) == "subject"
 
 
+def test_a_client_is_the_caller_only_in_an_introspection_response() -> None:
+    client = {"aud": RESOURCE, "client_id": "ci"}
+    assert rules().principal(client, is_jwt=False).id == "oauth:ci"
+    assert rules().principal(client | {"sub": "alice"}, is_jwt=False).id == "oauth:alice"
+    assert reason(rules(), {"sub": None, "client_id": "ci"}) == "subject"
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
@@ -214,6 +224,43 @@ def test_other_claims_never_show_in_an_answer_or_an_event() -> None:
 def test_a_subject_has_1_to_255_printable_characters() -> None:
     for subject, expected in (("", "subject"), ("a", ""), ("a" * 255, ""), ("a" * 256, "subject"), ("a\nb", "subject")):
         assert reason(rules(), {"sub": subject}) == expected, len(subject)
+
+
+@pytest.mark.parametrize(
+    ("claims", "sentence"),
+    [
+        ({"exp": -29}, None),
+        ({"exp": -30}, "It expired 30 seconds ago."),
+        ({"nbf": 30}, None),
+        ({"nbf": 31}, "nbf is 31 seconds ahead of this machine's clock."),
+        ({"iat": 30, "exp": 90}, None),
+        ({"iat": 31, "exp": 90}, "iat is 31 seconds ahead of this machine's clock."),
+        ({"iat": 0, "exp": 86_400}, None),
+        ({"iat": -1, "exp": 86_400}, "It lives for 86401 seconds, longer than OAUTH_MAX_TOKEN_LIFETIME."),
+    ],
+    ids=str,
+)
+def test_times_may_differ_by_30_seconds_and_a_sentence_says_by_how_many_they_do(
+    monkeypatch: pytest.MonkeyPatch, claims: dict[str, int], sentence: str | None
+) -> None:
+    now = 1_000_000_000
+    monkeypatch.setattr(oauth_rules, "time", SimpleNamespace(time=lambda: float(now)))
+    times = {name: now + offset for name, offset in ({"iat": -60, "exp": 60} | claims).items()}
+    whole = {"iss": ISSUER, "aud": RESOURCE, "sub": "alice"} | times
+    assert [said for _, said in rules().violations(whole, is_jwt=True)] == ([sentence] if sentence else [])
+
+
+def test_a_time_is_a_number_from_0_to_2_to_the_53() -> None:
+    for time_claim in (0, 0.5, 1, 2**53 - 1, 2**53, 2.0**53):
+        assert number(time_claim) == time_claim
+    for value in (-1, -0.5, 2**53 + 1, float("nan"), float("inf"), True, False, "1", None, [1]):
+        with pytest.raises(InvalidCredential, match="claims"):
+            number(value)
+
+
+def test_an_audience_may_be_in_every_claim_that_names_it() -> None:
+    everything = "aud,azp,client_id,cid,appid"
+    assert audience_claims(everything) == tuple(everything.split(","))
 
 
 def test_a_long_value_is_cut_for_the_terminal() -> None:

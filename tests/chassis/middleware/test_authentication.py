@@ -84,6 +84,17 @@ async def test_whose_credential_it_was_is_in_the_event_and_nowhere_else() -> Non
     assert event["details"]["client"] == "192.0.2.1"
 
 
+async def test_no_credential_reaches_the_layers_behind() -> None:
+    """A tool could pass it on to another service (MCP, Security Best Practices, token passthrough)."""
+    setup = Setup()
+    names = (b"authorization", b"proxy-authorization", b"cookie", b"x-api-key")
+    others = [(b"host", b"a.example"), (b"x", b"cookie")]
+    values = (f"Bearer {KEY}".encode(), b"Basic a", b"a=b", b"a")
+    headers = [*others, *zip(names, values, strict=True)]
+    assert (await ask(setup.layer, http_scope("/mcp", headers=headers))).status == 200
+    assert setup.inner.scopes[0]["headers"] == others
+
+
 async def test_the_first_verifier_that_knows_the_token_decides() -> None:
     setup = Setup()
     assert (await setup.ask(f"Bearer {KEY}")).status == 200
@@ -144,6 +155,64 @@ async def test_after_too_many_wrong_credentials_further_ones_get_429_and_the_rig
     assert setup.inner.calls == 0
     for credential in (KEY, "alice"):
         assert (await setup.ask(f"Bearer {credential}")).status == 200
+
+
+async def test_a_wrong_credential_is_counted_as_allowed_or_as_refused_by_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted = list[tuple[str, bool]]()
+
+    def count(limiter: str, *, allowed: bool) -> None:
+        counted.append((limiter, bool(allowed)))
+
+    monkeypatch.setattr(authentication, "count_decision", count)
+    setup = Setup(failures=1)
+    for credential in ("wrong", "wrong", KEY):
+        await setup.ask(f"Bearer {credential}")
+    assert counted == [("wrong_credentials", True), ("wrong_credentials", False)]
+
+
+@pytest.mark.parametrize(
+    ("credentials", "anonymous", "results"),
+    [
+        ([], None, ["absent"]),
+        ([], ANONYMOUS, ["anonymous"]),
+        ([f"Bearer {KEY}"], None, ["accepted"]),
+        ([f"Bearer {KEY}"], ANONYMOUS, ["accepted"]),
+        (["Bearer wrong"], None, ["invalid", "limited"]),
+        (["Bearer wrong"], ANONYMOUS, ["anonymous", "anonymous"]),
+        (["Bearer a", "Bearer b"], None, ["ambiguous", "limited"]),
+        (["Bearer unavailable"], None, ["unverifiable"]),
+    ],
+)
+async def test_every_request_is_counted_by_what_its_credential_was(
+    monkeypatch: pytest.MonkeyPatch, credentials: list[str], anonymous: Principal | None, results: list[str]
+) -> None:
+    counted = list[str]()
+    monkeypatch.setattr(authentication, "count_authentication", counted.append)
+    setup = Setup(failures=1, anonymous=anonymous)
+    for _ in results:
+        await setup.ask(*credentials)
+    assert counted == results
+
+
+@pytest.mark.parametrize(
+    ("credentials", "is_guess"),
+    [(["Bearer wrong"], False), (["Bearer bob"], False), (["Basic wrong"], True), (["Bearer a", "Bearer b"], True)],
+    ids=["expired", "revoked", "malformed", "ambiguous"],
+)
+async def test_only_what_was_never_valid_counts_as_a_guess(
+    monkeypatch: pytest.MonkeyPatch, credentials: list[str], is_guess: bool
+) -> None:
+    noted = list[bool]()
+
+    async def note(self: FailedAttempts, address: str, *, guess: bool = True) -> int:
+        noted.append(guess)
+        return 0
+
+    monkeypatch.setattr(FailedAttempts, "note", note)
+    await Setup().ask(*credentials)
+    assert noted == [is_guess]
 
 
 async def test_missing_credentials_are_not_wrong_ones() -> None:

@@ -1,11 +1,13 @@
 """Which address a request really comes from."""
 
 import ipaddress
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_chassis.limits import client_address as addresses
 from mcp_chassis.limits.client_address import (
     client_address,
     client_key,
@@ -122,6 +124,8 @@ def test_all_addresses_of_one_64_are_one_client_and_no_others(address: ipaddress
         ("1.1.1.1", ["64:ff9b::1.1.1.1", "::ffff:1.1.1.1"], ["64:ff9b::1.1.1.2"]),
         ("10.0.0.0/8", ["10.0.0.1", "::ffff:10.0.0.1"], ["64:ff9b::10.0.0.1"]),
         ("2001:db8::/32", ["2001:db8::1"], ["203.0.113.7"]),
+        ("::ffff:192.0.2.1", ["192.0.2.1"], ["192.0.2.0"]),
+        ("64:ff9b::255.255.255.255", ["255.255.255.255"], ["255.255.255.254"]),
     ],
 )
 def test_every_form_of_an_address_is_in_the_same_networks(network: str, held: list[str], others: list[str]) -> None:
@@ -157,3 +161,14 @@ def test_networks_hold_addresses_of_their_own_family() -> None:
 )
 def test_an_eighth_of_all_addresses_of_a_family_is_most(networks: list[str], expected: bool) -> None:
     assert holds_most_addresses([ipaddress.ip_network(network) for network in networks]) is expected
+
+
+@pytest.mark.parametrize("function", [addresses._plain, client_key, parse_address], ids=["plain", "key", "parse"])
+def test_recent_addresses_are_not_parsed_again_and_memory_for_them_is_bounded(function: Any) -> None:
+    function.cache_clear()
+    for _ in range(2):
+        function("192.0.2.1")
+    assert function.cache_info()[:2] == (1, 1), "one hit, one miss"
+    for number in range(3000):
+        function(f"192.0.2.{number}")
+    assert function.cache_info().currsize < 2000

@@ -1,5 +1,6 @@
 """Asking a person: what each answer comes to."""
 
+import asyncio
 import hashlib
 import json
 import time
@@ -207,6 +208,29 @@ async def test_a_used_answer_is_remembered_as_long_as_its_seal_may_live(monkeypa
         assert again == "replayed", age
 
 
+async def test_a_used_answer_is_forgotten_after_twice_the_lifetime(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(confirmation, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    confirmations, remembered = Confirmations(), []
+    for age in (0.0, 2 * LIFETIME - 1, 2 * LIFETIME):
+        clock.now = 1000 + age
+        await confirmations.ask(call(request_state=await put(confirmations)), "delete", ARGUMENTS)
+        remembered.append(len(vars(confirmations)["_used"]))
+    assert remembered == [1, 2, 2]
+
+
+@pytest.mark.parametrize("state", ["state-1", "state 1 ", "", None])
+async def test_a_question_of_the_tool_gets_its_state_back_and_is_accepted_once(state: str | None) -> None:
+    confirmations = Confirmations()
+    answer = call(request_state=await confirmations.carried(state))
+    assert confirmations.is_answer(answer)
+    assert await confirmations.ask(answer, "delete", ARGUMENTS) == "accepted"
+    assert vars(answer)["_input_params"].request_state == (state or None)
+    assert await confirmations.ask(answer, "delete", ARGUMENTS) == "replayed"
+
+
 @pytest.mark.parametrize(
     "context", [None, call(client_capabilities=None), call(client_capabilities=ClientCapabilities())]
 )
@@ -273,6 +297,18 @@ async def test_the_second_round_is_known_by_its_state() -> None:
     assert not confirmations.is_answer(None)
 
 
+async def test_an_older_client_has_five_minutes_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = []
+
+    def timeout(seconds: float) -> asyncio.Timeout:
+        allowed.append(seconds)
+        return asyncio.timeout(seconds)
+
+    monkeypatch.setattr(confirmation, "asyncio", SimpleNamespace(timeout=timeout))
+    await Confirmations().ask(call(protocol_version="2025-06-18", answer=DeclinedElicitation()), "delete", ARGUMENTS)
+    assert allowed == [5 * 60]
+
+
 async def test_a_person_who_never_answers_has_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirmation, "LIFETIME", 0.02)
     with anyio.fail_after(5):
@@ -290,3 +326,8 @@ def test_arguments_are_shown_whole_up_to_the_limit() -> None:
     assert confirmation._shown({"a": "x" * (4001 - overhead)}).startswith("a: "), "one by one"
     assert confirmation._preview("x" * 98, 100) == f'"{"x" * 98}"'
     assert "[cut here" in confirmation._preview("x" * 99, 100)
+
+
+def test_of_a_long_value_each_end_fills_half_of_the_room() -> None:
+    begin, _, end = confirmation._preview("a" * 500 + "b" * 500, 100).splitlines()
+    assert (begin, end) == ('"' + "a" * 49, "b" * 49 + '"')

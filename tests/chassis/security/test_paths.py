@@ -50,6 +50,7 @@ def test_whatever_passes_stays_below_on_every_system(path: str) -> None:
     assert ".." not in windows.parts
     assert "\0" not in path
     assert not path.endswith((".", " "))
+    assert not path.startswith(" ")
 
 
 def test_the_message_names_the_rule_and_not_the_path() -> None:
@@ -75,3 +76,17 @@ def test_what_becomes_a_step_or_a_separator_elsewhere_is_refused_anywhere(part: 
     for path in (part, f"a/{part}", f"{part}/b"):
         with pytest.raises(InvalidInput, match="no empty part"):
             validate_file_path(path)
+
+
+@pytest.mark.parametrize("part", [" a", "a ", "a.", " ", "..."])
+def test_a_part_that_windows_would_shorten_is_refused_anywhere(part: str) -> None:
+    for path in (part, f"a/{part}", f"{part}/b"):
+        with pytest.raises(InvalidInput, match=r"starts or ends with a space|no empty part"):
+            validate_file_path(path)
+
+
+def test_a_mark_of_direction_is_refused_even_beside_letters_from_right_to_left() -> None:
+    """It shows `exe.` and `txt` in another order than they are in."""
+    for mark in "\u200e\u200f\u061c":
+        with pytest.raises(InvalidInput, match="invisible character"):
+            validate_file_path(f"\u05d0{mark}txt.exe")

@@ -99,6 +99,8 @@ def test_the_first_write_makes_the_root(tmp_path: Path) -> None:
     assert root.list() == []
     with pytest.raises(InvalidInput, match=ABSENT):
         root.read_text("a")
+    with pytest.raises(InvalidInput, match=ABSENT):
+        root.list("below")
     assert not (tmp_path / "not").exists()
     root.write_text("a", "x")
     assert root.list() == ["a"]
@@ -130,6 +132,14 @@ def test_a_file_over_the_limit_is_neither_read_nor_written(root: SafeRoot) -> No
     with pytest.raises(InvalidInput, match="larger than 100 bytes"):
         root.write_text("new", "☃" * 34)
     assert not Path(root.directory, "new").exists()
+
+
+def test_a_file_of_exactly_the_limit_is_written_opened_and_read(root: SafeRoot) -> None:
+    text = "x" * 97 + "☃"
+    root.write_text("a", text)
+    root.write_text("b", text, overwrite=False)
+    with root.open("a") as file:
+        assert file.read() == root.read_text("b") == text
 
 
 def test_a_file_that_grows_after_it_was_opened_is_not_read_beyond_the_limit(
@@ -272,3 +282,13 @@ def test_a_root_that_cannot_be_used_is_no_fault_of_the_caller(tmp_path: Path) ->
 def test_limits_that_nothing_keeps_are_the_authors_mistake(tmp_path: Path, limits: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError):
         SafeRoot(tmp_path, **limits)
+
+
+def test_the_smallest_limits_are_one_file_of_one_byte(tmp_path: Path) -> None:
+    root = SafeRoot(tmp_path, max_bytes=1, max_files=1)
+    root.write_text("a", "x")
+    assert (root.list(), root.read_text("a")) == (["a"], "x")
+    with pytest.raises(InvalidInput, match="larger than 1 bytes"):
+        root.write_text("a", "xy")
+    with pytest.raises(InvalidInput, match="1 files already"):
+        root.write_text("b", "x")

@@ -1,6 +1,7 @@
 """The pure check of a URL: what it refuses, what it lets pass, and what it says."""
 
 import string
+from functools import partial
 from typing import Any
 
 import pytest
@@ -225,6 +226,14 @@ def test_ports_and_schemes_can_be_allowed() -> None:
         validate_url("http://example.com:443/", schemes=("http",))
 
 
+def test_a_scheme_without_a_default_port_is_allowed_without_a_port_only() -> None:
+    assert validate_url("ftp://example.com/", schemes=["ftp"])
+    for port in (1, 21, 65_535):
+        with pytest.raises(InvalidInput, match="port is not allowed"):
+            validate_url(f"ftp://example.com:{port}/", schemes=["ftp"])
+        assert validate_url(f"ftp://example.com:{port}/", schemes=["ftp"], ports=[port])
+
+
 def test_length() -> None:
     url = "https://example.com/".ljust(2048, "a")
     assert validate_url(url) == url
@@ -288,7 +297,7 @@ def test_a_name_has_at_most_253_characters() -> None:
 def test_a_url_has_at_most_2048_characters() -> None:
     longest = "https://example.com/".ljust(2048, "a")
     assert validate_url(longest)
-    for read in (validate_url, parse_url):
+    for read in (validate_url, parse_url, partial(read_url, schemes=("https",))):
         read(longest)
         with pytest.raises(InvalidInput, match="longer than 2048"):
             read(f"{longest}a")

@@ -29,7 +29,6 @@ _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 # The end of the body, or the size of a further chunk.
 _CHUNK = re.compile(rb"(0{1,15}\r\n\r\n)|(?!0+\r)([0-9A-Fa-f]{1,15})\r\n")
 _CHUNK_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,15}\r?|0{1,15}\r\n\r?")
-_MAX_CHUNK_LINE_BYTES = 19
 # A body has no meaning with these, so some parsers expect none (RFC 9110, sections 9.3.1, 9.3.2 and 9.3.5).
 _WITHOUT_BODY = frozenset({b"GET", b"HEAD", b"DELETE"})
 _TOO_LARGE = f"Send at most {_MAX_HEADERS} headers, and {MAX_HEAD_BYTES} bytes of them."
@@ -57,9 +56,11 @@ class RequestReader:
         """Whether the last request has been taken to its end."""
         self.expects = False
         """Whether the request has `Expect`: after a refusal its body may come or not (RFC 9110, section 10.1.1)."""
-        self._chunked = False
-        self._left = 0  # bytes of the body, or of the chunk and the end of its line
-        self._chunks = self._chunk_bytes = 0
+        # Each head sets these before they are read.
+        self._chunked: bool
+        self._left: int  # bytes of the body, or of the chunk and the end of its line
+        self._chunks: int
+        self._chunk_bytes: int
 
     def take(self) -> bytes:
         """Return the next part of a request, as much as can be checked; nothing if more has to arrive first."""
@@ -93,7 +94,7 @@ class RequestReader:
     def _take_chunk_size(self) -> bytes:
         match = _CHUNK.match(self.waiting)
         if match is None:
-            if _CHUNK_SO_FAR.fullmatch(self.waiting[:_MAX_CHUNK_LINE_BYTES]):
+            if _CHUNK_SO_FAR.fullmatch(self.waiting):
                 return b""
             raise BadRequest(_CHUNKS)
         if match[1]:
@@ -109,7 +110,7 @@ class RequestReader:
 
 def _check_beginning(data: bytes) -> None:
     """Refuse what cannot become a head any more."""
-    if len(data) > MAX_HEAD_BYTES:
+    if len(data) >= MAX_HEAD_BYTES:
         raise BadRequest(_TOO_LARGE)
     if data and not b"A" <= data[:1] <= b"Z":
         raise BadRequest(_NO_PATH)

@@ -64,7 +64,7 @@ class RateLimiter:
                 self._full_at.popitem(last=False)
         if key in self._full_at:
             self._full_at.move_to_end(key)
-        wait = 0 if allowed else max(1, math.ceil((missing + wanted - self._capacity) * self._seconds_per_place))
+        wait = 0 if allowed else math.ceil((missing + wanted - self._capacity) * self._seconds_per_place)
         return Decision(
             allowed, math.floor(self._capacity - missing), math.ceil(missing * self._seconds_per_place), wait
         )

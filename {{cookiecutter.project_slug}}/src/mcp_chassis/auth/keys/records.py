@@ -77,7 +77,7 @@ def parse_records(text: str) -> dict[str, KeyRecord]:
     try:
         records = _Document.model_validate_json(text).keys
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or "the text"
         raise KeysError(f"{where}: is not as `keys create` writes it") from None
     by_id = {record.id: record for record in records}
