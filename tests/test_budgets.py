@@ -13,9 +13,9 @@ import dev
 # and when it got what real identity providers need and checks of results (schema, secrets, marks of untrusted text).
 # The goals: 140 files; the chassis 6,650 lines by default, 9,200 with every optional package, 5,800 at its smallest;
 # 1,200 of `testing`; 350 of the team's package; 2,500 of tests.
-MAX_FILES = 206
-MAX_CHASSIS_LINES = {"default": 12_110, "every": 15_610, "smallest": 11_890}
-MAX_TESTING_LINES = 1_285
+MAX_FILES = 205
+MAX_CHASSIS_LINES = {"default": 12_030, "every": 15_520, "smallest": 11_800}
+MAX_TESTING_LINES = 1_276
 MAX_TEAM_LINES = 350
 MAX_TEST_LINES = 2_500
 
