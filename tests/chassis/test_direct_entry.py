@@ -1,5 +1,6 @@
 """The direct entry against the SDK's own: the answers are the same, for older clients byte for byte."""
 
+import base64
 import itertools
 import json
 import math
@@ -15,7 +16,7 @@ from mcp import MCPError
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import InputRequiredResult
+from mcp.types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import BaseModel, Field
 
 from mcp_chassis import prompt, resource, tool
@@ -149,8 +150,32 @@ async def ask_unannounced() -> str:
     return InputRequiredResult(request_state="state")  # type: ignore[return-value]
 
 
+@tool(read_only=True)
+async def grüße() -> str:  # noqa: PLC2401
+    """Greet in German."""
+    return "Grüße"
+
+
+class Anything(BaseModel):
+    """A structure of any members."""
+
+    model_config = {"extra": "allow"}
+
+
+@tool(read_only=True)
+async def not_a_number() -> Annotated[CallToolResult, Anything]:
+    """Return what JSON has no words for, where no schema looks."""
+    return CallToolResult(
+        content=[TextContent(type="text", text="a")],
+        is_error=True,
+        structured_content={"a": math.nan},
+        _meta={"b": math.inf},
+    )
+
+
 TOOLS: list[Callable[..., Any]] = [
     *(greet, point, numbers, refuse, crash, protocol_error, request_of, erase, secret, ask_unannounced),
+    *(grüße, not_a_number),
 ]
 
 
@@ -168,9 +193,11 @@ UNMARKED = Output(events=EventLog(), mark=False)  # no two marks are the same
 
 
 @asynccontextmanager
-async def both_entries(middleware: Sequence[Any] = ()) -> AsyncIterator[Entries]:
+async def both_entries(
+    middleware: Sequence[Any] = (), kind: type[GuardedServer] = GuardedServer
+) -> AsyncIterator[Entries]:
     """Start the server behind both."""
-    mcp = GuardedServer(
+    mcp = kind(
         "test",
         tools=TOOLS,
         resources=[fixed, broken],
@@ -328,6 +355,15 @@ async def test_ids_and_further_members_make_no_difference(version: str) -> None:
         for params in ({"extra": 1}, {"_meta": {"a": None}}, {"_meta": 1}, {"_meta": None}, {"name": None}):
             message, headers = request("tools/list", {}, version)
             await compare(entries, message | {"params": params}, headers)
+        message, headers = request("tools/call", {"name": "greet", "arguments": {"name": "Ann"}}, version)
+        more: list[dict[str, Any]] = [
+            {"error": {"code": 1, "message": "x"}},
+            {"result": {}},
+            {"error": None},
+            {"other": 1},
+        ]
+        for further in more:
+            await compare(entries, message | further, headers)
         answer = {"jsonrpc": "2.0", "id": 1, "result": {}}
         await compare(entries, answer, headers)
         await compare(entries, {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "a"}}, headers)
@@ -401,10 +437,10 @@ async def test_only_a_call_that_needs_nothing_of_the_runner_passes_it_by(
         for function in TOOLS:
             arguments = {"x": 1} if function is point else {"path": "a"} if function is erase else {}
             await compare(entries, *request("tools/call", {"name": function.__name__, "arguments": arguments}, version))
-        assert ran == ["request_of", "erase"], "these take the context, or ask"
+        assert ran == ["request_of", "erase", "grüße"], "these take the context, or ask, or need a header to be decoded"
         state = {"name": "greet", "arguments": {"name": "Ann"}, "requestState": "x"}
         await compare(entries, *request("tools/call", state, version))
-        assert ran[2:] == ["greet"], "the SDK opens the state"
+        assert ran[3:] == ["greet"], "the SDK opens the state"
 
 
 @pytest.mark.parametrize("version", [NEWER, OLDER])
@@ -419,6 +455,46 @@ async def test_a_middleware_that_was_added_sees_every_call(version: str) -> None
         message, headers = request("tools/call", {"name": "greet", "arguments": {"name": "Ann"}}, version)
         await compare(entries, message, headers)
         assert (entries.taken, seen) == (1, ["tools/call", "tools/call"])
+
+
+@pytest.mark.parametrize("version", [NEWER, OLDER])
+async def test_a_middleware_that_is_added_while_the_server_runs_sees_every_call(version: str) -> None:
+    seen: list[str] = []
+
+    async def watch(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        seen.append(ctx.method)
+        return await call_next(ctx)
+
+    message, headers = request("tools/call", {"name": "greet", "arguments": {"name": "Ann"}}, version)
+    async with both_entries() as entries:
+        await compare(entries, message, headers)
+        entries.mcp.middleware.append(watch)
+        await compare(entries, message, headers)
+    assert seen == ["tools/call", "tools/call"]
+
+
+@pytest.mark.parametrize("version", [NEWER, OLDER])
+async def test_a_server_that_overrides_call_tool_sees_every_call(version: str) -> None:
+    seen: list[str] = []
+
+    class Watching(GuardedServer):
+        async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+            seen.append(name)
+            return await super().call_tool(name, arguments, context)
+
+    message, headers = request("tools/call", {"name": "greet", "arguments": {"name": "Ann"}}, version)
+    async with both_entries(kind=Watching) as entries:
+        await compare(entries, message, headers)
+    assert seen == ["greet", "greet"]
+
+
+async def test_a_name_that_is_not_ascii_has_to_be_encoded_in_its_header_either_way() -> None:
+    message, headers = request("tools/call", {"name": "grüße", "arguments": {}}, NEWER)
+    raw = [header for header in headers if header[0] != b"mcp-name"]
+    coded = base64.b64encode("grüße".encode()).decode()
+    async with both_entries() as entries:
+        for name, status in (("grüße".encode(), 400), (f"=?base64?{coded}?=".encode(), 200)):
+            assert (await compare(entries, message, [*raw, (b"mcp-name", name)])).status == status
 
 
 @pytest.mark.parametrize("version", [NEWER, OLDER])

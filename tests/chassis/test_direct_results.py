@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mcp import MCPError
 from mcp.server.connection import Connection
 from mcp.server.lowlevel.server import Server
 from mcp.server.runner import ServerRunner
@@ -77,9 +78,36 @@ def test_the_result_of_a_tool_is_left_as_it_was(version: str) -> None:
     assert result.model_dump() == before
 
 
+UNSOUND: list[dict[str, Any]] = [
+    {"content": [TextContent.model_construct(type="html", text="a")]},
+    {"content": [TextContent.model_construct(type="text", text=7)]},
+    {"is_error": "yes"},
+    {"is_error": None},
+    {"result_type": None},
+]
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("changes", UNSOUND, ids=repr)
+def test_result_that_breaks_the_model_is_judged_by_the_sdk(version: str, changes: dict[str, Any]) -> None:
+    """A tool makes such a result with `model_construct`, or by assigning to one."""
+    sound: dict[str, Any] = {"content": [], "is_error": False, "result_type": "complete"}
+    result = CallToolResult.model_construct(**sound | changes)
+    try:
+        expected = by_sdk(version, result)
+    except MCPError:
+        with pytest.raises(MCPError):
+            ENTRY._document(result, version)
+    else:
+        assert json.dumps(ENTRY._document(result, version)) == expected
+
+
 def test_long_envelope_is_not_remembered() -> None:
     fast_path._is_valid.cache_clear()
-    entry = DirectEntry(SERVER, GuardedServer("test", tools=[greet], events=EventLog()))
+    guarded = GuardedServer("test", tools=[greet], events=EventLog())
+    guarded.middleware[:] = [one for one in guarded.middleware if type(one).__name__ != "OpenTelemetryMiddleware"]
+    entry = DirectEntry(guarded._lowlevel_server, guarded)
     for size, remembered in ((3000, 0), (10, 1)):
         params = {"name": "greet", "arguments": {}, "_meta": {"note": "a" * size}}
         entry._plain_tool({"method": "tools/call", "params": params}, {}, "2025-11-25")

@@ -59,9 +59,10 @@ def shared_parameters(function: Callable[..., Any]) -> dict[str, type]:
     """Return the parameters of `function` that take the state, with their types."""
     try:
         hints = get_type_hints(function, include_extras=True)
-    except NameError as error:
+    except Exception as error:
         name = getattr(function, "__name__", repr(function))
-        raise TypeError(f"{name}: {error}. Import it at run time, not under TYPE_CHECKING.") from None
+        advice = " Import it at run time, not under TYPE_CHECKING." if isinstance(error, NameError) else ""
+        raise TypeError(f"{name}: {error}.{advice}") from None
     return {
         name: get_origin(get_args(hint)[0]) or get_args(hint)[0]
         for name, hint in hints.items()

@@ -22,7 +22,6 @@ from .record import caller
 from .tools import GuardedTool
 
 _Result = TypeVar("_Result")
-_Model = TypeVar("_Model", bound=BaseModel)
 
 # What `to_json` writes for control characters; all other hidden ones are not ASCII.
 _ESCAPED = re.compile(rb"\\[ubfr]")
@@ -151,22 +150,19 @@ def _marked(result: CallToolResult) -> CallToolResult:
     content = list(result.content)
     for index, block in enumerate(content):
         if isinstance(block, TextContent):
-            content[index] = _with(block, text=f"{begin}{block.text}{end}")
+            content[index] = block.model_copy(update={"text": f"{begin}{block.text}{end}"})
         elif isinstance(block, EmbeddedResource) and isinstance(block.resource, TextResourceContents):
-            content[index] = _with(block, resource=_with(block.resource, text=f"{begin}{block.resource.text}{end}"))
-    return _with(result, content=content, meta={**(result.meta or {}), UNTRUSTED: True})
-
-
-def _with(model: _Model, **members: Any) -> _Model:
-    """Return a copy with other members. `model_copy` takes twice the time."""
-    return type(model)(**{name: getattr(model, name) for name in model.model_fields_set} | members)
+            resource = block.resource.model_copy(update={"text": f"{begin}{block.resource.text}{end}"})
+            content[index] = block.model_copy(update={"resource": resource})
+    return result.model_copy(update={"content": content, "meta": {**(result.meta or {}), UNTRUSTED: True}})
 
 
 def _encoded(result: object) -> tuple[bytes, int]:
     """Return as JSON what there is to search, and the size of all. A plain text is in a result twice."""
     if type(result) is CallToolResult and len(result.content) == 1 and type(block := result.content[0]) is TextContent:
-        is_plain = not result.is_error and result.meta is None and block.meta is None and block.annotations is None
-        if is_plain and result.structured_content == {"result": block.text}:
+        is_plain = not result.is_error and result.result_type == "complete" and result.meta is None
+        is_bare = block.meta is None and block.annotations is None and block.type == "text"
+        if is_plain and is_bare and result.structured_content == {"result": block.text}:
             document = pydantic_core.to_json(block.text)
             return document, 2 * len(document) + _BESIDE_TEXT
     document = _json(result)

@@ -53,7 +53,7 @@ def guarded_tool(function: Callable[..., Any], *, make_limiter: LimiterFactory =
         tool.fn, tool.is_async = _in_thread(function), True
     calls = policy.calls_per_minute
     limiter = make_limiter(f"tool:{tool.name}", per_minute=calls, burst=calls) if calls is not None else None
-    needs_sdk = policy.confirm or tool.context_kwarg or _may_ask(tool, function)
+    needs_sdk = policy.confirm or tool.context_kwarg or _may_ask(tool, function) or not tool.name.isascii()
     is_plain = not needs_sdk and tool.output_schema is not None and "x-mcp-header" not in json.dumps(tool.parameters)
     return GuardedTool(tool, policy, blocking, limiter, check_result, is_plain)
 

@@ -48,12 +48,10 @@ class SessionManager(sdk.StreamableHTTPSessionManager):
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        middleware = self.app.middleware
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             # No provider records the SDK's spans, which are a tenth of what a call costs.
+            middleware = self.app.middleware
             middleware[:] = [one for one in middleware if type(one).__name__ != "OpenTelemetryMiddleware"]
-        if self._direct is not None and not all(map(_is_known, middleware)):
-            self._direct.guarded = None  # a middleware that was added sees every call
         async with super().run():
             yield
 
@@ -70,11 +68,6 @@ class SessionManager(sdk.StreamableHTTPSessionManager):
     @json_response.setter
     def json_response(self, _: bool) -> None:
         """The SDK's constructor sets a mode for all requests, which is not used."""
-
-
-def _is_known(middleware: object) -> bool:
-    owner = getattr(middleware, "__self__", None)
-    return isinstance(middleware, sdk.RequestStateBoundary) or isinstance(owner, GuardedServer)
 
 
 class McpEndpoint:

@@ -11,7 +11,7 @@ envelope once, and nothing would read the runner's context. `benchmarks/README.m
 import functools
 import json
 from collections.abc import Awaitable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import anyio
 import pydantic_core
@@ -34,6 +34,7 @@ _METHODS = frozenset(
 )
 _JSON = (b"content-type", b"application/json")
 _DEFAULT_VERSION = types.DEFAULT_NEGOTIATED_VERSION.encode()
+_MEMBERS = {"jsonrpc", "id", "method", "params"}
 _MAX_META_BYTES = 2048  # of an envelope that is remembered
 
 
@@ -48,12 +49,12 @@ class DirectEntry:
 
     Args:
         server: the SDK's low-level server.
-        guarded: whose plain tools are called directly; None if something else has to see every call.
+        guarded: whose plain tools are called directly, unless something that was added has to see every call.
     """
 
     def __init__(self, server: sdk.Server[Any], guarded: GuardedServer | None = None) -> None:
         self._server = server
-        self.guarded = guarded
+        self._guarded = guarded if guarded is not None and type(guarded).call_tool is GuardedServer.call_tool else None
         self._stamp = server.server_info_stamp
         self._never = anyio.Event()
 
@@ -70,13 +71,14 @@ class DirectEntry:
             send: takes the answer.
         """
         message_id, headers = message.get("id"), dict(scope["headers"])
-        if message.get("method") not in _METHODS or message_id is None or len(headers) != len(scope["headers"]):
+        if message.get("method") not in _METHODS or message_id is None or message.keys() - _MEMBERS:
             return False
         version = headers.get(b"mcp-protocol-version", _DEFAULT_VERSION).decode("latin-1")
         is_modern = version in sdk.MODERN_PROTOCOL_VERSIONS
         if not is_modern and version not in sdk.HANDSHAKE_PROTOCOL_VERSIONS:
             return False
-        if b"mcp-session-id" in headers or not _accepts_json(headers.get(b"accept", b"")):
+        has_duplicates = len(headers) != len(scope["headers"])
+        if has_duplicates or b"mcp-session-id" in headers or not _accepts_json(headers.get(b"accept", b"")):
             return False
         call: Awaitable[dict[str, Any]]
         if (tool := self._plain_tool(message, headers, version)) is not None:
@@ -90,12 +92,13 @@ class DirectEntry:
             return False
         status = 200
         try:
-            body = pydantic_core.to_json({"jsonrpc": "2.0", "id": message_id, "result": await call})
+            document = {"jsonrpc": "2.0", "id": message_id, "result": await call}
+            body = pydantic_core.to_json(document, inf_nan_mode="null")
         except Exception as exception:  # as in the SDK's entries; the next line logs it
             error = sdk.modern_error_data(exception)
             status = sdk.ERROR_CODE_HTTP_STATUS.get(error.code, 200) if is_modern else 200
-            document = JSONRPCError(jsonrpc="2.0", id=message_id, error=error)
-            text = document.model_dump_json(by_alias=True, exclude_none=is_modern, exclude_unset=not is_modern)
+            answer = JSONRPCError(jsonrpc="2.0", id=message_id, error=error)
+            text = answer.model_dump_json(by_alias=True, exclude_none=is_modern, exclude_unset=not is_modern)
             body = text.encode()
         length = (b"content-length", str(len(body)).encode())
         await send({"type": "http.response.start", "status": status, "headers": [_JSON, length]})
@@ -107,31 +110,32 @@ class DirectEntry:
     ) -> GuardedTool | None:
         """Return the tool of a call that holds nothing but a plain tool's arguments and a valid `_meta`."""
         params = message.get("params")
-        if self.guarded is None or message["method"] != "tools/call" or not isinstance(params, dict):
+        if self._guarded is None or message["method"] != "tools/call" or not isinstance(params, dict):
             return None
         name, meta = params.get("name"), pydantic_core.to_json(params.get("_meta", {}))
-        tool = self.guarded.guarded_tools.get(name) if isinstance(name, str) else None
+        tool = self._guarded.guarded_tools.get(name) if isinstance(name, str) else None
         has_more = not isinstance(params.get("arguments"), dict) or params.keys() - {"name", "arguments", "_meta"}
         if tool is None or not tool.is_plain or has_more or len(meta) > _MAX_META_BYTES:
             return None
         names = (headers.get(b"mcp-method"), headers.get(b"mcp-name"))
         if version in sdk.MODERN_PROTOCOL_VERSIONS and names != (b"tools/call", tool.tool.name.encode()):
             return None
-        return tool if _is_valid(version, meta) else None
+        is_all = all(map(_is_known, self._server.middleware))  # another one has to see every call
+        return tool if is_all and _is_valid(version, meta) else None
 
     async def _call(self, tool: GuardedTool, arguments: dict[str, Any], version: str) -> dict[str, Any]:
-        assert self.guarded is not None  # noqa: S101  (it has the tool)
-        return self._document(await self.guarded.call_plain(tool, arguments), version)
+        assert self._guarded is not None  # noqa: S101  (it has the tool)
+        return self._document(await self._guarded.call_plain(tool, arguments), version)
 
     def _document(self, result: CallToolResult, version: str) -> dict[str, Any]:
         """Return a result as the SDK writes it. For texts and a structure it would make two more models."""
-        texts = [t for t in result.content if type(t) is TextContent and t.annotations is None and t.meta is None]
-        meta = result.meta or {}
-        if type(result) is not CallToolResult or len(texts) < len(result.content) or None in meta.values():
+        texts, meta = [block for block in result.content if _is_bare(block)], result.meta or {}
+        is_sound = type(result) is CallToolResult and type(result.is_error) is bool and type(result.result_type) is str
+        if not is_sound or len(texts) < len(result.content) or None in meta.values():
             runner = self._runner(sdk.Connection.from_envelope(version, None, None))
             return runner._serialize("tools/call", version, result)
         document: dict[str, Any] = {"_meta": result.meta} if result.meta is not None else {}
-        document |= {"content": [{"text": one.text, "type": one.type} for one in texts], "isError": result.is_error}
+        document |= {"content": [{"text": one.text, "type": "text"} for one in texts], "isError": result.is_error}
         is_modern = version in sdk.MODERN_PROTOCOL_VERSIONS
         document |= {"resultType": result.result_type} if is_modern else {}
         if result.structured_content is not None:
@@ -182,6 +186,18 @@ class DirectEntry:
 
     def _runner(self, connection: sdk.Connection, lifespan_state: Any = None) -> sdk.ServerRunner[Any]:
         return sdk.ServerRunner(self._server, connection, lifespan_state)
+
+
+def _is_known(middleware: object) -> bool:
+    owner = getattr(middleware, "__self__", None)
+    return isinstance(middleware, sdk.RequestStateBoundary) or isinstance(owner, GuardedServer)
+
+
+def _is_bare(block: object) -> TypeGuard[TextContent]:
+    """Whether a block is a text and nothing else. A tool may have made one that breaks the model."""
+    if type(block) is not TextContent or block.annotations is not None or block.meta is not None:
+        return False
+    return block.type == "text" and type(block.text) is str
 
 
 @functools.lru_cache(256)

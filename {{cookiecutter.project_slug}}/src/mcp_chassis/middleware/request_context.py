@@ -80,6 +80,7 @@ class RequestContextLayer:
         credential_is_valid.set(None)
         act_for_caller.set(None)
         structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request.request_id)  # for the team's code
         status = 0
 
         async def send_finished(message: Message) -> None:
