@@ -1,5 +1,6 @@
 """The switches: safe as they come, and every problem named at once."""
 
+import errno
 import os
 import re
 import secrets
@@ -15,16 +16,27 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from mcp_chassis.auth.keys.records import KeysError
 from mcp_chassis.auth.keys.store import read_keys
 from mcp_chassis.auth.oauth.settings import OAuthSettings
 from mcp_chassis.events.logging import configure_logging
-from mcp_chassis.http.origins import is_loopback, normal_origin, page_origin
+from mcp_chassis.http.origins import is_loopback, normal_origin, page_origin, shown
 from mcp_chassis.rooms import rooms
-from mcp_chassis.settings import Settings, SettingsError, all_fields, load_settings, misspelled
+from mcp_chassis.settings import Settings, SettingsError, all_fields, cannot_listen, load_settings, misspelled
 from mcp_chassis.settings.fields import parts
 
 KEY = "k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO"
@@ -356,6 +368,9 @@ def test_what_is_not_one_origin_is_refused_with_a_sentence(text: str) -> None:
             "//:hunter2@[",
             "https://a.example,b:hunter2@c",
         ),
+        *("https://user:hunter2 xx@host", "https://user:hunter2'x@host", 'https://user:hunter2"x@host', "hunter2@host"),
+        *("https://user:hunter2\u00a0x@host", "https://user:hunter2\nx@host", "user:hunter2 x@host"),
+        *("https://host/?password=hunter2", "https://user:hunter2", "user:hunter2,x@host", "https://u:p,hunter2@host"),
     ],
 )
 def test_an_error_about_an_address_does_not_repeat_its_password(value: str) -> None:
@@ -369,6 +384,21 @@ def test_an_error_about_an_address_does_not_repeat_its_password(value: str) -> N
             texts.append(str(error))
     assert len(texts) > len(fields) / 2
     assert "hunter2" not in "\n".join(texts)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("10.0.0.7", "10.0.0.7"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("user:hunter2\n@host:80", "...@host:80"),
+        ("https://hunter2'x@[::1]:8080/a?b", "https://...@[::1]:8080/a..."),
+    ],
+)
+def test_an_error_about_an_address_repeats_its_host(host: str, expected: str) -> None:
+    assert shown(host) == expected
+    error = cannot_listen("PORT", host, 8080, OSError(errno.EADDRINUSE, "in use"))
+    assert re.sub(r"\[redacted]@", "...@", str(error)).startswith(f"PORT: another program listens on {expected}:8080. ")
 
 
 def test_for_an_international_host_the_form_to_write_is_named() -> None:
@@ -644,6 +674,81 @@ def test_an_error_of_a_team_s_setting_says_what_to_write(
     with pytest.raises(SettingsError) as error:
         load_settings(AnySettings, _env_file=None, api_key=KEY)
     assert error.value.problems == [f"{name}: write {accepted}."]
+
+
+def refuse(value: str) -> str:
+    if value:
+        raise ValueError
+    return value
+
+
+class Line(BaseModel):
+    """Of an order."""
+
+    count: int
+
+
+Hour = Annotated[int, Field(ge=1)]
+
+
+class RuledSettings(Settings):
+    """Fields with rules that a type does not express."""
+
+    boxes: Annotated[int, Field(ge=0, multiple_of=7)] = 0
+    days: Annotated[tuple[int, ...], Field(min_length=3)] = (1, 2, 3)
+    hours: Annotated[tuple[Hour, ...], NoDecode, Field(max_length=2), BeforeValidator(parts)] = ()
+    rates: Annotated[dict[str, int], Field(max_length=1)] | None = None
+    lines: tuple[Line, ...] = ()
+    report: FilePath | None = None
+    since: Annotated[date, Field(gt=date(2020, 1, 1))] = date(2021, 1, 1)
+    sizes: tuple[ByteSize, ...] = ()
+    code: Annotated[str, BeforeValidator(refuse)] = ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("BOXES", "5", "write a whole number from 0 that is a multiple of 7."),
+        ("DAYS", "[1]", "write a list in JSON, in square brackets with at least 3 items."),
+        ("DAYS", '[1, 2, 3, "hunter2"]', "in 3: Input should be a valid integer, unable to parse string as an integer."),
+        ("HOURS", "1,2,3", "write a whole number from 1, or several with commas between them with at most 2 items."),
+        ("RATES", '{"hunter2": 1, "b": 2}', "Dictionary should have at most 1 item after validation"),
+        ("RATES", '{"hunter2": "x"}', "Input should be a valid integer, unable to parse string as an integer."),
+        ("LINES", '[{"hunter2": 1}]', "in 0: in count: Field required."),
+        ("REPORT", "hunter2", "Path does not point to a file."),
+        ("SINCE", "2019-01-01", "Input should be greater than 2020-01-01."),
+        ("SIZES", '["1 hunter"]', "in 0: write another value."),
+        ("CODE", "hunter2", "is refused. Write another value."),
+    ],
+)
+def test_a_broken_rule_of_a_team_s_setting_is_named(
+    name: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the value, even where pydantic repeats it."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as error:
+        load_settings(RuledSettings, _env_file=None, api_key=KEY)
+    (problem,) = error.value.problems
+    assert problem.startswith(f"{name}: {sentence}")
+    assert "hunter" not in problem
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Annotated[int, Field(json_schema_extra={"type": ["integer", "string"]})],
+        *(Annotated[int, WithJsonSchema({"type": ["integer", "null"]})], Annotated[int, WithJsonSchema({"$ref": 5})]),
+        Annotated[int, WithJsonSchema({"anyOf": [True]})],
+        Annotated[tuple[int, ...], NoDecode, WithJsonSchema({"type": "array", "items": True})],
+        Annotated[int, WithJsonSchema(True)],  # type: ignore[arg-type]
+        Annotated[tuple[int, ...], NoDecode, SkipJsonSchema()],  # type: ignore[type-arg]
+    ],
+)
+def test_a_schema_of_the_team_s_own_gives_a_sentence(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = type("OddSettings", (Settings,), {"__annotations__": {"odd": kind}, "__module__": __name__})
+    monkeypatch.setenv("ODD", "hunter2")
+    with pytest.raises(SettingsError, match=r"^ODD: write (another value|a list in JSON, in square brackets)\.$"):
+        load_settings(odd, _env_file=None, api_key=KEY)
 
 
 MISSPELLED = {

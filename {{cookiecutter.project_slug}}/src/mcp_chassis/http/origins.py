@@ -10,12 +10,19 @@ from ..sinks.urls import DEFAULT_PORTS
 _APP_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+")
 _NO_APPS = DEFAULT_PORTS.keys() | {"about", "blob", "data", "file", "ftp", "javascript", "ws", "wss"}
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_USER = re.compile(r"^([a-z][a-z0-9+.-]*://)?.*@", re.IGNORECASE | re.DOTALL)
+_NO_ADDRESS = re.compile(r"[?#].*|:(?!//|[0-9a-f]{0,5}(?:[]:/]|\Z)).*", re.IGNORECASE | re.DOTALL)
 _HOST_LABELS = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.IGNORECASE)
+
+
+def shown(text: str) -> str:
+    """Return a value for an error: without what is before an `@`, in a query, or after a colon and no port."""
+    return _NO_ADDRESS.sub("...", _USER.sub(r"\1...@", text))
 
 
 def normal_origin(text: str) -> str:
     """Return `text` as a browser writes it in `Origin` (RFC 6454, section 6.1). A `ValueError` says what it lacks."""
-    usage = f"{text!r} is not an origin: write https://host or https://host:port"
+    usage = f"{shown(text)!r} is not an origin: write https://host or https://host:port"
     if not text.isprintable() or " " in text:
         raise ValueError(usage)
     if text == "*":
@@ -27,9 +34,9 @@ def normal_origin(text: str) -> str:
         raise ValueError(usage) from None
     host = parts.hostname or ""
     if not is_plain_port(parts.netloc):
-        raise ValueError(f"{text!r} is not an origin: write the port without leading zeros, or leave it out")
+        raise ValueError(f"{shown(text)!r} is not an origin: write the port without leading zeros, or leave it out")
     if not host.isascii():
-        raise ValueError(f"{text!r}: write the host as browsers send it, in its xn-- form")
+        raise ValueError(f"{shown(text)!r}: write the host as browsers send it, in its xn-- form")
     has_more = parts.path or parts.query or parts.fragment or "@" in parts.netloc
     is_host = "%" not in host and (_HOST_LABELS.fullmatch(host) or parse_address(host))
     if parts.scheme not in DEFAULT_PORTS or has_more or not is_host:
@@ -52,7 +59,7 @@ def public_url(text: str) -> str:
     scheme, separator, rest = text.removesuffix("/").partition("://")
     authority, slash, path = rest.partition("/")
     if slash and not is_path(slash + path):
-        raise ValueError(f"{text!r} must be an origin, or one with a path such as https://example.com/api")
+        raise ValueError(f"{shown(text)!r} must be an origin, or one with a path such as https://example.com/api")
     return normal_origin(scheme + separator + authority) + slash + path
 
 
@@ -62,7 +69,7 @@ def host_name(text: str) -> str:
         return urlsplit(normal_origin(f"http://{text}")).netloc
     except ValueError:
         usage = "write a name or an address, such as mcp.internal or mcp.internal:8080"
-        raise ValueError(f"{text!r} is not a host: {usage}") from None
+        raise ValueError(f"{shown(text)!r} is not a host: {usage}") from None
 
 
 def is_path(text: str) -> bool:

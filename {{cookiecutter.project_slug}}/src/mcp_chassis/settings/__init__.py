@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 from pydantic_settings import SettingsError as SourceError
 
-from ..http.origins import is_loopback
+from ..http.origins import is_loopback, shown
 from ..limits.client_address import holds_most_addresses
 from ..rooms import OFFERS, needs_key, rooms
 from .fields import MAKE_KEY, RoomSettings, SettingsFields, faults, weakness
@@ -49,6 +49,7 @@ class SettingsError(Exception):
 
 def cannot_listen(setting: str, host: str, port: int, error: OSError) -> SettingsError:
     """Return the error for an address that a port's setting names and that cannot be listened on."""
+    host = shown(host)
     if error.errno != errno.EADDRINUSE:
         if isinstance(error, socket.gaierror):
             return SettingsError([f"{setting.replace('PORT', 'HOST')}: {host} is no address or name of this machine."])
@@ -233,17 +234,14 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.api_key is not None and (reason := weakness(settings.api_key.get_secret_value())):
         make = MAKE_KEY.replace("secrets.token", '"mcp_" + secrets.token')
         yield f"API_KEY: {reason}. {make}"
-    if not is_loopback(settings.host):
-        if not settings.enable_auth:
-            yield (
-                f"HOST: {settings.host} is reachable by others while ENABLE_AUTH is false. "
-                "Set ENABLE_AUTH=true, or HOST=127.0.0.1."
-            )
-        if settings.public_url is None:
-            yield (
-                f"PUBLIC_URL: is needed to listen on {settings.host}, because other Host headers are refused. "
-                "Set it to the URL that clients use, such as https://mcp.example.com."
-            )
+    host, is_open = shown(settings.host), not is_loopback(settings.host)
+    if is_open and not settings.enable_auth:
+        yield f"HOST: {host} is reachable by others while ENABLE_AUTH is false. Set ENABLE_AUTH=true or HOST=127.0.0.1."
+    if is_open and settings.public_url is None:
+        yield (
+            f"PUBLIC_URL: is needed to listen on {host}, because other Host headers are refused. "
+            "Set it to the URL that clients use, such as https://mcp.example.com."
+        )
     if (settings.public_url or "").endswith(settings.mcp_endpoint):
         yield f"PUBLIC_URL: clients add MCP_ENDPOINT to it. Leave out {settings.mcp_endpoint} at its end."
     if settings.environment == "production" and holds_most_addresses(settings.trusted_proxies):

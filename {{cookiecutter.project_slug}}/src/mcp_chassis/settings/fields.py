@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
@@ -11,7 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
-from ..http.origins import host_name, is_path, normal_origin, page_origin, public_url
+from ..http.origins import host_name, is_path, normal_origin, page_origin, public_url, shown
 from ..http.routes import WELL_KNOWN
 from ..limits.client_address import Network, parse_network
 from ..sinks.urls import DEFAULT_PORTS
@@ -27,8 +28,13 @@ _KINDS = {  # of JSON schemas
 _LIMITS = {
     **{"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "up to {}", "exclusiveMaximum": "below {}"},
     **{"minLength": "of at least {} characters", "maxLength": "of at most {} characters"},
-    **{"format": "of the form {}", "pattern": "of the pattern {}"},
+    **{"format": "of the form {}", "pattern": "of the pattern {}", "multipleOf": "that is a multiple of {}"},
+    **{"minItems": "with at least {} items", "maxItems": "with at most {} items"},
 }
+# Errors of pydantic: of a type, which words express; of bounds, which they may; and those that repeat the value.
+_OF_TYPE = re.compile(r".*_(type|parsing|parsing_size|from_float|error|invalid|mismatch)|is_instance_of|enum")
+_OF_BOUNDS = re.compile(r"(greater|less)_than(_equal)?|multiple_of|(.+_)?too_(short|long)")
+_REPEATS = {"union_tag_invalid", "import_error", "byte_size_unit", "uuid_parsing", "bytes_invalid_encoding"}
 MAKE_KEY = "Make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`."
 
 
@@ -45,7 +51,7 @@ def _network(text: str) -> Network:
     try:
         return parse_network(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not an address or network such as 192.0.2.7 or 10.0.0.0/8") from None
+        raise ValueError(f"{shown(text)!r} is not an address or network such as 192.0.2.7 or 10.0.0.0/8") from None
 
 
 def _choice(kind: Any, **synonyms: str) -> BeforeValidator:
@@ -198,10 +204,9 @@ class SettingsFields(_Sources):
     @property
     def own_hosts(self) -> tuple[str, ...]:
         """Values of `Host` that mean this server. Names of loopback stay allowed, for programs on the same machine."""
-        hosts = list(self.allowed_hosts)
-        for host in self.allowed_hosts:
-            if urlsplit(f"//{host}").port is None:
-                hosts += [f"{host}:{port}" for port in (self.port, *DEFAULT_PORTS.values())]
+        bare = [host for host in self.allowed_hosts if urlsplit(f"//{host}").port is None]
+        ports = (self.port, *DEFAULT_PORTS.values())
+        hosts = [*self.allowed_hosts, *(f"{host}:{port}" for host in bare for port in ports)]
         for origin in map(urlsplit, self.own_origins):
             hosts.append(origin.netloc)
             if origin.port is None:  # a client may write the default port or leave it out
@@ -243,24 +248,38 @@ class _Schema(GenerateJsonSchema):
 
 
 def faults(kind: type[BaseSettings], error: ValidationError | SourceError) -> Iterator[tuple[str, str]]:
-    """Yield each faulty field and a sentence made of its schema, without the value, which may be a secret."""
-    schema = kind.model_json_schema(schema_generator=_Schema)
+    """Yield each faulty field and a sentence on it, without the value, which may be a secret."""
     # What is no JSON for a list or an object is an error of the source, and only its text names the field.
-    problems: Any = [{"loc": re.findall(r'field "(\w+)"', str(error)), "type": "json_invalid"}]
+    problems: Any = [{"loc": re.findall(r'field "(\w+)"', str(error)), "type": "json_invalid", "msg": "is no JSON"}]
     if isinstance(error, ValidationError):
         problems = error.errors(include_url=False, include_input=False, include_context=False)
     for problem in problems:
         name = str((*problem["loc"], "settings")[0])
-        member, field = schema["properties"].get(name), kind.model_fields.get(name)
-        if problem["type"] in {"value_error", "assertion_error"}:  # of a rule here, or of the team's
-            sentence = problem["msg"].partition(", ")[2]
-        elif problem["type"] == "missing":
-            sentence = _MISSING
-        elif field is not None and NoDecode in field.metadata and "items" in member:
-            sentence = f"write {_words(member['items'], schema)}, or several with commas between them."
-        else:
-            sentence = f"write {_words(member or {}, schema)}."
-        yield name, f"{name if member is None else name.upper()}: {sentence}"
+        yield name, f"{name.upper() if problem['loc'] else name}: {_sentence(kind, name, problem)}"
+
+
+def _sentence(kind: type[BaseSettings], name: str, problem: Mapping[str, Any]) -> str:
+    """Return what a field takes, by its schema. Of a rule that this does not express, the message of pydantic."""
+    loc, fault = problem["loc"], problem["type"]
+    if fault in {"value_error", "assertion_error"}:  # of a rule here, or of the team's
+        return re.sub("^(Value error|Assertion failed), ", "", problem["msg"]) or "is refused. Write another value."
+    if fault == "missing" and len(loc) == 1:
+        return _MISSING
+    schema, words, depth = dict[str, Any](), "another value", 1
+    with suppress(Exception):  # a team's own schema may hold anything, or fail
+        schema = kind.model_json_schema(schema_generator=_Schema)
+        member, field = schema["properties"][name], kind.model_fields.get(name)
+        words = _words(member, schema)
+        if field is not None and NoDecode in field.metadata and "items" in member:
+            several = f"{_words(member['items'], schema)}, or several with commas between them"
+            words, depth = words.replace(_KINDS["array"], several), 2
+        elif " or " in words:  # of several types, the one that was tried is in the place of the error
+            depth = 2
+    if len(loc) <= depth and (_OF_TYPE.fullmatch(fault) or (_OF_BOUNDS.fullmatch(fault) and re.search(r"\d", words))):
+        return f"write {words}."
+    # Keys of an object are of the value. Those that the schema has are of the class.
+    place = "".join(f"in {step}: " for step in loc[1:] if isinstance(step, int) or repr(step) in str(schema))
+    return f"{place}{'write another value' if fault in _REPEATS else problem['msg'].rstrip('.')}."
 
 
 def _words(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...http.origins import shown
 from ..principal import SCOPE_CHARACTER, Principal
 from ..verifier import InvalidCredential
 
@@ -230,7 +231,7 @@ def scope_map(text: str) -> Mapping[str, Paths]:
     for name, value in _pairs(text):
         scopes = tuple(value.split())
         if not _SCOPES.fullmatch(value) or "*" in scopes:
-            raise ValueError(f"{name!r} must be followed by = and scopes of this server, without *")
+            raise ValueError(f"{shown(name)!r} must be followed by = and scopes of this server, without *")
         found[name] = (*found.get(name, ()), *scopes)
     return found
 
@@ -255,7 +256,7 @@ def _pairs(text: str) -> Iterable[tuple[str, str]]:
     for entry in text.split(","):
         name, _, value = (part.strip() for part in entry.partition("="))
         if not name or not value:
-            raise ValueError(f"{entry.strip()!r} is not of the form name=value")
+            raise ValueError(f"{shown(entry.strip())!r} is not of the form name=value")
         yield name, value
 
 

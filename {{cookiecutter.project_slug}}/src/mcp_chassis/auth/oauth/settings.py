@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from ...http.origins import is_loopback, is_plain_port
+from ...http.origins import is_loopback, is_plain_port, shown
 from ...settings.fields import Networks, RoomSettings, SettingsFields, parts
 from ...sinks.errors import ConfigurationError
 from ..principal import SCOPE_CHARACTER
@@ -31,7 +31,7 @@ def _claims(value: Any) -> Any:
         raise ValueError(f"names a claim twice, or more than {_MAX_CLAIMS}")
     for name, claim in names.items():
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name) or not claim or claim.startswith("//"):
-            raise ValueError(f"{name!r} is not `name` or `name:claim`, such as tenant:tid,email,groups")
+            raise ValueError(f"{shown(name)!r} is not `name` or `name:claim`, such as tenant:tid,email,groups")
     return tuple(names.items())
 
 
@@ -40,7 +40,7 @@ def _scopes(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     names = tuple(value.replace(",", " ").split())
-    if wrong := [name for name in names if not re.fullmatch(f"{SCOPE_CHARACTER}{{1,128}}", name)]:
+    if wrong := [shown(name) for name in names if not re.fullmatch(f"{SCOPE_CHARACTER}{{1,128}}", name)]:
         raise ValueError(f"{wrong[0]!r} cannot be a scope. Write them as your tools do, such as notes:read,notes:write")
     return names
 
