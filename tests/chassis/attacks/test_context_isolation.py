@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -163,7 +164,8 @@ def test_an_event_of_one_request_does_not_hide_the_next_ones(server: RunningServ
 
 @tool(read_only=True, timeout=0.3)
 async def hurry() -> str:
-    """Return at once."""
+    """Return soon."""
+    await anyio.sleep(0.15)
     return "done"
 
 
@@ -194,13 +196,16 @@ def test_requests_on_one_connection_find_nothing_of_the_call_before_them(
         )
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             received = b""
-            for number, data in enumerate((call + read, read, read), 1):
-                connection.sendall(data)
+            for number, first in enumerate((call, b"", call, b""), 1):
+                connection.sendall(first if number == 3 else first + read)
+                if number == 3:  # reading is paused during the call, and resumed at its end
+                    time.sleep(0.05)
+                    connection.sendall(read)
                 while received.count(b"found: ") < number:
                     part = connection.recv(65_536)
                     assert part
                     received += part
-    assert re.findall(rb'found: ([^"]*)"', received) == [b"inf None"] * 3
+    assert re.findall(rb'found: ([^"]*)"', received) == [b"inf None"] * 4
 
 
 def test_there_is_no_session_to_hijack(server: RunningServer) -> None:
