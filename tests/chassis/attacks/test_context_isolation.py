@@ -1,13 +1,16 @@
 """Being taken for another caller: what one caller leaves behind must not become another's."""
 
 import json
+import math
 import re
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import anyio.to_thread
@@ -20,6 +23,7 @@ from mcp_chassis.auth.principal import Principal, get_principal
 from mcp_chassis.auth.verifier import InvalidCredential, Verifier
 from mcp_chassis.calls.running import running_call
 from mcp_chassis.events.log import EventLog
+from mcp_chassis.http.protocol import _Transport
 from mcp_chassis.limits.slots import current_slot
 from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.sinks.http import call_deadline
@@ -206,6 +210,17 @@ def test_requests_on_one_connection_find_nothing_of_the_call_before_them(
                     assert part
                     received += part
     assert re.findall(rb'found: ([^"]*)"', received) == [b"inf None"] * 4
+
+
+def test_reading_is_resumed_in_the_context_of_the_connection() -> None:
+    """Not in that of the request that resumes it: asyncio keeps it for all later data."""
+    seen = []
+    protocol, transport = Mock(context=copy_context()), Mock()
+    transport.resume_reading = lambda: seen.append(call_deadline.get())
+    token = call_deadline.set(1.0)
+    _Transport(transport, protocol).resume_reading()
+    call_deadline.reset(token)
+    assert seen == [math.inf]
 
 
 def test_there_is_no_session_to_hijack(server: RunningServer) -> None:
