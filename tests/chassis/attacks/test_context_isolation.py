@@ -1,22 +1,32 @@
 """Being taken for another caller: what one caller leaves behind must not become another's."""
 
 import json
+import math
 import re
+import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import anyio.to_thread
 import httpx2
 import pytest
 
-from mcp_chassis import tool
+from mcp_chassis import resource, tool
 from mcp_chassis.auth.keys.store import KeySource
 from mcp_chassis.auth.principal import Principal, get_principal
 from mcp_chassis.auth.verifier import InvalidCredential, Verifier
+from mcp_chassis.calls.running import running_call
 from mcp_chassis.events.log import EventLog
+from mcp_chassis.http.protocol import _Transport
+from mcp_chassis.limits.slots import current_slot
 from mcp_chassis.mcp.guarded_server import GuardedServer
+from mcp_chassis.sinks.http import call_deadline
 
 from ..support.running import RunningServer, running_server, text, wait_until
 from .logs import log_lines
@@ -154,6 +164,63 @@ def test_an_event_of_one_request_does_not_hide_the_next_ones(server: RunningServ
         pipelined(server, f"Authorization: Bearer {PEOPLE[1]}", path="/nothing")
         wait_until(lambda: len(events) == 3)
     assert [event["kind"] for event in events] == ["authentication_failed"] * 2 + ["http_error"]
+
+
+@tool(read_only=True, timeout=0.3)
+async def hurry() -> str:
+    """Return soon."""
+    await anyio.sleep(0.15)
+    return "done"
+
+
+@resource("test://context")
+async def context() -> str:
+    """Return what a request finds in its context."""
+    with suppress(LookupError):
+        return f"found: the call of {running_call().tool}"
+    return f"found: {call_deadline.get()} {current_slot.get(None)}"
+
+
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_requests_on_one_connection_find_nothing_of_the_call_before_them(
+    monkeypatch: pytest.MonkeyPatch, fast_path: bool
+) -> None:
+    """Pipelined, or sent after a pause: asyncio reads on in the context in which reading was resumed."""
+    monkeypatch.setattr(KeySource, "verifiers", lambda *_: [People()])
+    mcp = GuardedServer("context", tools=(hurry,), resources=(context,), events=EventLog())
+    with running_server(mcp=mcp, fast_path=fast_path) as server:
+        headers = ["Content-Type: application/json", "Accept: application/json, text/event-stream"]
+        headers += [f"Authorization: Bearer {PEOPLE[0]}", "MCP-Protocol-Version: 2025-11-25"]
+        call, read = (
+            request_text(server, "POST /mcp HTTP/1.1", headers, json.dumps({"jsonrpc": "2.0", "id": 1} | message))
+            for message in (
+                {"method": "tools/call", "params": {"name": "hurry", "arguments": {}}},
+                {"method": "resources/read", "params": {"uri": "test://context"}},
+            )
+        )
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            received = b""
+            for number, first in enumerate((call, b"", call, b""), 1):
+                connection.sendall(first if number == 3 else first + read)
+                if number == 3:  # reading is paused during the call, and resumed at its end
+                    time.sleep(0.05)
+                    connection.sendall(read)
+                while received.count(b"found: ") < number:
+                    part = connection.recv(65_536)
+                    assert part
+                    received += part
+    assert re.findall(rb'found: ([^"]*)"', received) == [b"inf None"] * 4
+
+
+def test_reading_is_resumed_in_the_context_of_the_connection() -> None:
+    """Not in that of the request that resumes it: asyncio keeps it for all later data."""
+    seen = []
+    protocol, transport = Mock(context=copy_context()), Mock()
+    transport.resume_reading = lambda: seen.append(call_deadline.get())
+    token = call_deadline.set(1.0)
+    _Transport(transport, protocol).resume_reading()
+    call_deadline.reset(token)
+    assert seen == [math.inf]
 
 
 def test_there_is_no_session_to_hijack(server: RunningServer) -> None:

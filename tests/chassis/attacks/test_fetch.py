@@ -4,12 +4,16 @@ Each test looks at the sink: which addresses were dialled, what a listener on lo
 """
 
 import gzip
+import math
 import socket
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import FrozenInstanceError
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -494,3 +498,27 @@ async def test_a_name_is_the_proxys_to_resolve_and_to_refuse(outside: Outside) -
     assert error.value.cause == "ProxyError (403)"
     assert outside.lookups == []
     assert [host for host, _ in outside.dialled] == ["127.0.0.1"], "the proxy alone"
+
+
+async def test_a_proxy_that_is_assigned_later_does_not_switch_the_check_off(outside: Outside, canary: Canary) -> None:
+    outside.name("inside.example.com", "127.0.0.1")
+    inside = f"http://inside.example.com:{canary.port}/"
+    for assign in (setattr, object.__setattr__):
+        safe = fetcher(canary)
+        with suppress(FrozenInstanceError):
+            assign(safe, "proxy", "http://127.0.0.1:1")
+        with pytest.raises(InvalidInput, match="no public address"):
+            await safe.get(inside)
+    assert canary.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        *(({"timeout": timeout}, "timeout") for timeout in (math.nan, math.inf, 0, -1)),
+        *(({"max_bytes": 0}, "max_bytes"), ({"max_redirects": -1}, "max_redirects")),
+    ],
+)
+def test_a_limit_that_limits_nothing_is_refused_by_its_name(options: dict[str, Any], name: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        SafeFetcher(**options)

@@ -1,5 +1,6 @@
 """One pipeline for every line: JSON or console, on standard error, and nothing can forge or leak."""
 
+import asyncio
 import io
 import json
 import logging
@@ -242,3 +243,92 @@ def test_a_record_that_cannot_be_formatted_does_not_fail_either(configure: Confi
     stream = configure()
     logging.getLogger("library").warning("%d", "not a number")
     assert "TypeError" in stream.getvalue()
+
+
+class Unprintable:
+    """A value that has no text."""
+
+    def __str__(self) -> str:
+        raise ArithmeticError("hunter2")
+
+    __repr__ = __str__
+
+
+CIRCULAR: dict[str, Any] = {}
+CIRCULAR["itself"] = CIRCULAR
+UNPRINTABLE: Any = Unprintable()
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize(
+    "log",
+    [
+        lambda: our_log().info("hello", value=UNPRINTABLE),
+        lambda: our_log().info("%s and %s", "one"),
+        lambda: our_log().info("%s", UNPRINTABLE),
+        lambda: our_log().log(logging.ERROR, "%d", "hunter2"),
+        lambda: our_log().exception("%d", "hunter2"),
+        lambda: our_log().warn("%d", "hunter2"),
+        lambda: asyncio.run(our_log().ainfo("hello", value=UNPRINTABLE)),
+        lambda: logging.getLogger("library").warning("hello", extra={"value": UNPRINTABLE}),
+        lambda: logging.getLogger("mcp.server").warning(UNPRINTABLE),
+        lambda: logging.getLogger("asyncio").warning(UNPRINTABLE),
+        lambda: logging.getLogger().handle(
+            logging.makeLogRecord({"name": None, "msg": "hello", "levelno": logging.ERROR})
+        ),
+    ],
+)
+def test_a_line_that_cannot_be_made_does_not_fail_the_caller(
+    configure: Configure, log_format: str, log: Callable[[], None]
+) -> None:
+    stream = configure(log_format, "DEBUG")
+    log()
+    (line,) = [json.loads(line) for line in stream.getvalue().splitlines() if line.startswith("{")]
+    assert line["event"] == "a log line could not be made"
+    assert line["cause"] in {"ArithmeticError", "TypeError", "AttributeError"}
+    assert "hunter2" not in stream.getvalue()
+
+
+def test_a_circular_value_does_not_fail_the_caller(configure: Configure) -> None:
+    stream = configure()
+    our_log().info("hello", value=CIRCULAR)
+    assert lines(stream) == [{"event": "a log line could not be made", "cause": "ValueError"}]
+
+
+def test_a_logger_without_a_name_and_all_methods_of_a_logger_write(configure: Configure) -> None:
+    stream = configure()
+    log = structlog.get_logger()
+    log.info("hello %s", "there")
+    log.warn("hello %(whom)s", {"whom": "there"})
+    log.log(logging.ERROR, "hello %s", "there")
+    asyncio.run(log.acritical("hello %s", "there"))
+    log.debug("hello %s")
+    log.log(logging.DEBUG, "hello")
+    written = [(line["event"], line["logger"], line["level"]) for line in lines(stream)]
+    assert written == [("hello there", "", level) for level in ("info", "warning", "error", "critical")]
+
+
+def test_the_lines_of_a_tool_can_be_captured(configure: Configure) -> None:
+    stream = configure()
+    with structlog.testing.capture_logs() as captured:
+        our_log().info("hello", number=7)
+    assert captured == [{"event": "hello", "number": 7, "log_level": "info"}]
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("name", ["mcp.server", "asyncio"])
+def test_no_extra_of_the_sdk_repeats_a_value(configure: Configure, name: str) -> None:
+    stream = configure()
+    logging.getLogger(name).warning("refused", extra={"body": "hunter2"})
+    assert lines(stream)[0].keys() == {"event", "logger", "level", "timestamp"}
+
+
+@pytest.mark.parametrize("name", ["mcp.server", "asyncio", "library"])
+def test_what_another_handler_has_made_of_a_record_is_not_written(configure: Configure, name: str) -> None:
+    stream = configure()
+    record = logging.LogRecord(name, logging.WARNING, "", 1, "refused %s", ("hunter2",), None)
+    logging.Formatter("%(asctime)s %(message)s").format(record)
+    logging.getLogger(name).handle(record)
+    (line,) = lines(stream)
+    assert line.keys() == {"event", "logger", "level", "timestamp"}
+    assert line["event"] == ("refused hunter2" if name == "library" else "refused …")

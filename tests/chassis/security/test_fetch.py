@@ -2,13 +2,14 @@
 
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
-from mcp_chassis.sinks import ConfigurationError, Fetched, InvalidInput, SafeFetcher, UpstreamError
+from mcp_chassis.sinks import ConfigurationError, Fetched, InvalidInput, SafeFetcher, Upstream, UpstreamError
+from mcp_chassis.sinks.http import HttpClient
 
 from ..support.certificates import Authority
 from ..support.outside import ANOTHER, PUBLIC, Handler, Outside, Server, answers, redirect, reply
@@ -304,3 +305,15 @@ def test_a_file_without_authorities_is_refused_at_once(tmp_path: Path, content: 
         file.write_bytes(content)
     with pytest.raises(ConfigurationError, match="cannot be read, or holds no certificate in PEM form"):
         SafeFetcher(ca_file=file)
+
+
+@pytest.mark.parametrize(
+    "client",
+    [SafeFetcher(), Upstream("https://stock.internal"), Upstream("https://stock.internal", proxy="http://a:1")],
+)
+def test_an_attribute_of_a_client_cannot_be_changed(client: HttpClient) -> None:
+    for field in fields(client):
+        before = getattr(client, field.name)
+        with pytest.raises(FrozenInstanceError, match=f"^{field.name} cannot be changed: make another"):
+            setattr(client, field.name, before)
+    client.get = None  # as a test's stub

@@ -14,9 +14,9 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 import pydantic_core
 import structlog
@@ -32,8 +32,10 @@ _SECRET_NAMES = frozenset(
     {"authorization", "api_key", "x-api-key", "cookie", "set-cookie", "password", "secret", "token", "access_token"}
 )
 _CONVERSIONS = re.compile(r"%[-+ #0]*[0-9.]*[a-zA-Z]")  # of values in a message
+_OF_EVERY_RECORD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"})
+_LEVELS = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 _REPEATING_VALUES = frozenset({"mcp", "asyncio"})
-"""Loggers of libraries whose messages repeat what clients send, or what tools raise."""
+"""Loggers of libraries whose messages and extras repeat what clients send, or what tools raise."""
 
 
 def configure_logging(
@@ -61,14 +63,11 @@ def configure_logging(
     elif console:
         last = [_escape_message, structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True)]
 
-    def with_exception(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-        return exceptions(logger, method, event) if "exc_info" in event else event
-
     # Our own loggers write straight to standard error: through the standard library a line costs twice as much.
-    _processors[:] = [_add_bound, _add_origin, _redact_names, with_exception, *last]
+    _processors[:] = [_add_bound, _add_origin, _redact_names, exceptions, *last]
     structlog.configure(
         processors=_processors,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=_logger_class(level),
         logger_factory=_Writer,
         cache_logger_on_first_use=True,
     )
@@ -112,34 +111,60 @@ class _Output:
 # Loggers are made once and kept. They follow `configure_logging`, which may be called again, through these two.
 output = _Output()
 _processors: list[Processor] = []
-_add_extra: Any = structlog.stdlib.ExtraAdder()
 
 
-class _Writer:
-    """Writes the lines of our own loggers. `_add_origin` reads the name."""
+class _Writer(NamedTuple):
+    """The name of a logger of ours."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    debug = info = warning = error = critical = staticmethod(output.write)
+    name: str = ""
 
 
 class _Handler(logging.Handler):
     """Writes what uvicorn and the SDK log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        record.__dict__.pop("color_message", None)  # uvicorn's second copy of its message
-        if record.name.partition(".")[0] in _REPEATING_VALUES:
-            record.msg, record.args = _CONVERSIONS.sub("…", str(record.msg).partition("\n")[0]), ()
-        try:
-            event: Any = _add_extra(record, "", {"event": record.getMessage(), "_record": record})
-            del event["_record"]
-            event |= {name: value for name in ("exc_info", "stack_info") if (value := getattr(record, name))}
-            for process in _processors:
-                event = process(record, record.levelname.lower(), event)
-        except Exception as error:  # whatever a library has logged
-            event = json.dumps({"event": "a log line could not be made", "cause": type(error).__name__})
-        output.write(event)
+        def make() -> EventDict:
+            event: Any = {name: value for name in ("exc_info", "stack_info") if (value := getattr(record, name))}
+            if record.name.partition(".")[0] in _REPEATING_VALUES:
+                return {"event": _CONVERSIONS.sub("…", str(record.msg).partition("\n")[0]), **event}
+            extras = {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}
+            return {"event": record.getMessage(), **extras, **event}
+
+        _write(record, str(record.levelname).lower(), make)
+
+
+def _write(logger: WrappedLogger, method: str, make: Callable[[], EventDict]) -> None:
+    """Write an event. Nothing raises, whatever was logged: a log line must not fail the call of a tool."""
+    try:
+        line: Any = make()
+        for process in _processors:
+            line = process(logger, method, line)
+    except structlog.DropEvent:
+        return
+    except Exception as error:
+        line = json.dumps({"event": "a log line could not be made", "cause": type(error).__name__})
+    output.write(line)
+
+
+def _logger_class(level: str) -> Any:
+    """Return structlog's class of loggers with methods of our own. They never raise, and take less time."""
+
+    def method(name: str) -> Callable[..., None]:
+        def log(self: Any, event: Any = None, *args: Any, **values: Any) -> None:
+            def make() -> EventDict:
+                text = logging.LogRecord("", 0, "", 0, event, args, None).getMessage() if args else event
+                return {**self._context, **values, "event": text}
+
+            _write(self._logger, name, make)
+
+        return log
+
+    made: Any = structlog.make_filtering_bound_logger(level)
+    names = {name: getattr(one, "__name__", "") for name, one in vars(made).items()}  # below the level: `_nop`
+    methods: dict[str, Any] = {name: method(own) for name, own in names.items() if own in _LEVELS.values()}
+    methods["_proxy_to_logger"] = lambda self, name, /, *text, **values: getattr(self, name)(*text, **values)
+    methods["log"] = lambda self, level, /, *text, **values: getattr(self, _LEVELS.get(level, "error"))(*text, **values)
+    return type("_Logger", (made,), methods)
 
 
 def _add_bound(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -2,6 +2,7 @@
 
 import asyncio
 import weakref
+from contextvars import copy_context
 from typing import Any, ClassVar, cast
 
 from ..counters import count_connections
@@ -33,6 +34,7 @@ class _Transport:
         self._transport = transport
         # Weak: a cycle would keep the last message of a connection until the next garbage collection.
         self._protocol = weakref.ref(protocol)
+        self._context = protocol.context
         self._held = b""
 
     def write(self, data: bytes) -> None:
@@ -50,6 +52,10 @@ class _Transport:
         if self._held:
             held, self._held = self._held, b""
             self._transport.write(held)
+
+    def resume_reading(self) -> None:
+        """Read on. asyncio would keep the context of the request that resumes, for all further ones."""
+        self._context.copy().run(self._transport.resume_reading)
 
     def is_closing(self) -> bool:
         protocol = self._protocol()
@@ -91,6 +97,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         """Count the connection and start the deadline."""
         self._reader = RequestReader()
         self._connection = transport
+        self.context = copy_context()  # without what a request sets. Copied for each use: one runs only once at a time
         super().connection_made(cast(asyncio.Transport, _Transport(transport, self)))
         count_connections(1)
         transport.set_write_buffer_limits(high=0)  # reports every byte that is not taken at once
@@ -162,7 +169,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._stop()
         super().on_response_complete()
         if self._reader.waiting and not self._lingers:
-            self._read_on()
+            self.context.copy().run(self._read_on)  # this is still the task of the request before it
 
     def shutdown(self) -> None:
         """Close an idle connection, and from now on without lingering: the server is about to end."""
@@ -213,15 +220,12 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch_sending()
+        left = self.transport.get_write_buffer_size()
+        self._send_deadline = self.loop.call_later(self.send_timeout, self._expire_sending, left)
 
     def resume_writing(self) -> None:
         self._stop_sending()
         super().resume_writing()
-
-    def _watch_sending(self) -> None:
-        left = self.transport.get_write_buffer_size()
-        self._send_deadline = self.loop.call_later(self.send_timeout, self._expire_sending, left)
 
     def _stop_sending(self) -> None:
         if self._send_deadline is not None:
@@ -233,7 +237,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._record("http_error", "does not take its answer")
             self.transport.abort()  # `close` would wait for the client once more
         else:
-            self._watch_sending()
+            self.pause_writing()  # still
 
     def _record(self, kind: Kind, reason: str) -> None:
         self.events.record(kind, self.client[0] if self.client else "unknown", reason=reason)

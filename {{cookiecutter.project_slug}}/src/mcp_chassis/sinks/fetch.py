@@ -33,7 +33,7 @@ class SafeFetcher(HttpClient):
         max_bytes, timeout, ca_file, ssl_context, proxy: see `HttpClient`. `timeout` is for all redirects together.
 
     Raises:
-        ConfigurationError: if a limit is not positive, or the proxy or the file cannot be used.
+        ConfigurationError: if a limit cannot be one, or the proxy or the file cannot be used.
     """
 
     schemes: Collection[str] = ("https",)
@@ -44,8 +44,8 @@ class SafeFetcher(HttpClient):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_bytes < 1 or self.timeout <= 0 or self.max_redirects < 0:
-            raise ConfigurationError("max_bytes and timeout of a SafeFetcher must be positive")
+        if self.max_redirects < 0:
+            raise ConfigurationError("max_redirects must not be negative")
 
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Fetched:
         """Fetch `url` with GET. See `request`."""

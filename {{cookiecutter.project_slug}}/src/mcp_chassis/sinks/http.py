@@ -15,7 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass, fields
 from functools import cache
 from ipaddress import ip_address
 from typing import Any, TypeVar
@@ -231,7 +231,7 @@ def sendable(headers: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class HttpClient:
-    """What `SafeFetcher` and `Upstream` have in common.
+    """What `SafeFetcher` and `Upstream` have in common. No attribute can be changed: what was checked stays in force.
 
     Args:
         max_bytes: largest body of a response.
@@ -250,16 +250,23 @@ class HttpClient:
     proxy: str | None = None
 
     def __post_init__(self) -> None:
+        if self.max_bytes < 1 or not 0 < self.timeout < math.inf:
+            raise ConfigurationError("max_bytes and timeout must be positive and finite")
         if self.ca_file is not None:
             self.ssl_context = _authorities_in(self.ca_file)
         self._proxy = None if self.proxy is None else _proxy_at(self.proxy, self.ssl_context or system_authorities())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_proxy" in vars(self) and name in {field.name for field in fields(self)}:
+            raise FrozenInstanceError(f"{name} cannot be changed: make another {type(self).__name__}")
+        super().__setattr__(name, value)
 
     def _new_pool(
         self, allows: Callable[[IPAddress], bool], *, for_callers: bool = False, **options: Any
     ) -> httpcore2.AsyncConnectionPool:
         """Return a pool that connects to the proxy or, without one, to addresses that `allows` accepts."""
         lookups = LOOKUPS_OF_CALLERS if for_callers else LOOKUPS_OF_SERVICES
-        backend = CheckedBackend(None if self.proxy else allows, self.max_bytes, lookups)
+        backend = CheckedBackend(allows if self._proxy is None else None, self.max_bytes, lookups)
         authorities = self.ssl_context or system_authorities()
         return httpcore2.AsyncConnectionPool(authorities, self._proxy, network_backend=backend, **options)
 

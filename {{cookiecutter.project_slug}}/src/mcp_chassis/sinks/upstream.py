@@ -58,7 +58,7 @@ class Upstream(HttpClient):
         max_bytes, timeout, ca_file, ssl_context, proxy: see `HttpClient`. `timeout` is for all repetitions together.
 
     Raises:
-        ConfigurationError: if the base URL is none, a limit is not positive, or the proxy or the file cannot be used.
+        ConfigurationError: if the base URL is none, a limit cannot be one, or the proxy or the file cannot be used.
     """
 
     base_url: str
@@ -71,8 +71,6 @@ class Upstream(HttpClient):
         if self.proxy is not None and self.networks:
             raise ConfigurationError("An Upstream behind a proxy cannot check `networks`: the proxy resolves the name.")
         super().__post_init__()
-        if self.max_bytes < 1 or not 0 < self.timeout < math.inf:
-            raise ConfigurationError("max_bytes and timeout of an Upstream must be positive")
         try:
             self._networks = tuple(map(ip_network, self.networks))
             self._base = parse_url(self.base_url)
