@@ -165,12 +165,8 @@ class Anything(BaseModel):
 @tool(read_only=True)
 async def not_a_number() -> Annotated[CallToolResult, Anything]:
     """Return what JSON has no words for, where no schema looks."""
-    return CallToolResult(
-        content=[TextContent(type="text", text="a")],
-        is_error=True,
-        structured_content={"a": math.nan},
-        _meta={"b": math.inf},
-    )
+    block = TextContent(type="text", text="a")
+    return CallToolResult(content=[block], is_error=True, structured_content={"a": math.nan, "b": [math.inf]})
 
 
 TOOLS: list[Callable[..., Any]] = [

@@ -698,7 +698,7 @@ class RuledSettings(Settings):
     days: Annotated[tuple[int, ...], Field(min_length=3)] = (1, 2, 3)
     hours: Annotated[tuple[Hour, ...], NoDecode, Field(max_length=2), BeforeValidator(parts)] = ()
     rates: Annotated[dict[str, int], Field(max_length=1)] | None = None
-    lines: tuple[Line, ...] = ()
+    order_lines: tuple[Line, ...] = ()
     report: FilePath | None = None
     since: Annotated[date, Field(gt=date(2020, 1, 1))] = date(2021, 1, 1)
     sizes: tuple[ByteSize, ...] = ()
@@ -710,11 +710,15 @@ class RuledSettings(Settings):
     [
         ("BOXES", "5", "write a whole number from 0 that is a multiple of 7."),
         ("DAYS", "[1]", "write a list in JSON, in square brackets with at least 3 items."),
-        ("DAYS", '[1, 2, 3, "hunter2"]', "in 3: Input should be a valid integer, unable to parse string as an integer."),
+        (
+            "DAYS",
+            '[1, 2, 3, "hunter2"]',
+            "in 3: Input should be a valid integer, unable to parse string as an integer.",
+        ),
         ("HOURS", "1,2,3", "write a whole number from 1, or several with commas between them with at most 2 items."),
         ("RATES", '{"hunter2": 1, "b": 2}', "Dictionary should have at most 1 item after validation"),
         ("RATES", '{"hunter2": "x"}', "Input should be a valid integer, unable to parse string as an integer."),
-        ("LINES", '[{"hunter2": 1}]', "in 0: in count: Field required."),
+        ("ORDER_LINES", '[{"hunter2": 1}]', "in 0: in count: Field required."),
         ("REPORT", "hunter2", "Path does not point to a file."),
         ("SINCE", "2019-01-01", "Input should be greater than 2020-01-01."),
         ("SIZES", '["1 hunter"]', "in 0: write another value."),
