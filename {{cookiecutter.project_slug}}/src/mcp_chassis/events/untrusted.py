@@ -34,7 +34,9 @@ _ONE_BASE64 = bytes.maketrans(b"-_", b"+/")
 _DIGEST_KEY = os.urandom(16)  # of this process, so that short names cannot be found by trying
 
 # The characters of tokens, those that texts hold most often first. All others count as rarer.
-_BY_FREQUENCY = b"etaoinsrhldcumpfgwybv0125k34-679_8xASTCEIMPRDNLBOFHGWUKJYVqjzQXZ="
+_BY_FREQUENCY = b"".join(
+    (b"etaoinsrhldcu", b"mpfgwybv", b"0125k34-679_8", b"xASTCEIMPRDN", b"LBOFHGWUKJYV", b"qjzQXZ=")
+)
 
 _secrets: set[str] = set()  # each in every form in which it can stand in a line
 _folded: tuple[tuple[bytes, bytes], ...] = ()  # the same, each as `_fold` makes it, behind its `rarest` byte
