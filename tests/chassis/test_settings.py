@@ -676,6 +676,19 @@ def test_an_error_of_a_team_s_setting_says_what_to_write(
     assert error.value.problems == [f"{name}: write {accepted}."]
 
 
+def test_an_error_of_the_team_does_not_repeat_a_password_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_url(value: str) -> str:
+        raise ValueError(f"{value} is not served by us")
+
+    class Own(Settings):
+        warehouse: Annotated[str, BeforeValidator(refuse_url)] = ""
+
+    monkeypatch.setenv("WAREHOUSE", "postgres://desk:hunter2@db.internal/orders")
+    with pytest.raises(SettingsError) as error:
+        load_settings(Own, _env_file=None, api_key=KEY)
+    assert error.value.problems == ["WAREHOUSE: postgres://[redacted]@db.internal/orders is not served by us"]
+
+
 def refuse(value: str) -> str:
     if value:
         raise ValueError

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 from mcp import Client
@@ -24,7 +24,7 @@ from mcp_chassis.mcp.guarded_server import GuardedServer
 from mcp_chassis.parts import Parts
 from mcp_chassis.service import build_server
 from mcp_chassis.settings import load_settings
-from mcp_chassis.state import EXIT_UNAVAILABLE, ApplicationState, StartError
+from mcp_chassis.state import EXIT_UNAVAILABLE, ApplicationState, StartError, shared_parameters
 from mcp_chassis.testing import call_tool
 from mcp_chassis.testing.running import running_server
 
@@ -324,6 +324,18 @@ async def test_a_tool_is_called_with_a_given_state_and_caller_through_the_guard(
 @pytest.mark.anyio
 async def test_a_tool_is_called_without_the_guard_as_the_function_it_is() -> None:
     assert await count(desk=Desk(["x"]), more=1) == 2
+
+
+def test_an_annotation_that_cannot_be_read_names_its_function() -> None:
+    async def measure(box: "Shared[Absent]", count: int) -> str:  # type: ignore[name-defined]  # noqa: F821
+        return f"{box} {count}"
+
+    async def weigh(count: "Final[int]") -> str:  # type: ignore[valid-type]
+        return str(count)
+
+    for function, advice in ((measure, "Import it at run time"), (weigh, "")):
+        with pytest.raises(TypeError, match=rf"^{function.__name__}: .*{advice}"):
+            shared_parameters(function)
 
 
 LATER = """

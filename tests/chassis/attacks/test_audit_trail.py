@@ -59,7 +59,7 @@ def send_canaries(server: ServerProcess) -> None:
     call(server, "hello_world", {"name": {"inner": [CANARIES["nested"]]}, "more": CANARIES["nested"]})
     for scheme in ("Bearer ", "Basic ", ""):
         send(server.running, "GET", "/health", [("Authorization", scheme + WRONG_KEY)])
-    for place in (server.running.key, AUDIT_KEY):  # the server's own secrets are blotted out wherever they turn up
+    for place in (server.running.key, AUDIT_KEY):  # the server's own secrets are redacted wherever they appear
         call(server, place, {place: place}, request_id=place)
         send(server.running, "GET", f"/{place}")
     # Not in Host and Origin: what those hold when they are refused is what an operator has to know.

@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field, field_serializer
 
 from mcp_chassis import prompt, resource, tool
 from mcp_chassis.auth.keys.format import check_sum
-from mcp_chassis.calls.output import UNTRUSTED, Output, ResultTooLarge
+from mcp_chassis.calls.output import UNTRUSTED, Output, ResultTooLarge, _marked
 from mcp_chassis.events.log import EventLog
 from mcp_chassis.events.untrusted import add_secrets, without_secrets
 from mcp_chassis.mcp.guarded_server import GuardedServer
@@ -368,6 +368,37 @@ def test_what_stands_around_a_plain_secret_stays() -> None:
     said = secrets.token_urlsafe(24)
     add_secrets([said])
     assert without_secrets(f"a%20b {said} \\u0041", "[gone]") == "a%20b [gone] \\u0041"
+
+
+@pytest.mark.parametrize("place", ["result_type", "meta", "text", "meta of the text"])
+def test_a_secret_beside_a_plain_text_is_found(place: str) -> None:
+    """A plain text is searched once for its two places in a result, and nothing else may be in such a result."""
+    add_secrets([said := secrets.token_urlsafe(24)])
+    block = TextContent(type="text", text=said if place == "text" else "t")
+    result = CallToolResult(content=[block], structured_content={"result": block.text})
+    if place == "meta of the text":
+        block.meta = {"note": said}
+    elif place != "text":
+        setattr(result, place, said if place == "result_type" else {"note": said})
+    assert said not in Output(events=EventLog()).fit(result, {"tool": "t"}).model_dump_json()
+
+
+class Counted(CallToolResult):
+    """A result whose class has a constructor of its own."""
+
+    def __init__(self, count: int, **members: Any) -> None:
+        super().__init__(**members)
+        self.structured_content = {"count": count}
+
+
+def test_marks_do_not_judge_a_result_again() -> None:
+    """A tool may have assigned what its model refuses: that is the tool's, and no fault of the caller."""
+    result = Counted(1, content=[TextContent(type="text", text="a")])
+    result.is_error = None  # type: ignore[assignment]
+    marked = _marked(result)
+    assert type(marked) is Counted
+    assert "<untrusted-" in marked.content[0].model_dump()["text"]
+    assert marked.meta == {UNTRUSTED: True}
 
 
 @pytest.mark.parametrize("piece", ["%41", "%25", "\\", "\\u0041", "\\x", ":"])

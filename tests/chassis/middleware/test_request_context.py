@@ -39,6 +39,17 @@ async def test_a_good_request_id_is_kept(given: str) -> None:
     assert inner.requests[0].request_id == given
 
 
+async def test_the_code_of_a_tool_finds_the_id_in_the_context_of_structlog() -> None:
+    """To send it to another system, for example."""
+    seen: list[Any] = []
+
+    async def app(*_: Any) -> None:
+        seen.append(structlog.contextvars.get_contextvars())
+
+    await ask(layer(app), http_scope(headers=[(b"x-request-id", b"abcdefgh")]))
+    assert seen == [{"request_id": "abcdefgh"}]
+
+
 @pytest.mark.parametrize(
     "given", [[], [b"short"], [b"a" * 65], [b"forged\nline"], [b"with space"], [b"\xff" * 8], [b"abcdefgh"] * 2]
 )

@@ -72,7 +72,7 @@ def test_a_logger_in_use_follows_a_change_of_form_and_of_standard_error(configur
     assert [line["event"] for line in lines(second)] == ["again"]
 
 
-def test_our_lines_and_theirs_are_blotted_and_named_alike(configure: Configure) -> None:
+def test_our_lines_and_theirs_are_redacted_and_named_alike(configure: Configure) -> None:
     stream = configure()
     our_log().error("hello", token="hunter2")
     logging.getLogger("test").error("hello", extra={"token": "hunter2"})
@@ -111,7 +111,7 @@ def test_standard_output_stays_empty(configure: Configure, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_the_key_is_blotted_out_wherever_it_turns_up(configure: Configure, log_format: str) -> None:
+def test_the_key_is_redacted_wherever_it_appears(configure: Configure, log_format: str) -> None:
     stream = configure(log_format)
     our_log().info(f"the key is {SECRET}", where=f"https://a.example/?key={SECRET}", nested={"a": [SECRET]})
     logging.getLogger("library").warning("the key is %s", SECRET)
@@ -126,7 +126,7 @@ def test_the_key_is_blotted_out_wherever_it_turns_up(configure: Configure, log_f
 @pytest.mark.parametrize(
     "name", ["authorization", "Authorization", "api_key", "X-API-Key", "cookie", "password", "token"]
 )
-def test_credentials_are_blotted_out_by_name(configure: Configure, name: str) -> None:
+def test_credentials_are_redacted_by_name(configure: Configure, name: str) -> None:
     stream = configure()
     our_log().info("hello", **{name: "hunter2"})
     (line,) = lines(stream)

@@ -147,7 +147,7 @@ def _write(logger: WrappedLogger, method: str, make: Callable[[], EventDict]) ->
 
 
 def _logger_class(level: str) -> Any:
-    """Return structlog's class of loggers with methods of our own. They never raise, and take less time."""
+    """Return structlog's class of loggers with methods of our own, which never raise."""
 
     def method(name: str) -> Callable[..., None]:
         def log(self: Any, event: Any = None, *args: Any, **values: Any) -> None:
