@@ -42,6 +42,8 @@ def score(tmp_path: Path, security: str, promises: str) -> tuple[int, str, str]:
         root / "tests" / "promises.toml": promises,
         root / "tests" / "chassis" / "test_a.py": TESTS,
         root / "docs" / "mutation.md": MUTATION,
+        # As a real one: it knows no marker of this repository.
+        project / "pytest.ini": "[pytest]\naddopts = --strict-markers --strict-config\n",
         project / "tests" / "test_b.py": "def test_own(): pass\ndef test_wrong(): assert False\n",
     }
     for path, text in files.items():
