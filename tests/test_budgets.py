@@ -14,7 +14,7 @@ import dev
 # The goals: 140 files; the chassis 6,650 lines by default, 9,200 with every optional package, 5,800 at its smallest;
 # 1,200 of `testing`; 350 of the team's package; 2,500 of tests.
 MAX_FILES = 205
-MAX_CHASSIS_LINES = {"default": 12_095, "every": 15_585, "smallest": 11_870}
+MAX_CHASSIS_LINES = {"default": 12_095, "every": 15_575, "smallest": 11_870}
 MAX_TESTING_LINES = 1_276
 MAX_TEAM_LINES = 350
 MAX_TEST_LINES = 2_500

@@ -42,6 +42,7 @@ def test_the_order_of_the_layers() -> None:
         "AuthorizationLayer",
         "RequestBodyLayer",
         "ScopeLayer",
+        "MessageLayer",
     ]
 
 

@@ -1,5 +1,6 @@
 """The command line."""
 
+import json
 import os
 import re
 import shutil
@@ -143,7 +144,8 @@ def test_dev_prints_what_a_client_needs_and_the_inspector_gets_no_key(tmp_path: 
     bin_directory, port = tmp_path / "bin", str(free_port())
     bin_directory.mkdir()
     npx = bin_directory / "npx"
-    npx.write_text('#!/bin/sh\n{ echo "$@"; env; } > "$SEEN.new"; mv "$SEEN.new" "$SEEN"; exec sleep 1000\n')
+    seen_by_it = '{ echo "$@"; cat "$4"; echo; env; } > "$SEEN.new"; mv "$SEEN.new" "$SEEN"; exec sleep 1000'
+    npx.write_text(f"#!/bin/sh\n{seen_by_it}\n")
     npx.chmod(0o755)
     variables = environment(api_key=KEY, port=port, seen=str(tmp_path / "seen"))
     variables["PATH"] = f"{bin_directory}{os.pathsep}{os.environ['PATH']}"
@@ -160,10 +162,13 @@ def test_dev_prints_what_a_client_needs_and_the_inspector_gets_no_key(tmp_path: 
             process.terminate()
         assert process.wait(30) == 0
     url = f"http://127.0.0.1:{port}/mcp"
-    asked = f"@modelcontextprotocol/inspector --server-url {url} --transport http"
+    inspector = "@modelcontextprotocol/inspector"
     said, seen = (tmp_path / "out").read_text(), (tmp_path / "seen").read_text()
-    assert said == f"URL        {url}\nKey        API_KEY in the environment\nInspector  npx {asked}\n\n"
-    assert seen.startswith(f"--yes {asked}\n")
+    assert said == f"URL        {url}\nKey        API_KEY in the environment\nInspector  npx {inspector}\n\n"
+    arguments, catalog, *_ = seen.splitlines()
+    assert arguments.startswith(f"--yes {inspector} --catalog ")
+    assert json.loads(catalog) == {"mcpServers": {SERVER.name: {"type": "http", "url": url}}}
+    assert not Path(arguments.split()[-1]).exists(), "the Inspector writes the key into it"
     assert "tools.lock.json is missing" in log.read_text(), "the lock is a warning"
     assert f"the MCP endpoint is ready     url={url}\n" in re.sub(" +url=", "     url=", log.read_text())
     assert not log.read_text().startswith("{"), "the log is for people"

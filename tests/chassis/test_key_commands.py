@@ -191,10 +191,10 @@ def test_labels_are_kept_and_listed(run: Run, path: Path) -> None:
     labels = ("--label", "tenant=acme", "--label", "groups=a", "--label", "groups=b")
     assert run(*CREATE, *labels)[0] == 0
     (record,) = read_keys(path).values()
-    assert record.claims == {"tenant": "acme", "groups": ("a", "b")}
+    assert record.principal.claims == {"tenant": "acme", "groups": ("a", "b")}
     assert "  tenant=acme groups=a groups=b  " in run("list")[1]
     run("rotate", "ci")
-    assert next(iter(read_keys(path).values())).claims == record.claims
+    assert next(iter(read_keys(path).values())).principal == record.principal
 
 
 @pytest.mark.parametrize("label", ["", "tenant", "tenant=", "=acme", "a-b=c", "a=\n", "a=" + "b" * 65])

@@ -374,15 +374,18 @@ def test_what_is_not_one_origin_is_refused_with_a_sentence(text: str) -> None:
     ],
 )
 def test_an_error_about_an_address_does_not_repeat_its_password(value: str) -> None:
-    """Whichever setting it was written to."""
+    """Whichever setting it was written to. All are tried at once, then those alone that nothing was said of."""
     fields = [*Settings.model_fields, *(name for room in rooms().values() for name in room.settings.model_fields)]
-    texts = []
-    for name in fields:
+    with pytest.raises(SettingsError) as raised:
+        load(**dict.fromkeys(fields, value))
+    texts = [str(raised.value)]
+    silent = [name for name in fields if f"{name.upper()}:" not in texts[0]]
+    assert len(silent) < len(fields) / 2
+    for name in silent:
         try:
             load(**{name: value})
         except SettingsError as error:
             texts.append(str(error))
-    assert len(texts) > len(fields) / 2
     assert "hunter2" not in "\n".join(texts)
 
 

@@ -4,10 +4,12 @@ The server's command `dev` does the same.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -38,12 +40,11 @@ def _dev(options: argparse.Namespace, service: Service, settings: Settings) -> i
         raise SettingsError(["ENVIRONMENT: is production. `dev` is for development: use `serve`."])
     listening_socket(settings.host, settings.port).close()  # the reloader would wait for a change of the code
     url = own_url(settings)[0] + settings.mcp_endpoint
-    command = ("npx", INSPECTOR, "--server-url", url, "--transport", "http")
-    print(f"URL        {url}\nKey        {_place_of_key(settings)}\nInspector  {' '.join(command)}\n", flush=True)
+    print(f"URL        {url}\nKey        {_place_of_key(settings)}\nInspector  npx {INSPECTOR}\n", flush=True)
     if not os.environ.get("LOG_FORMAT"):
         os.environ["LOG_FORMAT"] = "console"  # for the processes that serve
         log_to_stderr(settings.model_copy(update={"log_format": "console"}))
-    with _running(command, service) if options.inspector else nullcontext():
+    with _inspector(url, service) if options.inspector else nullcontext():
         serve_again_on_change(options, service)
     return 0
 
@@ -71,22 +72,30 @@ def _place_of_key(settings: Settings) -> str:
 
 
 @contextmanager
-def _running(command: tuple[str, ...], service: Service) -> Iterator[None]:
-    """Run the Inspector while the block runs, without the settings of the server: its key is pasted in the browser."""
-    program = shutil.which(command[0])
+def _inspector(url: str, service: Service) -> Iterator[None]:
+    """Run the Inspector while the block runs, without the settings of the server: its key is pasted in the browser.
+
+    The list of servers is a file, which the Inspector writes the key into: with `--server-url` its page has no field
+    for a header. The file is removed after the block.
+    """
+    program = shutil.which("npx")
     if program is None:
         raise SettingsError(["--inspector: npx is not on the PATH. Install Node.js, or leave it out."])
     names = all_fields(service.settings)
     environment = {name: value for name, value in os.environ.items() if name.lower() not in names}
-    process = subprocess.Popen([program, "--yes", *command[1:]], env=environment, stdin=subprocess.DEVNULL)  # noqa: S603
-    try:
-        yield
-    finally:
-        process.terminate()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        catalog = Path(directory, "mcp.json")
+        catalog.write_text(json.dumps({"mcpServers": {service.name: {"type": "http", "url": url}}}), encoding="utf-8")
+        command = [program, "--yes", INSPECTOR, "--catalog", str(catalog)]
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603
         try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 if __name__ == "__main__":

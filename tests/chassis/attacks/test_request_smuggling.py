@@ -316,8 +316,12 @@ def test_an_unwanted_body_is_not_read_without_limit(server: RunningServer) -> No
         connection.sendall(request_text(server, "POST /mcp HTTP/1.1", [f"Content-Length: {50 * limit}"]))
         assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
         connection.settimeout(0.3)
-        with pytest.raises(TimeoutError):  # it has to wait: a reset could overtake the answer
-            connection.sendall(b"a" * 40 * limit)
+        body, sent = memoryview(bytes(40 * limit)), 0
+        # Nothing more is taken. On a slow machine the deadline closes the connection before that time is over.
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while sent < len(body):
+                sent += connection.send(body[sent:])
+        assert sent < 20 * limit, "beyond the limit and what the buffers of the system hold"
 
 
 @pytest.mark.parametrize("length", [lambda limit: limit + 1, lambda limit: 20 * limit], ids=["a byte", "a lot"])

@@ -2,13 +2,14 @@
 
 import json
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mcp_chassis import prompt, resource, tool
+from mcp_chassis.events import sampling
 from mcp_chassis.events.log import KINDS, EventLog
 from mcp_chassis.mcp.guarded_server import GuardedServer
 
@@ -167,7 +168,7 @@ def test_made_up_names_do_not_wash_away_what_else_happened() -> None:
 
 def test_severe_events_are_kept_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     log, now = EventLog(keep=100), [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sampling, "time", SimpleNamespace(monotonic=lambda: now[0]))
     for number in range(50):
         log.record("tool_execution_failed", f"key:{number}", severity="high")
     for number in range(500):
@@ -235,6 +236,24 @@ def test_every_call_leaves_one_audit_line_without_its_values(server: RunningServ
     assert all(line["duration_ms"] >= 0 and len(line["request_id"]) >= 8 for line in lines)
     assert SECRET not in repr(lines)
     assert lines[0]["argument_bytes"] == {"name": len(SECRET) + 2}
+
+
+def test_a_call_leaves_the_line_of_its_call_and_no_second_one_of_its_request(server: RunningServer) -> None:
+    """Which has what the other would say. Whatever was refused, or is no call, has a line of its own."""
+
+    def request_id(method: str, **params: object) -> str | None:
+        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        return post(server, json.dumps(message).encode()).header("X-Request-ID")
+
+    with log_lines("access") as requests, log_lines("audit") as calls:
+        served = request_id("tools/call", name="greet", arguments={"name": "Ada"})
+        crashed = request_id("tools/call", name="crash", arguments={"name": "Ada"})
+        refused = send(server, "POST", "/mcp", [WRONG]).header("X-Request-ID")
+        listed = request_id("tools/list")
+        wait_until(lambda: [line["request_id"] for line in requests] == [refused, listed])
+    assert [(line["request_id"], line["outcome"]) for line in calls] == [(served, "ok"), (crashed, "crashed")]
+    assert {(line["client"], line["principal"]) for line in calls} == {("127.0.0.1", "key:default")}
+    assert all(line["duration_ms"] > 0 for line in calls)
 
 
 def test_every_request_leaves_one_access_line(server: RunningServer) -> None:

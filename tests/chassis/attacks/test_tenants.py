@@ -102,7 +102,7 @@ def test_logs_and_events_name_the_key_and_no_label(path: Path) -> None:
         events = server.events()
     lines = [(line["principal"], line["key_name"]) for line in audit]
     assert lines == [*[(f"key:{id_of(key)}", "acme-ci")] * 2, (f"key:{id_of(refused)}", "acme-cron")]
-    assert {line.get("key_name") for line in access} >= {"acme-ci", "acme-cron"}
+    assert [line["key_name"] for line in access if "key_name" in line] == ["acme-cron"]  # the others have an audit line
     names = {event["identifier"]: event["details"].get("key_name") for event in events}
     assert names == {f"key:{id_of(one)}": name for one, name in
                      ((key, "acme-ci"), (refused, "acme-cron"), (revoked, "acme-old"))}  # fmt: skip

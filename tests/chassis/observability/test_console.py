@@ -43,9 +43,12 @@ def test_no_value_ends_or_draws_on_the_line(evil: str, fact: str) -> None:
     assert line(**changes | {fact: evil}).isprintable()
 
 
+@pytest.mark.parametrize("log_format", ["console", "json", "ecs"])
 @pytest.mark.parametrize(("level", "wanted"), [("INFO", 1), ("DEBUG", 2)])
-def test_one_call_leaves_one_line_and_its_details_on_demand(level: str, wanted: int, tmp_path: Path) -> None:
-    with server_process(tmp_path, log_format="console", log_level=level) as server:
+def test_one_call_leaves_one_line_and_its_details_on_demand(
+    level: str, wanted: int, log_format: str, tmp_path: Path
+) -> None:
+    with server_process(tmp_path, log_format=log_format, log_level=level) as server:
         before = len(server.written().splitlines())
         server.running.call("hello_world", {"name": "World"})
         server.running.get("/nothing")
@@ -53,6 +56,6 @@ def test_one_call_leaves_one_line_and_its_details_on_demand(level: str, wanted: 
         lines = [text for text in server.written().splitlines()[before:] if "key:default" in text]
     assert len(lines) == wanted
     assert any("hello_world" in text and "ok" in text for text in lines)
-    assert ("argument_bytes=" in "".join(lines)) is (level == "DEBUG")
-    if level == "INFO":
+    assert ("argument_bytes" in "".join(lines)) is (level == "DEBUG" or log_format != "console")
+    if level == "INFO" and log_format == "console":
         assert len(lines[0]) <= 110

@@ -40,6 +40,14 @@ EVERYDAY = [
     *("5 €", "€5", "£20", "100 % cotton", "50% off", "Save 20%!", "2 × 3 m", "100 m²", "Café®"),
     *("C#", "C# & .NET", "C++ & Java", "Smith & Sons", "Bros. & Co", "(UK) & Co.", "Q&A: how?", "M&M's", "H&M"),
     *("Marks & Spencer plc", "Johnson & Johnson", "Tom & Jerry", "Smith&Sons", "Иванов & сыновья", "मोहन & पुत्र"),
+    *(
+        "Klein & de Jager",
+        "Huijbrechts & van 't Hof",
+        "Ridder & van den Berg",
+        "Meier & von der Heide",
+        "Abt & zu Rhein",
+    ),
+    *("Ruud & co.", "Dupont & fils", "Smith & sons, London", "Olsen & sønner", "Rossi & figli (Roma)"),
     *("瑪麗‧居禮", "丸の内1−9−1", "1 − 2", "٥٠٪", "٣٫٥ كم", "١٬٠٠٠", "㈱東京", "株式会社㈲", "①番", "100㎡", "5㎏"),
     *("25℃", "CO₂", "H₂O", "⅔", "ᠮᠣᠩᠭᠣᠯ᠂ ᠤᠯᠤᠰ᠃", "‚Zitat‘"),
     *("Qu'est-ce que c'est ?", "Attention\u202f! Vraiment\u00a0?!", "Question : laquelle ?", "5%-10%", "5 %–10 %"),
@@ -223,6 +231,8 @@ def test_a_name_holds_nothing_that_shells_and_markup_begin_with(text: str) -> No
     [
         *(" ?", "a  ?", "a ?b", "a !b", "a !ls", "a !!", "- ?", "5%-d", "5%-", "5%–s", "％41", "5％41", "a％"),
         *("٪41", "٪PATH٪", "٪s", "a −−b", "a -−b", "a−−", "Smith & Rscript -e q()", "A & B (-x"),
+        *("a & du b", "a & le b", "a & vans b", "a & van", "a&de b", "a &de b", "x & de & id", "a & de `b`"),
+        *("a & co b", "a & co", "a & co.sh b", "a & sons.sh", "a & fils/x", "a & sonsx", "a & hijos-x"),
         *("a│b", "a❘b", "a¦b", "a；b", "a～b", "a←b", "👍;", "a\u200d👍 $x", "👍\u200d"),
     ],
 )

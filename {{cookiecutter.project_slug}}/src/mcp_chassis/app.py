@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 from mcp.server.mcpserver import MCPServer
@@ -11,11 +12,12 @@ from starlette.middleware import Middleware
 
 from .auth.principal import ANONYMOUS, authenticated
 from .events.route import events_route
+from .events.untrusted import declare
 from .http.connections import Connections
 from .http.routes import WELL_KNOWN, ExactRoute, Health
 from .http.server import Application
 from .limits.lockout import FailedAttempts
-from .mcp.endpoint import McpEndpoint, SessionManager
+from .mcp.endpoint import McpEndpoint, MessageLayer, SessionManager
 from .mcp.guarded_server import GuardedServer
 from .mcp.sdk import TransportSecuritySettings
 from .mcp.streams import ListenStreams
@@ -48,15 +50,12 @@ def _layers(
         limiter = parts.make_limiter("requests", per_minute=settings.max_requests_per_minute, burst=settings.burst)
         rate_limit = [Middleware(RateLimitLayer, events=events, limiter=limiter, exempt=PROBES)]
     if guarded is not None:
-        scopes = [
-            Middleware(
-                ScopeLayer,
-                events=events,
-                forbidden=guarded.forbidden,
-                challenge=parts.challenge,
-                asked_for=parts.asked_for,
-            )
-        ]
+        options: dict[str, Any] = {
+            "forbidden": guarded.forbidden,
+            "challenge": parts.challenge,
+            "asked_for": parts.asked_for,
+        }
+        scopes = [Middleware(ScopeLayer, events=events, **options)]
     well_known = (WELL_KNOWN, settings.mcp_endpoint + WELL_KNOWN)
     # MCP, authorization, scope selection: clients request what the challenge names, else `scopes_supported`.
     first_challenge = parts.challenge
@@ -185,18 +184,21 @@ def create_app(settings: Settings, served: Service | MCPServer) -> Application:
         if streams is not None:
             streams.close()
 
+    endpoint = McpEndpoint(manager)
     routes = [
         # GET and DELETE belong to sessions, and this server keeps none: 405 says so (Streamable HTTP, 2025-11-25).
-        ExactRoute(settings.mcp_endpoint, McpEndpoint(manager), methods=["POST"]),
+        ExactRoute(settings.mcp_endpoint, endpoint, methods=["POST"]),
         ExactRoute(settings.health_endpoint, health.health),
         ExactRoute("/livez", health.live),
         ExactRoute("/readyz", health.readiness),
         ExactRoute(EVENTS, events_route(parts.events, parts.shared_events)),
         *parts.routes,
     ]
+    declare(paths := frozenset(route.path for route in routes))
+    layers = _layers(parts, guarded, access_log, routes=paths)
     return Application(
         routes=routes,
-        middleware=_layers(parts, guarded, access_log, routes=frozenset(route.path for route in routes)),
+        middleware=[*layers, Middleware(MessageLayer, endpoint=endpoint, path=settings.mcp_endpoint)],
         exception_handlers=exception_handlers(urlsplit(settings.resource_url).path),
         lifespan=lifespan,
         connections=connections,

@@ -23,8 +23,7 @@ from .settings import Settings, SettingsError
 
 log = structlog.get_logger("state")
 
-EXIT_UNAVAILABLE = 69
-"""What `sysexits.h` calls EX_UNAVAILABLE: something that the server needs could not be opened."""
+EXIT_UNAVAILABLE = 69  # of `sysexits.h`: something that the server needs could not be opened
 _CHECK_SECONDS = 2.0
 _CLOSE_SECONDS = 10.0  # as long as a container's stop waits
 _USER = re.compile(r"(?<=://)\S*@")  # and a password, in the URL of a database

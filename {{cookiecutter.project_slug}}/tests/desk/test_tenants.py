@@ -1,8 +1,6 @@
 """Orders of one tenant are never seen or changed by another, whatever is called."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -11,9 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcp_chassis import Principal
+from mcp_chassis import Principal, cli
 from mcp_chassis.testing import call_tool
-from mcp_chassis.testing.process import environment
 from mcp_chassis.testing.running import RunningServer, running_server, text
 
 from {{ cookiecutter.package_name }}.desk import Desk
@@ -26,20 +23,16 @@ CALLS = 1000
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> dict[str, str]:
+def keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     """A key for each tenant, made as an operator makes them."""
     made = {}
-    for tenant in TENANTS:
-        command = f"keys create --name {tenant} --scopes orders:read,orders:write --label tenant={tenant}"
-        done = subprocess.run(
-            [sys.executable, "-m", SERVER.package, *command.split()],
-            cwd=tmp_path,
-            env=environment(keys_file=str(tmp_path / "keys.json"), enable_auth="false"),
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        made[tenant] = done.stdout.split()[-1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.setenv("KEYS_FILE", "keys.json")
+        for tenant in TENANTS:
+            command = f"keys create --name {tenant} --scopes orders:read,orders:write --label tenant={tenant}"
+            assert cli.run(SERVER, command.split()) == 0
+            made[tenant] = capsys.readouterr().out.split()[-1]
     return made
 
 

@@ -25,13 +25,7 @@ class TrailRecorder(Recorder):
         return self._trail.hashes(arguments)
 
     def call(
-        self,
-        action: str,
-        facts: Mapping[str, Any],
-        arguments: Sequence[Record],
-        *,
-        seconds: float,
-        error: int | None,
+        self, action: str, facts: Mapping[str, Any], arguments: Sequence[Record], *, seconds: float, error: int | None
     ) -> None:
         """Record one call."""
         outcome = facts["outcome"]

@@ -7,8 +7,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 ALL_SCOPES = "*"
-SCOPE_CHARACTER = r"[\x21\x23-\x5b\x5d-\x7e]"
-"""Of a scope token (RFC 6749, section 3.3)."""
+SCOPE_CHARACTER = r"[\x21\x23-\x5b\x5d-\x7e]"  # of a scope token (RFC 6749, section 3.3)
 
 Claims = Mapping[str, str | tuple[str, ...]]
 
@@ -45,11 +44,8 @@ class Principal:
         return {"key_name": self.name} if self.name else {}
 
 
-STDIO = Principal("stdio", "stdio", frozenset({ALL_SCOPES}))
-"""The parent process. The operating system has already authenticated it."""
-
-ANONYMOUS = Principal("anonymous", "anonymous", frozenset({ALL_SCOPES}))
-"""Every caller, when authentication is switched off."""
+STDIO = Principal("stdio", "stdio", frozenset({ALL_SCOPES}))  # the parent process, known to the operating system
+ANONYMOUS = Principal("anonymous", "anonymous", frozenset({ALL_SCOPES}))  # every caller, without authentication
 
 current_principal: ContextVar[Principal | None] = ContextVar("current_principal", default=None)
 

@@ -36,10 +36,8 @@ class Unavailable(Exception):
 class Verifier(ABC):
     """Judges bearer tokens of one kind.
 
-    A token that is bound to a key of the client (DPoP, RFC 9449; the MCP extension is not final) needs more than its
-    text: the `DPoP` header, the method and the URL of each request. The seam is here: when the extension is final,
-    these become a second argument of `verify`, `bearer_token` accepts the scheme `DPoP`, and verifiers compare the
-    proof with the claim `cnf`. Until then a bound token is judged as a bearer token.
+    A token that is bound to a key of the client (DPoP, RFC 9449) needs the header `DPoP`, method and URL of the request
+    as well. Until MCP's extension is final, it is judged as a bearer token.
     """
 
     @abstractmethod

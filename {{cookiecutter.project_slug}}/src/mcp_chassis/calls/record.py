@@ -35,10 +35,7 @@ class Recorder:
         seconds: float,
         error: int | None,
     ) -> None:
-        """Record one call: its line, its arguments as they were described, and the JSON-RPC error code it ended with.
-
-        The code is 0 for an exception whose code the SDK chooses.
-        """
+        """Record one call: its line, its described arguments, and its JSON-RPC error code, 0 if the SDK chooses it."""
 
     def request(self, request: RequestContext, line: Mapping[str, Any]) -> None:
         """Record one HTTP request by its access line: the calls in it, or its refusal.
@@ -60,7 +57,8 @@ class audited:
         self._recorder, self._action = recorder, action
         principal = current_principal.get()
         name = principal.name_field if principal is not None else {}
-        self._audit: dict[str, Any] = {"principal": caller(), **name, **facts, "outcome": "ok"}
+        address = {"client": request.client} if (request := current_request.get()) is not None else {}
+        self._audit: dict[str, Any] = {**address, "principal": caller(), **name, **facts, "outcome": "ok"}
         known = {named(name): value for name, value in list((arguments or {}).items())[:_MAX_ARGUMENTS]}
         if arguments is not None:
             sizes = {name: None if value is None else len(value) for name, value in known.items()}

@@ -15,9 +15,7 @@ from .declarations import PromptPolicy, ResourcePolicy, policy_of
 from .record import caller
 from .tools import GuardedTool
 
-INSUFFICIENT_SCOPE = -32003
-"""Of the range that JSON-RPC leaves to servers. Over HTTP a 403 with a challenge comes before it."""
-
+INSUFFICIENT_SCOPE = -32003  # of the range that JSON-RPC leaves to servers; over HTTP a 403 comes before it
 NO_SCOPES: frozenset[str] = frozenset()
 _Functions = Sequence[Callable[..., Any]]
 
@@ -38,8 +36,7 @@ class Access:
         self.scopes = NO_SCOPES.union(*(scopes for each in needed for scopes in each.values()))
         self.base_scopes = NO_SCOPES.union(*(one.policy.scopes for one in tools.values() if one.policy.read_only))
         parameters = {name for function in prompts for name in inspect.signature(function).parameters}
-        self.names = {"uri", *parameters, *(name for each in needed for name in each)}
-        """Names that this server declares, and may write into its log."""
+        self.names = {"uri", *parameters, *(name for each in needed for name in each)}  # which may be in its log
 
     def required(self, method: str, params: Mapping[str, Any]) -> frozenset[str]:
         """Return the scopes that a message needs; none for what does not exist, which is refused later."""

@@ -1,7 +1,4 @@
-"""`chassis verify`: whether the chassis of this project is the template's, byte for byte.
-
-It finds edits and failed merges, not an attacker.
-"""
+"""`chassis verify`: whether this project's chassis is the template's, byte for byte. It finds edits, not attackers."""
 
 import hashlib
 import sys

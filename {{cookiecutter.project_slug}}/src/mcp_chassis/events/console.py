@@ -1,7 +1,4 @@
-"""Log lines for people: one aligned line for a call, a request or an event. `LOG_LEVEL=DEBUG` shows all fields instead.
-
-A call takes at most 110 columns, whatever it is called.
-"""
+"""Aligned log lines for people, of at most 110 columns for a call. `LOG_LEVEL=DEBUG` shows all fields instead."""
 
 import json
 from collections.abc import Mapping

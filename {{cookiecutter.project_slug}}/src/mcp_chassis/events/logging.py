@@ -54,14 +54,17 @@ def configure_logging(
     output.stream = sys.stderr
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     console = log_format == "console" or (log_format == "auto" and is_terminal)
-    exceptions = structlog.processors.ExceptionRenderer(_indented_traceback if console else _exceptions_without_texts)
-    output.one_line_a_call = console and level != "DEBUG"
+    render = structlog.processors.ExceptionRenderer(_indented_traceback if console else _exceptions_without_texts)
+    output.one_line_a_call = level != "DEBUG"
     colors = is_terminal and not os.environ.get("NO_COLOR")
     last: list[Processor] = [to_ecs, _to_json] if log_format == "ecs" else [_to_json]
-    if output.one_line_a_call:
+    if console and output.one_line_a_call:
         last = [functools.partial(console_line, colors=colors)]
     elif console:
         last = [_escape_message, structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True)]
+
+    def exceptions(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        return render(logger, method, event) if "exc_info" in event else event
 
     # Our own loggers write straight to standard error: through the standard library a line costs twice as much.
     _processors[:] = [_add_bound, _add_origin, _redact_names, exceptions, *last]
@@ -90,7 +93,7 @@ class _Output:
 
     def __init__(self) -> None:
         self.stream: TextIO | None = sys.stderr
-        self.one_line_a_call = False  # the line of a call, for people, then stands for its request, too
+        self.one_line_a_call = False  # the line of a call then stands for its request, too
         self._lost = 0
 
     def write(self, line: str) -> None:
@@ -191,10 +194,9 @@ def _clock(seconds: int) -> str:
 
 
 def _redact_names(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    for name in event:
-        if name.lower() in _SECRET_NAMES:
-            event[name] = REDACTED
-    return event
+    if _SECRET_NAMES.isdisjoint(map(str.lower, event)):
+        return event
+    return {name: REDACTED if name.lower() in _SECRET_NAMES else value for name, value in event.items()}
 
 
 def _to_json(_: WrappedLogger, __: str, event: EventDict) -> str:

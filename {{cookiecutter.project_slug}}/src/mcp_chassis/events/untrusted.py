@@ -44,12 +44,11 @@ _joined: tuple[tuple[bytes, bytes], ...] = ()  # each in hex and base64, as `_jo
 _pieces: frozenset[str] = frozenset()  # of the secrets
 _blocks: set[int] = set()  # all four bytes that follow one another in a secret
 _declared: set[str] = set()
+_OWN_WORDS = frozenset({"missing", "unknown", "host", "origin", "wrong_credentials"})  # of the commonest events
 
 
 def add_secrets(secrets: Iterable[str]) -> None:
-    """Keep `secrets` out of every output of this process, also pieces of 8 characters or more. Those shorter
-    than 7 characters are not looked for.
-    """
+    """Keep `secrets` of 7 characters or more out of every output of this process, also pieces of 8 or more."""
     global _pieces, _folded, _joined  # noqa: PLW0603  (secrets are the process's, whatever writes a line)
     coded = set[str]()
     for secret in secrets:
@@ -83,6 +82,8 @@ def shown(text: str, limit: int = MAX_TEXT) -> str:
 
     Secrets are those of the process and the credentials of the request being served, also behind percent-escapes.
     """
+    if text in _OWN_WORDS or text in _declared:
+        return text
     text = text[: 4 * limit]  # bounds the work; what a secret loses to this cut is found by its pieces
     request = current_request.get()
     presented = request.credentials() if request is not None else b""

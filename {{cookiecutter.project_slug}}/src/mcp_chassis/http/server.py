@@ -11,10 +11,12 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from starlette.applications import Starlette
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp
 
 from ..events.log import EventLog
 from ..settings import Settings, SettingsError, cannot_listen
@@ -52,6 +54,10 @@ class Application(Starlette):
         self.router.redirect_slashes = False  # a redirect would be built from the Host header
         self.connections, self.events = connections, events
         self.begin_shutdown = begin_shutdown  # called before open requests are waited for
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return the layers without Starlette's outermost one: the request context answers what fails."""
+        return cast(ServerErrorMiddleware, super().build_middleware_stack()).app
 
 
 class Server(uvicorn.Server):
@@ -155,7 +161,5 @@ def serve(app: Application, settings: Settings, sockets: list[socket.socket] | N
 
 
 def _is_no_event(record: logging.LogRecord) -> bool:
-    """Whether a line of uvicorn's is wanted: a bad request is a security event, with its address and sampled, and a
-    port that is taken is a `SettingsError`.
-    """
+    """Whether a line of uvicorn's is wanted: a bad request is a security event, a taken port a `SettingsError`."""
     return not (isinstance(record.msg, OSError) or str(record.msg).startswith(uvicorn.INVALID_REQUEST_LOG))

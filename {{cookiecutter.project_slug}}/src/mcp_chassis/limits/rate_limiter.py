@@ -3,23 +3,18 @@
 import math
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 MAX_KEYS = 25_000
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The answer to one request for places."""
 
     allowed: bool
-    remaining: int
-    """Requests left right now."""
-    reset: int
-    """Seconds until the whole burst is available again."""
-    retry_after: int
-    """Seconds until the next request will be allowed; 0 if this one was."""
+    remaining: int  # requests left right now
+    reset: int  # seconds until the whole burst is available again
+    retry_after: int  # seconds until the next request will be allowed; 0 if this one was
 
 
 class RateLimiter:
@@ -65,9 +60,8 @@ class RateLimiter:
         if key in self._full_at:
             self._full_at.move_to_end(key)
         wait = 0 if allowed else math.ceil((missing + wanted - self._capacity) * self._seconds_per_place)
-        return Decision(
-            allowed, math.floor(self._capacity - missing), math.ceil(missing * self._seconds_per_place), wait
-        )
+        reset = math.ceil(missing * self._seconds_per_place)
+        return Decision(allowed, math.floor(self._capacity - missing), reset, wait)
 
 
 class LimiterFactory(Protocol):

@@ -4,8 +4,7 @@ The SDK's HTTP entries parse the body again, turn it into models and back, and s
 for each request of an older client. For an answer that is one JSON document, that is most of what it costs.
 Validation, middleware, handlers and the shape of results are the SDK's either way; whatever is unusual, and whatever
 would be refused, takes the SDK's path. A call of a plain tool goes straight to the guard: the SDK has validated its
-envelope once, and nothing would read the runner's context. `benchmarks/README.md` of the template has the figures;
-`FAST_PATH=false` switches this off.
+envelope once, and nothing would read the runner's context. `FAST_PATH=false` switches this off.
 """
 
 import functools
@@ -34,7 +33,7 @@ _METHODS = frozenset(
 )
 _JSON = (b"content-type", b"application/json")
 _DEFAULT_VERSION = types.DEFAULT_NEGOTIATED_VERSION.encode()
-_MEMBERS = {"jsonrpc", "id", "method", "params"}
+_MEMBERS, _PARAMS = {"jsonrpc", "id", "method", "params"}, {"name", "arguments", "_meta"}
 _MAX_META_BYTES = 2048  # of an envelope that is remembered
 
 
@@ -55,7 +54,7 @@ class DirectEntry:
     def __init__(self, server: sdk.Server[Any], guarded: GuardedServer | None = None) -> None:
         self._server = server
         self._guarded = guarded if guarded is not None and type(guarded).call_tool is GuardedServer.call_tool else None
-        self._stamp = server.server_info_stamp
+        self._stamp, self._known = server.server_info_stamp, list[object]()
         self._never = anyio.Event()
 
     async def serve(
@@ -71,7 +70,7 @@ class DirectEntry:
             send: takes the answer.
         """
         message_id, headers = message.get("id"), dict(scope["headers"])
-        if message.get("method") not in _METHODS or message_id is None or message.keys() - _MEMBERS:
+        if message.get("method") not in _METHODS or message_id is None or not message.keys() <= _MEMBERS:
             return False
         version = headers.get(b"mcp-protocol-version", _DEFAULT_VERSION).decode("latin-1")
         is_modern = version in sdk.MODERN_PROTOCOL_VERSIONS
@@ -114,14 +113,17 @@ class DirectEntry:
             return None
         name, meta = params.get("name"), pydantic_core.to_json(params.get("_meta", {}))
         tool = self._guarded.guarded_tools.get(name) if isinstance(name, str) else None
-        has_more = not isinstance(params.get("arguments"), dict) or params.keys() - {"name", "arguments", "_meta"}
+        has_more = not isinstance(params.get("arguments"), dict) or not params.keys() <= _PARAMS
         if tool is None or not tool.is_plain or has_more or len(meta) > _MAX_META_BYTES:
             return None
         names = (headers.get(b"mcp-method"), headers.get(b"mcp-name"))
         if version in sdk.MODERN_PROTOCOL_VERSIONS and names != (b"tools/call", tool.tool.name.encode()):
             return None
-        is_all = all(map(_is_known, self._server.middleware))  # another one has to see every call
-        return tool if is_all and _is_valid(version, meta) else None
+        if self._server.middleware != self._known:
+            if not all(map(_is_known, self._server.middleware)):  # another one has to see every call
+                return None
+            self._known = list(self._server.middleware)
+        return tool if _is_valid(version, meta) else None
 
     async def _call(self, tool: GuardedTool, arguments: dict[str, Any], version: str) -> dict[str, Any]:
         assert self._guarded is not None  # noqa: S101  (it has the tool)

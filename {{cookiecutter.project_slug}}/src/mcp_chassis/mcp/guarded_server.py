@@ -113,8 +113,7 @@ class GuardedServer(MCPServer[Any]):
         _refuse_twice("resource", [policy_of(function, ResourcePolicy).uri for function in resources])
         self.guarded_tools: Mapping[str, GuardedTool] = MappingProxyType({g.tool.name: g for g in guarded})
         self.access = Access(self.guarded_tools, resources, prompts)
-        self.lists_all: frozenset[str] = frozenset()
-        """Kinds of callers whose lists also hold what they lack scopes for: `oauth`, or none."""
+        self.lists_all = frozenset[str]()  # kinds of callers whose lists also hold what they lack scopes for: `oauth`
         super().__init__(
             name,
             version=version,

@@ -16,10 +16,7 @@ _CANCEL_SECONDS = 0.2
 
 
 def serve_stdio(mcp: MCPServer, parts: Parts) -> None:
-    """Serve until standard input ends, or SIGTERM, with the parts of the server running meanwhile.
-
-    Standard output belongs to the protocol, logs go to standard error.
-    """
+    """Serve until standard input ends, or SIGTERM, with the parts of the server running meanwhile."""
     # Tasks that serve messages copy this context, so this principal makes every call.
     current_principal.set(STDIO)
     structlog.contextvars.bind_contextvars(transport="stdio")

@@ -1,7 +1,4 @@
-"""Every path needs an authenticated caller, except those that are listed as public; some calls need scopes.
-
-RFC 6750, section 3.1.
-"""
+"""Every path needs an authenticated caller, except public ones; some calls need scopes (RFC 6750, section 3.1)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

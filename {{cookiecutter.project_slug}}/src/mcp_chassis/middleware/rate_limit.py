@@ -25,6 +25,9 @@ class RateLimitLayer(Gate):
     limiter: RateLimiter
     exempt: frozenset[str]  # paths of probes
 
+    def __post_init__(self) -> None:
+        self._policy = (b"ratelimit-policy", b'"default";q=%d;w=60' % self.limiter.per_minute)
+
     async def refusal(self, scope: Scope) -> ASGIApp | None:
         if scope["path"] in self.exempt:
             return None
@@ -38,7 +41,7 @@ class RateLimitLayer(Gate):
             count_decision("requests", allowed=decision.allowed)
             seconds = decision.reset if decision.allowed else decision.retry_after
             headers = [  # draft-ietf-httpapi-ratelimit-headers
-                (b"ratelimit-policy", b'"default";q=%d;w=60' % self.limiter.per_minute),
+                self._policy,
                 (b"ratelimit", b'"default";r=%d;t=%d' % (decision.remaining, seconds)),
             ]
             if (request := current_request.get()) is not None:

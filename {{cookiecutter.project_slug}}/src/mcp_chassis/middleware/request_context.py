@@ -23,6 +23,7 @@ from .responses import SECURITY_HEADERS, Refusal
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 _HTTPS_HEADERS = (*SECURITY_HEADERS, (b"strict-transport-security", b"max-age=31536000; includeSubDomains"))
+_NAMES = frozenset(name for name, _ in _HTTPS_HEADERS)
 _INTERNAL_ERROR = Refusal(500, "The server failed. Report the request_id to its operator.")
 
 access_log = structlog.get_logger("access")
@@ -30,7 +31,10 @@ error_log = structlog.get_logger("error")
 
 
 class AccessLog:
-    """Writes a line for each request, also to the audit trail. Those without a caller or with an error are sampled."""
+    """Writes a line for each request, also to the audit trail. Those without a caller or with an error are sampled.
+
+    For a call that was answered, the audit line is enough, except at level DEBUG.
+    """
 
     def __init__(self, recorder: Recorder | None = None, *, enabled: bool = True) -> None:
         self._recorder = recorder or Recorder()
@@ -51,7 +55,8 @@ class AccessLog:
         if count > 1:
             line["count"] = count
         self._recorder.request(request, line)
-        if self._enabled and not (request.audited and output.one_line_a_call):
+        has_line = request.audited and output.one_line_a_call and 0 < line["status"] < 400
+        if self._enabled and not has_line:
             access_log.info("request", **line)
 
 
@@ -113,13 +118,13 @@ class RequestContextLayer:
         return request
 
     def _finished(self, headers: Sequence[tuple[bytes, bytes]], request: RequestContext) -> list[tuple[bytes, bytes]]:
-        present = [
-            (name, value + b", no-store" if name.lower() == b"cache-control" else value)
-            for name, value in headers  # of the SDK's streams: `no-cache, no-transform`
-        ]
-        names = {name.lower() for name, _ in present}
-        present += [header for header in (_HTTPS_HEADERS if self.https else SECURITY_HEADERS) if header[0] not in names]
-        return [*present, *request.response_headers, (b"x-request-id", request.request_id.encode())]
+        own: Sequence[tuple[bytes, bytes]] = _HTTPS_HEADERS if self.https else SECURITY_HEADERS
+        names = [name.lower() for name, _ in headers]
+        if not _NAMES.isdisjoint(names):
+            own = [header for header in own if header[0] not in names]
+            # The SDK's streams have `no-cache, no-transform`.
+            headers = [(name, v + b", no-store" if name.lower() == b"cache-control" else v) for name, v in headers]
+        return [*headers, *own, *request.response_headers, (b"x-request-id", request.request_id.encode())]
 
     def _record(self, scope: Scope, request: RequestContext, status: int, seconds: float) -> None:
         principal = current_principal.get()

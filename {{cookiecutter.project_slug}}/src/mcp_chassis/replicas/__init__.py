@@ -41,10 +41,7 @@ class Replicas(Room):
         redis = SharedRedis(own.redis_url.get_secret_value(), project=parts.name, timeout=own.redis_timeout)
         fleet = Fleet(redis, question_lifetime=LIFETIME, revoked=parts.keys.revoked, used=lambda: parts.keys.used)
         parts.make_limiter = partial(
-            SharedRateLimiter,
-            redis=redis,
-            on_outage=own.rate_limit_on_outage,
-            processes=own.replicas * own.workers,
+            SharedRateLimiter, redis=redis, on_outage=own.rate_limit_on_outage, processes=own.replicas * own.workers
         )
         parts.failures, parts.shared_events, parts.revoked = fleet.failures, fleet.events, fleet.revocations
         parts.bus, parts.questions, parts.state_keys = fleet.bus, fleet.questions, own.state_keys

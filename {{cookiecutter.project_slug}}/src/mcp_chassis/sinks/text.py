@@ -37,12 +37,12 @@ _NAME_CHARACTERS = frozenset(
 _SYMBOLS = frozenset("☀★☆☎☕☺♀♂⚠⚡✅✈✓✔✨❌❤⭐")
 # Ends of words and of sentences, which may stand behind a percent sign, an exclamation or a question mark.
 _AFTER_MARK = frozenset(["", *" ,.:)'’”»"])
-
 _JOINERS = frozenset("\u200b\u200c\u200d\u180e")
-# Hebrew with points and accents has five marks on a letter, Tibetan no more. Zalgo has dozens.
-_MAX_MARKS = 6
+_MAX_MARKS = 6  # on a letter: Hebrew with points and accents has five, Tibetan no more, Zalgo dozens
 # SQL's comment, and an option of a program behind an ampersand.
 _DASHES = re.compile(r"[-\u2212]{2}|\A[^&]*&.* \W?[-\u2212](?=\w)")
+# In names of families and firms, behind an ampersand. `du`, `di`, `le` and `co` are missing: there are such programs.
+_NO_PROGRAM = re.compile(r"(van|von|den?|der|ten|ter|zu) |(co\.|sons|fils|figli|hijos|zonen|sønner|söner)(?![\w./-])")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
 
 
@@ -87,8 +87,7 @@ def check_argument(text: str, *, max_length: int = 4096) -> str:
     return _refuse_hidden(normal, "an argument", also="\n\t\r")
 
 
-sanitize_input = check_name
-"""The name that guides use: `sanitize_input(value, 500)`. Nothing is removed or replaced."""
+sanitize_input = check_name  # the name that guides use: `sanitize_input(value, 500)`; nothing is removed or replaced
 
 # Types for parameters of tools. A shorter limit: Annotated[Name, Field(max_length=50)].
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_name)]
@@ -136,7 +135,7 @@ def _not_allowed(text: str, index: int, what: str) -> InvalidInput:
 
 def _is_in_name(text: str, index: int) -> bool:
     """Whether a character may stand where it does: what shells, templates and markup begin with, beside words only."""
-    character, before, after = text[index], text[max(0, index - 4) : index], text[index + 1 : index + 4]
+    character, before, after = text[index], text[max(0, index - 4) : index], text[index + 1 : index + 10]
     if character in "/／&":
         return _joins_words(character, before, after)
     if character in "%％٪!?":
@@ -153,7 +152,8 @@ def _joins_words(character: str, before: str, after: str) -> bool:
     left, right = (before[:-1], after[1:]) if spaced else (before, after)
     if character == "&":  # AT&T, Smith & Sons, Bros. & Co; not `x & id`, `1 & Id`, `a&7z`, `&lt`
         letter, follows = left.rstrip(".+#)'’")[-1:], unicodedata.normalize("NFKC", right.lstrip(".('‘")[:1])
-        return _is(letter, "L", "M") and _is(follows, "L", "M") and not (follows.islower() and follows.isascii())
+        may_run = follows.islower() and follows.isascii() and not (spaced and _NO_PROGRAM.match(right))
+        return _is(letter, "L", "M") and _is(follows, "L", "M") and not may_run
     # 5/2, c/o, C/ Mayor, Viana / RO; not the start or end of a path.
     return _is_word(left[-1:]) and _is_word(right.removeprefix(" ")[:1])
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from ..principal import ALL_SCOPES, SCOPE_CHARACTER, Claims
+from ..principal import ALL_SCOPES, SCOPE_CHARACTER, Principal
 from .format import ID_PATTERN, digest
 
 KeyId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
@@ -16,9 +17,7 @@ Label = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 LabelValues = Annotated[tuple[Name, ...], Field(min_length=1, max_length=32)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
-
-SOON = timedelta(days=14)
-"""Before the end of a key, in which the operator is reminded of it."""
+SOON = timedelta(days=14)  # before the end of a key, in which the operator is reminded of it
 
 
 class KeysError(Exception):
@@ -43,10 +42,12 @@ class KeyRecord(_Strict):
     previous_sha256: Digest | None = None
     previous_until: AwareDatetime | None = None
 
-    @property
-    def claims(self) -> Claims:
-        """The labels as claims of the caller: one value is plain text."""
-        return {name: values if len(values) > 1 else values[0] for name, values in (self.labels or {}).items()}
+    @cached_property
+    def principal(self) -> Principal:
+        """Who calls with this key, the labels as claims: one value is plain text."""
+        claims = {name: values if len(values) > 1 else values[0] for name, values in (self.labels or {}).items()}
+        name = self.name if self.id != "default" else ""  # its id says it all
+        return Principal(f"key:{self.id}", "key", frozenset(self.scopes), claims, name)
 
     def state(self, now: datetime) -> Literal["valid", "expired", "revoked"]:
         """Return the state of the key at `now`."""

@@ -34,9 +34,7 @@ class KeyVerifier(Verifier):
     revoked: Container[str] = frozenset()
     used: dict[str, str] = field(default_factory=dict)
     default: KeyRecord = field(default=NO_KEY, kw_only=True)
-
-    def __post_init__(self) -> None:
-        self._logged: set[str] = set()
+    _logged: set[str] = field(default_factory=set, init=False)
 
     async def verify(self, token: str) -> Principal | None:
         """Return the key's principal; None if the token is not an API key.
@@ -59,8 +57,7 @@ class KeyVerifier(Verifier):
             # The secret decides before anything else is said of a key, even to our own log.
             raise InvalidCredential("unknown")
         now = datetime.now(UTC)
-        name = record.name if record is not self.default else ""  # its id says it all
-        principal = Principal(f"key:{record.id}", "key", frozenset(record.scopes), record.claims, name)
+        principal = record.principal
         if record.revoked is not None or record.id in self.revoked:
             raise InvalidCredential("revoked", principal)
         end = record.expires if is_current else record.previous_until or _EPOCH
