@@ -20,6 +20,7 @@ import dev  # noqa: E402  (it stands beside this directory)
 REPOSITORY = "https://github.com/org/cookiecutter-secure-mcp/blob/main"
 GROUPS = ("*.md", "docs/*.md", "docs/decisions/*.md", "benchmarks/README.md")
 PROJECT_GROUPS = ("README.md", "SECURITY.md", "docs/*.md", "deploy/**/README.md")
+IMAGES = (".png", ".svg")
 _LINK = re.compile(r"(\[[^\]]*\]\()([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -38,7 +39,7 @@ def write_sources(project: Path, target: Path) -> list[str]:
         page.parent.mkdir(parents=True, exist_ok=True)
         text = _LINK.sub(partial(_linked, name, path, pages), path.read_text("utf-8"))
         page.write_text(text, "utf-8")
-    for image in ROOT.glob("docs/*.svg"):
+    for image in (path for path in ROOT.glob("docs/*") if path.suffix in IMAGES):
         shutil.copy(image, target / "docs" / image.name)
     (target / "index.md").write_text((target / "README.md").read_text("utf-8"), "utf-8")
     return [*pages, "index.md"]
@@ -46,7 +47,7 @@ def write_sources(project: Path, target: Path) -> list[str]:
 
 def _linked(name: str, path: Path, pages: dict[str, Path], link: re.Match[str]) -> str:
     start, target, anchor = link[1], link[2], link[3] or ""
-    if "://" in target or target.startswith(("mailto:", "#")) or target.endswith(".svg"):
+    if "://" in target or target.startswith(("mailto:", "#")) or target.endswith(IMAGES):
         return link[0]
     found = (path.parent / target).resolve()
     if found in {page.resolve() for page in pages.values()}:

@@ -29,6 +29,8 @@ DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "UPGRADING.md", "SE
 WORKFLOWS = (ROOT / ".github/workflows/test.yml", TEMPLATE / ".github/workflows/ci.yml")
 ALL_WORKFLOWS = tuple(path for place in (ROOT, TEMPLATE) for path in sorted((place / ".github/workflows").iterdir()))
 SCORECARD = ROOT / ".github/workflows/scorecard.yml"
+PICTURES = {"docs/inspector.png"}
+"""The only files that are no text. None is part of a project."""
 
 
 @cache
@@ -41,8 +43,12 @@ def tracked() -> tuple[str, ...]:
     return tuple(name for name in done.stdout.split("\0") if name and (ROOT / name).is_file())
 
 
+def text_files() -> list[str]:
+    return [name for name in tracked() if name not in PICTURES]
+
+
 def texts() -> dict[str, str]:
-    return {name: (ROOT / name).read_text(encoding="utf-8") for name in tracked()}
+    return {name: (ROOT / name).read_text(encoding="utf-8") for name in text_files()}
 
 
 # --- what must not be committed ---------------------------------------------------------------------------------------
@@ -76,7 +82,7 @@ def test_no_package_index_is_named() -> None:
 
 
 def test_every_file_is_utf8_with_lf() -> None:
-    assert not {name for name in tracked() if b"\r" in (ROOT / name).read_bytes()}
+    assert not {name for name in text_files() if b"\r" in (ROOT / name).read_bytes()}
     assert texts()[".gitattributes"].splitlines()[-1] == "* text=auto eol=lf"
 
 

@@ -48,6 +48,9 @@ def test_the_site_builds_without_a_warning(site: ModuleType, tmp_path: Path) -> 
     start = (html / "index.html").read_text(encoding="utf-8")
     assert "cookiecutter-secure-mcp" in start
     assert (html / "project" / "docs" / "settings" / "index.html").is_file()
+    images = re.findall(r'<img [^>]*src="([^":]+)"', start)
+    assert {Path(image).name for image in images} >= {"first-minute.svg", "inspector.png"}
+    assert all((html / image).is_file() for image in images)
     assert "{{" not in re.sub(r"<(code|pre).*?</\1>", "", start, flags=re.S), "a page of a project is not rendered"
 
 
