@@ -1,16 +1,17 @@
 """What the layers cost: a generated project against the bare SDK, a bare ASGI function, and FastMCP, as ratios.
 
-    python benchmarks/compare.py PROJECT [--quick] [--fastmcp PYTHON] [--wrk]
+    python benchmarks/compare.py PROJECT [--quick] [--fastmcp PYTHON] [--wrk] [--chart FILE]
 
 Run it with an interpreter that has the project's dependencies. PYTHON is one that has fastmcp, in an environment of its
 own, because fastmcp may want another version of the SDK: `uv venv f && VIRTUAL_ENV=f uv pip install fastmcp`. `--wrk`
-lets wrk make the load (Debian has it): a second opinion, from a program that shares nothing with `load.py`.
+lets wrk make the load (Debian has it): a second opinion, from a program that shares nothing with `load.py`. `--chart`
+draws the comparison of calls from the figures of this run, as in `docs/comparison.svg`.
 
 All servers run at the same time and are loaded in turns, so that what else the machine does meets all of them. What is
 compared is the server's processor time per request (Linux: from /proc), because client and server share the machine.
-Every row says what the bare SDK costs, the median of the turns, and then ratios to it: 0.90 means that the SDK takes
-0.90 of the processor time that the server in question takes. Each ratio is the median of those of the turns, because
-from one turn to another the machine itself changes its speed.
+Every row says what the SDK costs on the parser that our server has, the median of the turns, and then ratios to it:
+0.90 means that the SDK takes 0.90 of the processor time that the server in question takes. Each ratio is the median of
+those of the turns, because from one turn to another the machine itself changes its speed.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import chart
 from response_modes import free_port, processor_seconds
 
 HERE = Path(__file__).parent
@@ -39,6 +41,14 @@ PAYLOADS = {"100 B": (100, 500), "10 KB": (10_000, 300), "1 MB": (1_000_000, 12)
 CLIENTS = (1, 16, 64)
 HTTPTOOLS = "sdk on httptools"
 """The SDK's application on the parser that our server has, too. By itself it installs h11."""
+TITLES = {
+    "raw": "a bare function on h11",
+    "sdk": "the SDK as it comes, on h11",
+    HTTPTOOLS: "the SDK on httptools",
+    "fastmcp": "FastMCP with its own layers",
+    "ours": "this template, all layers on",
+}
+DRAWN = 16  # clients of the loads in the chart
 _META = "io.modelcontextprotocol/"
 Load = Callable[..., dict[str, float]]
 
@@ -72,12 +82,15 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one client, the small payload, fewer turns")
     parser.add_argument("--fastmcp", help="an interpreter that has fastmcp")
     parser.add_argument("--wrk", action="store_true", help="compare calls only, under the load of wrk")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the comparison of calls into an SVG")
     options = parser.parse_args()
     project = options.project.resolve()
-    names = ["raw", "sdk", HTTPTOOLS, "ours", *(["fastmcp"] if options.fastmcp else [])]
+    names = ["raw", "sdk", HTTPTOOLS, *(["fastmcp"] if options.fastmcp else []), "ours"]
     with contextlib.ExitStack() as running:
         servers = [running.enter_context(start(name, project, options.fastmcp)) for name in names]
-        calls(servers, load_by_wrk if options.wrk else load, quick=options.quick)
+        found = calls(servers, load_by_wrk if options.wrk else load, quick=options.quick)
+        if options.chart is not None:
+            options.chart.write_text(chart.draw(found, ours=TITLES["ours"]), encoding="utf-8")
         if options.wrk:
             return 0
         memory(servers)
@@ -217,14 +230,22 @@ def load_by_wrk(server: Server, request: bytes, *, clients: int, requests: int) 
     }
 
 
-def calls(servers: list[Server], load: Load, *, quick: bool) -> None:
-    """Compare calls of every kind."""
-    print("| Protocol | Payload | Clients | SDK: CPU, p50, p99 | Server | CPU | Throughput | p50 | p99 |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+def calls(servers: list[Server], load: Load, *, quick: bool) -> list[chart.Load]:
+    """Compare calls of every kind, and return what the chart shows of them."""
+    others = [f"{server.name}: CPU" for server in servers if server.name != HTTPTOOLS]
+    of_ours = ("throughput", "p50", "p99")
+    columns = ("Protocol", "Payload", "Clients", f"{HTTPTOOLS}: CPU, p50, p99", *others, *of_ours)
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    drawn = []
     for version in (NEWER, OLDER):
         for payload, (size, requests) in list(PAYLOADS.items())[: 1 if quick else None]:
             for clients in CLIENTS[: 1 if quick else None]:
-                compare(servers, load, version, payload, size=size, requests=requests, clients=clients, quick=quick)
+                few = {"size": size, "requests": requests, "clients": clients}
+                ratios = compare(servers, load, version, payload, **few, quick=quick)
+                if quick or (clients == DRAWN and payload != "1 MB"):
+                    number = "1 client" if clients == 1 else f"{clients} clients"
+                    drawn.append(chart.Load(f"MCP {version}, {payload}, {number}", ratios))
+    return drawn
 
 
 def compare(
@@ -237,8 +258,8 @@ def compare(
     requests: int,
     clients: int,
     quick: bool,
-) -> None:
-    """Measure one kind of call on every server, and print a row for each."""
+) -> dict[str, float]:
+    """Measure one kind of call on every server, print a row, and return the ratios of processor time by title."""
     costs = {server.name: Cost() for server in servers}
     for turn in range(6 if quick else 10):
         for server in servers:
@@ -248,13 +269,14 @@ def compare(
             if turn:  # the first one warms up
                 for name, value in found.items():
                     getattr(costs[server.name], name).append(value)
-    base = costs["sdk"]
+    base, ours = costs[HTTPTOOLS], costs["ours"]
     absolute = f"{median(base.cpu) * 1e6:.0f} µs, {median(base.p50):.1f} ms, {median(base.p99):.1f} ms"
-    for name, cost in costs.items():
-        if name != "sdk":
-            found = {what: ratio(getattr(base, what), getattr(cost, what)) for what in ("cpu", "seconds", "p50", "p99")}
-            ratios = " | ".join(f"{value:.2f}" for value in found.values())
-            print(f"| {version} | {payload} | {clients} | {absolute} | {name} | {ratios} |", flush=True)
+    ratios = {name: ratio(base.cpu, cost.cpu) for name, cost in costs.items()}
+    shown = [value for name, value in ratios.items() if name != HTTPTOOLS]
+    shown += [ratio(getattr(base, what), getattr(ours, what)) for what in ("seconds", "p50", "p99")]
+    figures = " | ".join(f"{value:.2f}" for value in shown)
+    print(f"| {version} | {payload} | {clients} | {absolute} | {figures} |", flush=True)
+    return {TITLES[name]: value for name, value in ratios.items()}
 
 
 def ratio(these: list[float], those: list[float]) -> float:
