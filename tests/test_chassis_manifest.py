@@ -73,14 +73,15 @@ def test_the_attacks_may_be_absent(project: Path) -> None:
     assert "Run it in the checkout" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["sinks/text.py", "auth/keys/verifier.py", "py.typed"])
-def test_one_changed_byte_is_found_and_named(name: str, project: Path) -> None:
-    path = project / "src/mcp_chassis" / name
-    path.write_bytes(path.read_bytes() + b"\n")
+def test_one_changed_byte_is_found_and_named(project: Path) -> None:
+    names = ["auth/keys/verifier.py", "py.typed", "sinks/text.py"]
+    for name in names:
+        path = project / "src/mcp_chassis" / name
+        path.write_bytes(path.read_bytes() + b"\n")
     done = verify(project)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert [line.strip() for line in done.stderr.splitlines()[1:-1]] == [f"{name}: was changed"]
+    assert [line.strip() for line in done.stderr.splitlines()[1:-1]] == [f"{name}: was changed" for name in names]
 
 
 def test_an_added_and_a_missing_file_are_found_and_named(project: Path) -> None:

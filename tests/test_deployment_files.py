@@ -778,7 +778,8 @@ def test_the_server_accepts_its_environment_with_secrets_in_files(project: Path,
             return subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, encoding="utf-8", check=False)  # noqa: B023
 
         if environment.get("AUTH_MODE") != "oauth":
-            assert (check().returncode, "API_KEY: is missing" in check().stdout) == (78, True)
+            refused = check()
+            assert (refused.returncode, "API_KEY: is missing" in refused.stdout) == (78, True)
         (secrets / "api_key").write_text("k7Gq2ZpW9xYvB3nM5tR8sL1dF4hJ6cAeU0iO\n", encoding="utf-8")
         if (project / "src/mcp_chassis/replicas").is_dir():
             (secrets / "state_secret").write_text("sYb1q8Vr5nEw2kTz7mXc4jLp9dGf6hAu3oQi\n", encoding="utf-8")
