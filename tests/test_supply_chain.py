@@ -79,6 +79,7 @@ def test_a_project_holds_no_secret_and_one_that_does_is_found(default_project: P
     project = committed(default_project, tmp_path / "project")
     clean = run("bash", "-e", "-c", secrets_step(), cwd=project)
     assert clean.returncode == 0, clean.stdout
+    shutil.rmtree(project / "src/mcp_chassis")  # it was found to be clean, and is most of what there is to read
     found_by_entropy = {
         "src/key.py": f'API_KEY = "{os.urandom(20).hex()}"\n',
         "README.md": "-----BEGIN " + "PRIVATE KEY-----\n",
