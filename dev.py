@@ -742,7 +742,7 @@ def test(checkout: Checkout, pytest_arguments: Sequence[str]) -> int:
     """
     # Many tests wait, for a container or a deadline. A file of the chassis's tests shares one server, so it stays in
     # one process.
-    processes = str((os.cpu_count() or 1) + 2)
+    processes = str((os.cpu_count() or 1) + 1)
     together = ["-n", processes, "--dist", "loadgroup", "--maxschedchunk", "1", "--durations", "25"]
     pytest_arguments = pytest_arguments or together
     python = str(test_environment(checkout).python)
