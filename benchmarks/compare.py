@@ -7,11 +7,11 @@ own, because fastmcp may want another version of the SDK: `uv venv f && VIRTUAL_
 lets wrk make the load (Debian has it): a second opinion, from a program that shares nothing with `load.py`. `--chart`
 draws the comparison of calls from the figures of this run, as in `docs/comparison.svg`.
 
-All servers run at the same time and are loaded in turns, so that what else the machine does meets all of them. What is
-compared is the server's processor time per request (Linux: from /proc), because client and server share the machine.
-Every row says what the SDK costs on the parser that our server has, the median of the turns, and then ratios to it:
-0.90 means that the SDK takes 0.90 of the processor time that the server in question takes. Each ratio is the median of
-those of the turns, because from one turn to another the machine itself changes its speed.
+All servers run at the same time and are loaded in interleaved rounds, so that what else the machine does meets all of
+them. What is compared is the server's processor time per request (Linux: from /proc), because client and server share
+the machine. Every row says what the SDK costs on the parser that our server has, the median of the rounds, and then
+ratios to it: 0.90 means that the SDK takes 0.90 of the processor time that the server in question takes. Each ratio is
+the median of those of the rounds, because from one round to another the machine itself changes its speed.
 """
 
 import argparse
@@ -67,7 +67,7 @@ class Server:
 
 @dataclass
 class Cost:
-    """What one load cost, a value for every turn."""
+    """What one load cost, a value for every round."""
 
     cpu: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -79,7 +79,7 @@ def main() -> int:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("project", type=Path)
-    parser.add_argument("--quick", action="store_true", help="one client, the small payload, fewer turns")
+    parser.add_argument("--quick", action="store_true", help="one client, the small payload, fewer rounds")
     parser.add_argument("--fastmcp", help="an interpreter that has fastmcp")
     parser.add_argument("--wrk", action="store_true", help="compare calls only, under the load of wrk")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the comparison of calls into an SVG")
@@ -94,7 +94,7 @@ def main() -> int:
         if options.wrk:
             return 0
         memory(servers)
-    starts(project, names, options.fastmcp, turns=5 if options.quick else 9)
+    starts(project, names, options.fastmcp, rounds=5 if options.quick else 9)
     refusals(project, quick=options.quick)
     return 0
 
@@ -261,12 +261,12 @@ def compare(
 ) -> dict[str, float]:
     """Measure one kind of call on every server, print a row, and return the ratios of processor time by title."""
     costs = {server.name: Cost() for server in servers}
-    for turn in range(6 if quick else 10):
+    for number in range(6 if quick else 10):
         for server in servers:
             few = requests // 4 if server.name == "fastmcp" else requests
             found = load(server, call(server, version, size=size), clients=clients, requests=max(few, clients))
             found["seconds"] /= max(few, clients)
-            if turn:  # the first one warms up
+            if number:  # the first one warms up
                 for name, value in found.items():
                     getattr(costs[server.name], name).append(value)
     base, ours = costs[HTTPTOOLS], costs["ours"]
@@ -280,7 +280,7 @@ def compare(
 
 
 def ratio(these: list[float], those: list[float]) -> float:
-    """Return the median ratio of what was measured in the same turn."""
+    """Return the median ratio of what was measured in the same round."""
     return median([one / other for one, other in zip(these, those, strict=True)])
 
 
@@ -296,10 +296,10 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def starts(project: Path, names: list[str], fastmcp: str | None, *, turns: int) -> None:
+def starts(project: Path, names: list[str], fastmcp: str | None, *, rounds: int) -> None:
     """Compare the time from the start of the process to its first answer."""
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(turns):
+    for _ in range(rounds):
         for name, found in seconds.items():
             with start(name, project, fastmcp) as server:
                 found.append(server.start_seconds)

@@ -3,8 +3,8 @@
     python benchmarks/response_modes.py PROJECT
 
 PROJECT is a generated project whose package is installed in this environment, or whose `src` is on PYTHONPATH. The
-server runs on loopback and answers `hello_world` for one client, in turns, once asked for progress and once not. What
-is compared is its processor time per request (Linux: from /proc), medians of five turns.
+server runs on loopback and answers `hello_world` for one client, in interleaved rounds, once asked for progress and
+once not. What is compared is its processor time per request (Linux: from /proc), medians of five rounds.
 """
 
 import http.client

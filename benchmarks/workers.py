@@ -25,7 +25,7 @@ TOOL = "hello_world"
 
 
 def main() -> int:
-    """Measure in turns, and print both ratios."""
+    """Measure in interleaved rounds, and print both ratios."""
     project = Path(sys.argv[1]).resolve()
     with redis() as url, serving(project, url, 1) as one, serving(project, url, 2) as two:
         rates: dict[int, list[float]] = {1: [], 2: []}

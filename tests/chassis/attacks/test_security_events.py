@@ -11,7 +11,10 @@ import pytest
 from mcp_chassis import prompt, resource, tool
 from mcp_chassis.events import sampling
 from mcp_chassis.events.log import KINDS, EventLog
+from mcp_chassis.events.logging import output
+from mcp_chassis.http.current_request import RequestContext
 from mcp_chassis.mcp.guarded_server import GuardedServer
+from mcp_chassis.middleware.request_context import AccessLog
 
 from ..support.running import RunningServer, running_server, wait_until
 from .logs import log_lines
@@ -254,6 +257,16 @@ def test_a_call_leaves_the_line_of_its_call_and_no_second_one_of_its_request(ser
     assert [(line["request_id"], line["outcome"]) for line in calls] == [(served, "ok"), (crashed, "crashed")]
     assert {(line["client"], line["principal"]) for line in calls} == {("127.0.0.1", "key:default")}
     assert all(line["duration_ms"] > 0 for line in calls)
+
+
+def test_a_call_that_was_refused_or_not_answered_keeps_the_line_of_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its audit line has no status; 0 is a client that disconnected first."""
+    monkeypatch.setattr(output, "one_line_a_call", True)
+    request, access = RequestContext("0123456789", "192.0.2.7", audited=True), AccessLog()
+    with log_lines("access") as lines:
+        for status in (0, 200, 399, 400, 403, 500):
+            access.add(request, {"status": status, "principal": "key:default"})
+    assert [line["status"] for line in lines] == [0, 400, 403, 500]
 
 
 def test_every_request_leaves_one_access_line(server: RunningServer) -> None:
